@@ -1,0 +1,1 @@
+"""Runcast puts any Python AI agent live in front of people, and never loses a run."""

@@ -1,0 +1,88 @@
+"""What a client may ask, decoded: the frames of the native WebSocket and the bodies behind the HTTP routes.
+
+Every command carries a client-made `id`. For those that change something (`send`, `cancel`, `resolve`, `steer`) a retry
+with the same id has one effect and gets the same answer (I5).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from runcast.runs import Message, OnBusy
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", rename="camel", omit_defaults=True):
+    """The root of all client frames; `op` tells them apart. Unknown fields are ignored."""
+
+
+class Hello(Command, tag="hello"):
+    """The first frame of a connection."""
+
+    token: str | None = None
+    client: str | None = None
+
+
+class Subscribe(Command, tag="subscribe"):
+    """Follow one thread (or, with `inbox`, one's own inbox) after `after`; without `after`: snapshot, then tail."""
+
+    id: str
+    thread: str | None = None
+    inbox: bool = False
+    after: int | None = None
+    epoch: str | None = None
+
+
+class Unsubscribe(Command, tag="unsubscribe"):
+    id: str
+    sub: int
+
+
+class Send(Command, kw_only=True, tag="send"):
+    """Say something to an agent: starts a run, or queues it. Without `thread` a new one is made."""
+
+    id: str
+    thread: str | None = None
+    agent: str | None = None
+    message: Message
+    on_busy: OnBusy = "enqueue"
+    parent_run_id: str | None = None
+
+
+class Cancel(Command, tag="cancel"):
+    """Stop one run, or whatever runs and waits in one thread."""
+
+    id: str
+    run: str | None = None
+    thread: str | None = None
+    reason: str | None = None
+
+
+class Resolve(Command, tag="resolve"):
+    """Answer an interrupt. For an approval the payload is `{"approved": bool, "reason"?: str, "editedArgs"?: object}`."""
+
+    id: str
+    interrupt: str
+    status: Literal["resolved", "cancelled"] = "resolved"
+    payload: Any = None
+
+
+class Steer(Command, tag="steer"):
+    """Hand a message to the running agent, or queue it if it cannot take one."""
+
+    id: str
+    run: str
+    message: Message
+
+
+class Auth(Command, tag="auth"):
+    id: str
+    token: str
+
+
+class Ping(Command, tag="ping"):
+    t: int | float | str | None = None
+
+
+AnyCommand = Hello | Subscribe | Unsubscribe | Send | Cancel | Resolve | Steer | Auth | Ping

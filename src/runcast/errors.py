@@ -1,0 +1,200 @@
+"""The errors of Runcast: one tree, stable codes, the same on the wire, in TypeScript and in the docs.
+
+    RuncastError
+    ├── ClientError                the caller asked for something that cannot be given
+    │   ├── InvalidRequest         invalid_request        422
+    │   ├── Unauthenticated        unauthenticated        401
+    │   ├── Forbidden              forbidden              403
+    │   ├── NotFound               not_found              404   also for what is not yours: no oracle
+    │   ├── Conflict
+    │   │   ├── IdempotencyConflict  idempotency_conflict 409   same key, other body
+    │   │   ├── RunActive            run_active           409   on_busy="reject"
+    │   │   ├── RunEnded             run_ended            409   the run can no longer be changed
+    │   │   └── AlreadyDecided       already_decided      409   an interrupt is answered once
+    │   ├── Expired                expired                410   an interrupt that nobody answered in time
+    │   ├── TooLarge               payload_too_large      413
+    │   └── RateLimited
+    │       ├── QueueFull          queue_full             429
+    │       └── TooManySubscriptions  too_many_subscriptions 429
+    ├── AgentError                 agent_error            502   the run failed; becomes its RUN_ERROR
+    │   └── RunTimeout             timeout                504
+    ├── StoreError                 storage_unavailable    503   ours: the log could not be read or written
+    │   ├── SequenceConflict       sequence_conflict      409   another append came first
+    │   ├── LeaseLost              lease_lost             409   another node owns the thread now
+    │   ├── StoreLocked            store_locked           503   another process writes to this file
+    │   └── StoreCorrupt           store_corrupt          503
+    ├── Unavailable                unavailable            503   draining or not started
+    └── ConfigError                config                 -     settings or agents that cannot be served
+
+A message says what happened, names the offending value and says what to do. It may be shown to a client; exception text,
+paths and secrets never are: see `describe`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RuncastError(Exception):
+    """The root. `code` is stable; `status` is the HTTP status; `retryable` says whether the same request may succeed later."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, retry_after_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_ms = retry_after_ms
+
+
+class ClientError(RuncastError):
+    code = "invalid_request"
+    status = 400
+
+
+class InvalidRequest(ClientError):
+    status = 422
+
+
+class Unauthenticated(ClientError):
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(ClientError):
+    code = "forbidden"
+    status = 403
+
+
+class NotFound(ClientError):
+    """Not there, or not yours: the same answer for both, so that nobody learns of another's threads."""
+
+    code = "not_found"
+    status = 404
+
+
+class Conflict(ClientError):
+    code = "conflict"
+    status = 409
+
+
+class IdempotencyConflict(Conflict):
+    code = "idempotency_conflict"
+
+
+class RunActive(Conflict):
+    code = "run_active"
+    retryable = True
+
+
+class RunEnded(Conflict):
+    code = "run_ended"
+
+
+class AlreadyDecided(Conflict):
+    code = "already_decided"
+
+
+class Expired(ClientError):
+    code = "expired"
+    status = 410
+
+
+class TooLarge(ClientError):
+    code = "payload_too_large"
+    status = 413
+
+
+class RateLimited(ClientError):
+    code = "rate_limited"
+    status = 429
+    retryable = True
+
+
+class QueueFull(RateLimited):
+    code = "queue_full"
+
+
+class TooManySubscriptions(RateLimited):
+    code = "too_many_subscriptions"
+    retryable = False
+
+
+class AgentError(RuncastError):
+    """The agent failed in a way that the person in the chat may read: raise it from an agent or a tool with a human sentence.
+
+    Every other exception from an agent is told to clients as `agent_error` with a request id and without its text.
+    """
+
+    code = "agent_error"
+    status = 502
+
+    def __init__(self, message: str, *, code: str | None = None, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.agent_code = code or type(self).code
+        self.agent_retryable = retryable
+
+
+class RunTimeout(AgentError):
+    code = "timeout"
+    status = 504
+
+
+class StoreError(RuncastError):
+    code = "storage_unavailable"
+    status = 503
+    retryable = True
+
+
+class SequenceConflict(StoreError):
+    """The log's head is not `expected_seq`: another append came first. Nothing was written."""
+
+    code = "sequence_conflict"
+    status = 409
+
+
+class LeaseLost(StoreError):
+    """The fence is old: another owner has the thread. Nothing was written; stop all work on it."""
+
+    code = "lease_lost"
+    status = 409
+    retryable = False
+
+
+class StoreLocked(StoreError):
+    code = "store_locked"
+    retryable = False
+
+
+class StoreCorrupt(StoreError):
+    code = "store_corrupt"
+    retryable = False
+
+
+class Unavailable(RuncastError):
+    code = "unavailable"
+    status = 503
+    retryable = True
+
+
+class ConfigError(RuncastError):
+    """Settings or agents that cannot be served. `problems` lists all of them at once."""
+
+    code = "config"
+
+    def __init__(self, message: str, problems: list[str] | None = None) -> None:
+        super().__init__(message)
+        self.problems = problems or [message]
+
+
+INTERNAL_MESSAGE = "Something went wrong on the server. The operator can find it by the request id."
+
+
+def describe(error: BaseException) -> tuple[str, str]:
+    """`(code, message)` of an error as a client may see it: never the text of a foreign exception."""
+    if isinstance(error, AgentError):
+        return error.agent_code, error.message
+    if isinstance(error, RuncastError):
+        return error.code, error.message
+    return "internal", INTERNAL_MESSAGE

@@ -1,0 +1,569 @@
+"""The vocabulary of the log: AG-UI 1.0's 31 event types and our own, as frozen structs.
+
+An event is one immutable fact. Wire names are AG-UI's (camelCase fields, UPPER_SNAKE types), Python attributes are
+snake_case. Optional fields are left out when they have their default; required fields have none, so that a null snapshot
+does not vanish. In the log every event also carries its envelope, `seq`, `runId`, `timestamp` (`of_run`, `stamp`).
+
+Rules: no I/O, no clock and no id is made here. Keep-alives, `*_CHUNK` and `MESSAGES_SNAPSHOT` are vocabulary, but are never
+in a log (`LOGGED`). A type that this version does not know decodes to `UnknownEvent` and is passed through unchanged.
+
+Source: AG-UI 1.0 (`ag-ui-protocol` 1.0.0, models `ag_ui.core`); own types: `spec/PROTOCOL.md`, "Events".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, cast
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+Json = Any
+"""Any JSON value: what `runcast.jsonvalue.to_json` gives."""
+
+
+class Event(Struct, frozen=True, kw_only=True, tag_field="type", rename="camel", omit_defaults=True):
+    """The root. The first four fields are the envelope: an agent leaves them alone, runner and append fill them."""
+
+    seq: int | UnsetType = UNSET
+    """Place in the thread's log: 1, 2, 3 … without a hole. In a joined delta: the last of its seqs."""
+    from_: int | UnsetType = msgspec.field(default=UNSET, name="from")
+    """In a joined delta: the first of its seqs."""
+    run_id: str | UnsetType = UNSET
+    """The run it belongs to; absent for events of the thread itself."""
+    timestamp: int | UnsetType = UNSET
+    """Unix milliseconds of the append. Informative: never used for order."""
+    raw_event: Json | UnsetType = UNSET
+    metadata: dict[str, Json] | UnsetType = UNSET
+    subagent_run_id: str | UnsetType = UNSET
+
+    @property
+    def type(self) -> str:
+        """Its name on the wire."""
+        return cast(str, self.__struct_config__.tag)
+
+
+# --- AG-UI 1.0: the run -------------------------------------------------------------------------------------------
+
+
+class RunStarted(Event, tag="RUN_STARTED"):
+    """First event of a run. `input` is a minimal valid RunAgentInput that holds only the new message(s)."""
+
+    thread_id: str
+    protocol_version: str | UnsetType = UNSET
+    parent_run_id: str | UnsetType = UNSET
+    input: dict[str, Json] | UnsetType = UNSET
+    agent: str | UnsetType = UNSET
+    """Own field: the agent's name."""
+    resumes: str | UnsetType = UNSET
+    """Own field: the waiting run that this one goes on with."""
+
+
+class TokenUsage(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What a model call cost. The last three are parts of the totals (AG-UI 1.0, TokenUsage)."""
+
+    provider: str | UnsetType = UNSET
+    model: str | UnsetType = UNSET
+    input_tokens: int | UnsetType = UNSET
+    output_tokens: int | UnsetType = UNSET
+    total_tokens: int | UnsetType = UNSET
+    reasoning_tokens: int | UnsetType = UNSET
+    cached_input_tokens: int | UnsetType = UNSET
+    cache_write_input_tokens: int | UnsetType = UNSET
+
+
+class Interrupt(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A question to a person (AG-UI 1.0, Interrupt). `reason`: `tool_call`, `input_required`, `confirmation` or `<framework>:<name>`."""
+
+    id: str
+    reason: str
+    message: str | UnsetType = UNSET
+    tool_call_id: str | UnsetType = UNSET
+    response_schema: dict[str, Json] | UnsetType = UNSET
+    expires_at: str | UnsetType = UNSET
+    metadata: dict[str, Json] | UnsetType = UNSET
+    subagent_run_id: str | UnsetType = UNSET
+
+
+class Outcome(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """How a run ended without failing. `interrupts` (one or more) exactly when `type` is `interrupt`."""
+
+    type: Literal["success", "interrupt", "cancelled"]
+    pending_tool_call_ids: list[str] | UnsetType = UNSET
+    interrupts: list[Interrupt] | UnsetType = UNSET
+
+
+class RunFinished(Event, tag="RUN_FINISHED"):
+    """Terminal event of a run that did not fail. An absent outcome means success."""
+
+    thread_id: str
+    result: Json | UnsetType = UNSET
+    outcome: Outcome | UnsetType = UNSET
+    usage: list[TokenUsage] | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    """Own field: why it was cancelled, in the canceller's words."""
+
+
+class RunError(Event, tag="RUN_ERROR"):
+    """Terminal event of a run that failed, or (code `interrupted`) whose process went away."""
+
+    message: str
+    code: str | UnsetType = UNSET
+    usage: list[TokenUsage] | UnsetType = UNSET
+    retryable: bool | UnsetType = UNSET
+    """Own field."""
+    request_id: str | UnsetType = UNSET
+    """Own field: by this id the operator finds the exception in the server's log."""
+
+
+class StepStarted(Event, tag="STEP_STARTED"):
+    step_name: str
+
+
+class StepFinished(Event, tag="STEP_FINISHED"):
+    step_name: str
+
+
+# --- AG-UI 1.0: text ----------------------------------------------------------------------------------------------
+
+
+class TextMessageStart(Event, tag="TEXT_MESSAGE_START"):
+    message_id: str
+    role: Literal["developer", "system", "assistant", "user"] | UnsetType = UNSET
+    """Absent means assistant."""
+    name: str | UnsetType = UNSET
+
+
+class TextMessageContent(Event, tag="TEXT_MESSAGE_CONTENT"):
+    message_id: str
+    delta: str
+
+
+class TextMessageEnd(Event, tag="TEXT_MESSAGE_END"):
+    message_id: str
+    text: str | UnsetType = UNSET
+    """Own field: the whole text. Always in the log; left out of live frames for readers that saw the start."""
+    incomplete: str | UnsetType = UNSET
+    """Own field: `cancelled`, `failed` or `interrupted` when the run ended in the middle of it."""
+
+
+class TextMessageChunk(Event, tag="TEXT_MESSAGE_CHUNK"):
+    message_id: str | UnsetType = UNSET
+    role: Literal["developer", "system", "assistant", "user"] | UnsetType = UNSET
+    delta: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+
+
+# --- AG-UI 1.0: reasoning -----------------------------------------------------------------------------------------
+
+
+class ReasoningStart(Event, tag="REASONING_START"):
+    """Opens a span of thinking; its messages lie inside."""
+
+    message_id: str
+
+
+class ReasoningMessageStart(Event, tag="REASONING_MESSAGE_START"):
+    message_id: str
+    role: Literal["reasoning"]
+
+
+class ReasoningMessageContent(Event, tag="REASONING_MESSAGE_CONTENT"):
+    message_id: str
+    delta: str
+
+
+class ReasoningMessageEnd(Event, tag="REASONING_MESSAGE_END"):
+    message_id: str
+    text: str | UnsetType = UNSET
+    """Own field, as in `TextMessageEnd`."""
+    incomplete: str | UnsetType = UNSET
+
+
+class ReasoningMessageChunk(Event, tag="REASONING_MESSAGE_CHUNK"):
+    message_id: str | UnsetType = UNSET
+    delta: str | UnsetType = UNSET
+
+
+class ReasoningEnd(Event, tag="REASONING_END"):
+    message_id: str
+
+
+class ReasoningEncryptedValue(Event, tag="REASONING_ENCRYPTED_VALUE"):
+    subtype: Literal["message", "tool-call"]
+    entity_id: str
+    encrypted_value: str
+
+
+# --- AG-UI 1.0: tools ---------------------------------------------------------------------------------------------
+
+
+class ToolCallStart(Event, tag="TOOL_CALL_START"):
+    tool_call_id: str
+    tool_call_name: str
+    parent_message_id: str | UnsetType = UNSET
+    title: str | UnsetType = UNSET
+    """Own field: the tool's own sentence for what it is doing, e.g. `Searching your tasks…`."""
+
+
+class ToolCallArgs(Event, tag="TOOL_CALL_ARGS"):
+    """A piece of the arguments' JSON text."""
+
+    tool_call_id: str
+    delta: str
+
+
+class ToolCallEnd(Event, tag="TOOL_CALL_END"):
+    """The arguments are complete; the tool begins (or waits for approval)."""
+
+    tool_call_id: str
+    args: str | UnsetType = UNSET
+    """Own field: the whole JSON text of the arguments, as `text` of `TextMessageEnd`."""
+    incomplete: str | UnsetType = UNSET
+
+
+class ToolCallChunk(Event, tag="TOOL_CALL_CHUNK"):
+    tool_call_id: str | UnsetType = UNSET
+    tool_call_name: str | UnsetType = UNSET
+    parent_message_id: str | UnsetType = UNSET
+    delta: str | UnsetType = UNSET
+
+
+class ToolCallResult(Event, tag="TOOL_CALL_RESULT"):
+    """`content` is what the model reads: text, or a list of AG-UI content parts."""
+
+    message_id: str
+    tool_call_id: str
+    content: str | list[dict[str, Json]]
+    role: Literal["tool"] | UnsetType = UNSET
+    status: Literal["success", "error", "denied", "cancelled", "interrupted"] | UnsetType = UNSET
+    """Own field. Absent means success."""
+    error: str | UnsetType = UNSET
+    """Own field: a human sentence when `status` is not success."""
+    result: Json | UnsetType = UNSET
+    """Own field: what the tool returned, as JSON."""
+    summary: str | UnsetType = UNSET
+    """Own field: the tool's own sentence for what it found, e.g. `Found 3 tasks`."""
+
+
+# --- AG-UI 1.0: state, activities, the rest -----------------------------------------------------------------------
+
+
+class StateSnapshot(Event, tag="STATE_SNAPSHOT"):
+    snapshot: Json
+
+
+class StateDelta(Event, tag="STATE_DELTA"):
+    """`delta` is a JSON Patch (RFC 6902)."""
+
+    delta: list[dict[str, Json]]
+
+
+class MessagesSnapshot(Event, tag="MESSAGES_SNAPSHOT"):
+    messages: list[dict[str, Json]]
+
+
+class ActivitySnapshot(Event, tag="ACTIVITY_SNAPSHOT"):
+    message_id: str
+    activity_type: str
+    content: dict[str, Json]
+    replace: bool | UnsetType = UNSET
+    """Absent means true."""
+
+
+class ActivityDelta(Event, tag="ACTIVITY_DELTA"):
+    """`patch` is a JSON Patch (RFC 6902) on the activity's content."""
+
+    message_id: str
+    activity_type: str
+    patch: list[dict[str, Json]]
+
+
+class Raw(Event, tag="RAW"):
+    event: Json
+    source: str | UnsetType = UNSET
+
+
+class Custom(Event, tag="CUSTOM"):
+    name: str
+    value: Json
+
+
+class SubagentStarted(Event, tag="SUBAGENT_STARTED"):
+    subagent_run_id: str
+    name: str | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+    parent_subagent_run_id: str | UnsetType = UNSET
+    parent_tool_call_id: str | UnsetType = UNSET
+    parent_message_id: str | UnsetType = UNSET
+
+
+class SubagentOutcome(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    type: Literal["success", "suspended"]
+    interrupt_ids: list[str] | UnsetType = UNSET
+
+
+class SubagentFinished(Event, tag="SUBAGENT_FINISHED"):
+    subagent_run_id: str
+    result: Json | UnsetType = UNSET
+    outcome: SubagentOutcome | UnsetType = UNSET
+
+
+class SubagentError(Event, tag="SUBAGENT_ERROR"):
+    subagent_run_id: str
+    message: str
+    code: str | UnsetType = UNSET
+
+
+# --- our own ------------------------------------------------------------------------------------------------------
+
+
+class RunQueued(Event, tag="RUN_QUEUED"):
+    """The run waits for the thread to be free. Its RUN_STARTED follows, or RUN_DEQUEUED."""
+
+    thread_id: str
+    input: dict[str, Json]
+    agent: str
+    parent_run_id: str | UnsetType = UNSET
+
+
+class RunDequeued(Event, tag="RUN_DEQUEUED"):
+    """Terminal event of a run that never started: removed from the queue."""
+
+    reason: str | UnsetType = UNSET
+
+
+class RunCancelRequested(Event, tag="RUN_CANCEL_REQUESTED"):
+    """Somebody pressed Stop: other tabs show *Stopping*."""
+
+    by: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+
+
+class RunSteered(Event, tag="RUN_STEERED"):
+    """A message was handed to the running agent. `consumed` false: it became a queued message."""
+
+    message: dict[str, Json]
+    consumed: bool
+
+
+class RunRestarted(Event, tag="RUN_RESTARTED"):
+    """The same run goes on under a new owner; `attempt` counts from 2."""
+
+    attempt: int
+
+
+class InterruptRequested(Event, tag="INTERRUPT_REQUESTED"):
+    """The agent asks a person something. The run's RUN_FINISHED repeats it in its outcome."""
+
+    interrupt: Interrupt
+    args_hash: str | UnsetType = UNSET
+    """SHA-256, hex, of the canonical JSON of the tool's arguments: what exactly was approved."""
+
+
+class InterruptResolved(Event, tag="INTERRUPT_RESOLVED"):
+    """An interrupt was answered, once. An event of the thread (no `runId`): the waiting run has ended already."""
+
+    interrupt_id: str
+    status: Literal["resolved", "cancelled", "expired"]
+    payload: Json | UnsetType = UNSET
+    by: str | UnsetType = UNSET
+
+
+class ToolCallProgress(Event, tag="TOOL_CALL_PROGRESS"):
+    """How far a tool is. `progress` counts towards `total` (MCP 2025-06-18, progress notifications)."""
+
+    tool_call_id: str
+    progress: float | UnsetType = UNSET
+    total: float | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+    data: Json | UnsetType = UNSET
+
+
+class ArtifactSnapshot(Event, tag="ARTIFACT_SNAPSHOT"):
+    """A thing beside the text: a diagram, a file, a table. The same `artifactId` again replaces it; `version` counts from 1.
+
+    `kind` is an open word; the project itself uses `diagram` (Mermaid source), `canvas_trigger`, `metrics`, `file`.
+    """
+
+    artifact_id: str
+    kind: str
+    name: str | UnsetType = UNSET
+    mime_type: str | UnsetType = UNSET
+    content: Json | UnsetType = UNSET
+    url: str | UnsetType = UNSET
+    version: int | UnsetType = UNSET
+    tool_call_id: str | UnsetType = UNSET
+    message_id: str | UnsetType = UNSET
+
+
+class ArtifactDelta(Event, tag="ARTIFACT_DELTA"):
+    """Exactly one of `append` (to a text content) and `patch` (RFC 6902)."""
+
+    artifact_id: str
+    append: str | UnsetType = UNSET
+    patch: list[dict[str, Json]] | UnsetType = UNSET
+
+
+class Source(Event, tag="SOURCE"):
+    """Where something in the answer comes from."""
+
+    source_id: str
+    url: str | UnsetType = UNSET
+    title: str | UnsetType = UNSET
+    media_type: str | UnsetType = UNSET
+    message_id: str | UnsetType = UNSET
+
+
+class MessageRetracted(Event, tag="MESSAGE_RETRACTED"):
+    """These items no longer count: a model call was tried again after a partial output."""
+
+    message_ids: list[str] | UnsetType = UNSET
+    tool_call_ids: list[str] | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+
+
+class MessagePosted(Event, tag="MESSAGE_POSTED"):
+    """A whole message that no run made: server push, or a person beside the agent. AG-UI message shape."""
+
+    message: dict[str, Json]
+
+
+class RunSummary(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    id: str
+    agent: str
+    status: str
+
+
+class ThreadUpdated(Event, tag="THREAD_UPDATED"):
+    """Something about the thread itself changed; only what changed is there.
+
+    In a thread's own log `threadId` is absent. In an inbox it says which thread, and `run` says how its newest run stands.
+    """
+
+    thread_id: str | UnsetType = UNSET
+    title: str | UnsetType = UNSET
+    head_run: str | UnsetType = UNSET
+    pinned: bool | UnsetType = UNSET
+    shared: bool | UnsetType = UNSET
+    deleted: bool | UnsetType = UNSET
+    created_at: int | UnsetType = UNSET
+    updated_at: int | UnsetType = UNSET
+    run: RunSummary | UnsetType = UNSET
+
+
+class Feedback(Event, tag="FEEDBACK"):
+    """What a person thinks of a run: `value` 1 or -1, 0 takes it back."""
+
+    target_run_id: str
+    value: Literal[-1, 0, 1]
+    comment: str | UnsetType = UNSET
+    by: str | UnsetType = UNSET
+
+
+class UnknownEvent(Event, tag="UNKNOWN"):
+    """A type of a newer version, kept whole in `raw` and passed through; folds skip it."""
+
+    raw: dict[str, Json]
+
+    @property
+    def type(self) -> str:
+        return str(self.raw.get("type", "UNKNOWN"))
+
+
+AGUI: tuple[type[Event], ...] = (
+    TextMessageStart, TextMessageContent, TextMessageEnd, TextMessageChunk,
+    ReasoningStart, ReasoningMessageStart, ReasoningMessageContent, ReasoningMessageEnd, ReasoningMessageChunk,
+    ReasoningEnd, ReasoningEncryptedValue,
+    ToolCallStart, ToolCallArgs, ToolCallEnd, ToolCallChunk, ToolCallResult,
+    StateSnapshot, StateDelta, MessagesSnapshot, ActivitySnapshot, ActivityDelta, Raw, Custom,
+    RunStarted, RunFinished, RunError, StepStarted, StepFinished,
+    SubagentStarted, SubagentFinished, SubagentError,
+)  # fmt: skip
+"""AG-UI 1.0's 31 types."""
+
+OWN: tuple[type[Event], ...] = (
+    RunQueued, RunDequeued, RunCancelRequested, RunSteered, RunRestarted, InterruptRequested, InterruptResolved,
+    ToolCallProgress, ArtifactSnapshot, ArtifactDelta, Source, MessageRetracted, MessagePosted, ThreadUpdated, Feedback,
+)  # fmt: skip
+"""Our own types, named in AG-UI's pattern."""
+
+NEVER_LOGGED: tuple[type[Event], ...] = (TextMessageChunk, ReasoningMessageChunk, ToolCallChunk, MessagesSnapshot)
+"""Shorthands: an agent may yield them; the runner writes what they stand for."""
+
+TERMINAL: tuple[type[Event], ...] = (RunFinished, RunError, RunDequeued)
+"""Each run has exactly one of these, and it is its last event (I16)."""
+
+class Record(NamedTuple):
+    """One event as it stands in the log, with its JSON, encoded once and shared by all who read it."""
+
+    event: Event
+    data: bytes
+
+    @property
+    def seq(self) -> int:
+        """The last seq it covers."""
+        return cast(int, self.event.seq)  # the append stamped it
+
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+    TextMessageStart | TextMessageContent | TextMessageEnd | TextMessageChunk
+    | ReasoningStart | ReasoningMessageStart | ReasoningMessageContent | ReasoningMessageEnd | ReasoningMessageChunk
+    | ReasoningEnd | ReasoningEncryptedValue
+    | ToolCallStart | ToolCallArgs | ToolCallEnd | ToolCallChunk | ToolCallResult
+    | StateSnapshot | StateDelta | MessagesSnapshot | ActivitySnapshot | ActivityDelta | Raw | Custom
+    | RunStarted | RunFinished | RunError | StepStarted | StepFinished
+    | SubagentStarted | SubagentFinished | SubagentError
+    | RunQueued | RunDequeued | RunCancelRequested | RunSteered | RunRestarted | InterruptRequested | InterruptResolved
+    | ToolCallProgress | ArtifactSnapshot | ArtifactDelta | Source | MessageRetracted | MessagePosted | ThreadUpdated
+    | Feedback
+)  # fmt: skip
+_raw_decoder: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+_TYPES: frozenset[str] = frozenset(cast(str, kind.__struct_config__.tag) for kind in (*AGUI, *OWN))
+_ENVELOPE: dict[str, str] = {"seq": "seq", "from": "from_", "runId": "run_id", "timestamp": "timestamp"}
+
+
+def stamp(event: Event, seq: int, timestamp: int) -> Event:
+    """`event` with its place in the log: what the append does before it writes. `runId` was filled by the runner."""
+    return msgspec.structs.replace(event, seq=seq, from_=UNSET, timestamp=timestamp)
+
+
+def of_run(event: Event, run: str) -> Event:
+    """`event` as one of `run`'s."""
+    return event if event.run_id == run else msgspec.structs.replace(event, run_id=run)
+
+
+def encode(event: Event) -> bytes:
+    """The event as one line of JSON, UTF-8."""
+    if isinstance(event, UnknownEvent):
+        envelope = {wire: value for wire, name in _ENVELOPE.items() if (value := getattr(event, name)) is not UNSET}
+        return _encoder.encode({**event.raw, **envelope})
+    return _encoder.encode(event)
+
+
+def decode(data: bytes | str) -> Event:
+    """The event in one JSON object. Unknown fields are dropped; an unknown type is kept whole.
+
+    Raises:
+        msgspec.ValidationError: a known type with a missing or wrong field, or no `type` at all.
+        msgspec.DecodeError: not JSON.
+    """
+    try:
+        return cast(Event, _decoder.decode(data))
+    except msgspec.ValidationError:
+        raw = _raw_decoder.decode(data)
+        kind = raw.get("type")
+        if not isinstance(kind, str) or kind in _TYPES:
+            raise
+        return unknown(raw)
+
+
+def unknown(raw: Mapping[str, Any]) -> UnknownEvent:
+    """An event of a type that this version does not know, from its JSON object."""
+    envelope = {name: raw[wire] for wire, name in _ENVELOPE.items() if wire in raw}
+    return UnknownEvent(raw={key: value for key, value in raw.items() if key not in _ENVELOPE}, **envelope)
+
+
+DELTAS: tuple[type[Event], ...] = (TextMessageContent, ReasoningMessageContent, ToolCallArgs)
+"""Consecutive ones of one item may be joined for a reader that lags (I12)."""

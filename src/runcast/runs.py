@@ -1,0 +1,118 @@
+"""Threads and runs as the store keeps them: the rows beside the log.
+
+A thread is a conversation: one ordered, durable log of events. A run is one execution of an agent on one input: a span
+of that log that ends exactly once. Both are values; the store hands out new ones, nobody changes them in place.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+RunStatus = Literal["queued", "running", "waiting", "done", "failed", "cancelled", "interrupted"]
+"""How a run stands; the words of the table in `spec/PROTOCOL.md`."""
+
+ENDED: frozenset[RunStatus] = frozenset({"done", "failed", "cancelled", "interrupted"})
+"""No event of the run follows. (`waiting` has its terminal event too: its answer starts a new run.)"""
+
+OnBusy = Literal["enqueue", "reject", "interrupt", "steer"]
+
+ThreadKind = Literal["chat", "inbox"]
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who asks. All keys of the store are in (tenant, user)."""
+
+    user: str = "local"
+    tenant: str = ""
+
+
+class Thread(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A conversation's row. Times are Unix milliseconds."""
+
+    id: str
+    tenant: str = ""
+    user: str
+    kind: ThreadKind = "chat"
+    epoch: str
+    title: str = ""
+    agent: str = ""
+    """The agent of its first run; new messages go to it unless they name another."""
+    created_at: int
+    updated_at: int
+    head: int = 0
+    """The last seq at the time this row was read."""
+    head_run: str | None = None
+    status: RunStatus | None = None
+    """How its newest run stands: the live dot in the thread list."""
+    pinned: bool = False
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One run's row. `first_seq`..`last_seq` is its span of the thread's log, inclusive."""
+
+    id: str
+    thread: str
+    agent: str
+    status: RunStatus
+    parent: str | None = None
+    resumes: str | None = None
+    message_id: str | None = None
+    created_at: int
+    started_at: int | None = None
+    ended_at: int | None = None
+    first_seq: int
+    last_seq: int | None = None
+    code: str | None = None
+    """The code of its RUN_ERROR, if it failed or was interrupted."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A message that someone sends: AG-UI 1.0 `UserMessage`. `content` is text or a list of AG-UI content parts."""
+
+    id: str
+    role: Literal["user"] = "user"
+    content: str | list[dict[str, Any]]
+
+    @property
+    def text(self) -> str:
+        """Its text parts, joined by line breaks."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(str(part.get("text", "")) for part in self.content if part.get("type") == "text")
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A person's answer to one interrupt: AG-UI 1.0 `ResumeEntry`, and who gave it."""
+
+    interrupt_id: str
+    status: Literal["resolved", "cancelled"]
+    payload: Any = None
+    by: str = ""
+
+
+class AgentState(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run adds to its framework's history, written with the run's terminal event."""
+
+    run: str
+    adapter: str
+    version: int
+    data: bytes
+
+
+class RunInput(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run is asked: the new message(s) only; what came before is in the context."""
+
+    thread: str
+    run: str
+    agent: str
+    messages: tuple[Message, ...] = ()
+    parent: str | None = None
+    resumes: str | None = None
+    """The waiting run whose interrupts `answers` answers."""
+    answers: tuple[Answer, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return "\n".join(message.text for message in self.messages)
