@@ -368,6 +368,8 @@ class InterruptResolved(Event, tag="INTERRUPT_RESOLVED"):
     status: Literal["resolved", "cancelled", "expired"]
     payload: Json | UnsetType = UNSET
     by: str | UnsetType = UNSET
+    ends_run: bool | UnsetType = UNSET
+    """True: the question was withdrawn by Stop; the waiting run stands as cancelled and no run resumes it."""
 
 
 class ToolCallProgress(Event, tag="TOOL_CALL_PROGRESS"):
