@@ -32,7 +32,9 @@ def end_of(run: Run, execution: Execution, new_id: IdSource) -> End:
     usage = UNSET if finish is None else finish.usage
     error = execution.error
     if isinstance(error, StoreError):
-        logger.error("run %s could not be written", run.id, exc_info=error, extra={"action": "run_failed", "run": run.id})
+        logger.error(
+            "run %s could not be written", run.id, exc_info=error, extra={"action": "run_failed", "run": run.id}
+        )
         message = "The answer could not be saved, so the run was stopped."
         return End("failed", e.RunError(message=message, code="storage_unavailable", retryable=True), {})
     if execution.cancelling:

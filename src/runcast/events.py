@@ -496,6 +496,7 @@ NEVER_LOGGED: tuple[type[Event], ...] = (TextMessageChunk, ReasoningMessageChunk
 TERMINAL: tuple[type[Event], ...] = (RunFinished, RunError, RunDequeued)
 """Each run has exactly one of these, and it is its last event (I16)."""
 
+
 class Record(NamedTuple):
     """One event as it stands in the log, with its JSON, encoded once and shared by all who read it."""
 

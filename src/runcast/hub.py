@@ -6,7 +6,7 @@ for threads somebody looks at or works on, the folded transcript, so that a relo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -104,7 +104,7 @@ class Hub:
             return ThreadSnapshot(transcript.seq, thread.epoch, thread, data)
 
     @asynccontextmanager
-    async def transcript(self, thread: Thread) -> AsyncIterator[Transcript]:
+    async def transcript(self, thread: Thread) -> AsyncGenerator[Transcript]:
         """The fold of the whole log as it stands; to be read, and only inside the block."""
         self.hold(thread.id)
         place = self._place(thread.id)
@@ -116,7 +116,9 @@ class Hub:
                 while True:
                     records = place.feed.after(transcript.seq, 1 << 20, 10_000)
                     if records is None:
-                        records = await self._store.read(thread.id, transcript.seq, max_bytes=1 << 20, max_events=10_000)
+                        records = await self._store.read(
+                            thread.id, transcript.seq, max_bytes=1 << 20, max_events=10_000
+                        )
                         if not records:
                             place.feed.note_head(transcript.seq)
                     if not records:

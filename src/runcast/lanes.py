@@ -6,7 +6,7 @@ A lease is renewed long before it runs out; a node that cannot renew loses its l
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -47,7 +47,7 @@ class Lanes:
         return tuple(self._lanes.values())
 
     @asynccontextmanager
-    async def use(self, thread: Thread) -> AsyncIterator[Lane]:
+    async def use(self, thread: Thread) -> AsyncGenerator[Lane]:
         """The thread's lane, its lock held; acquired first if need be.
 
         Raises:
@@ -125,12 +125,11 @@ class Lanes:
         opening = self._opening[thread] = anyio.Event()
         try:
             with anyio.CancelScope(shield=True):
-                lane = await self._acquire(thread)
-                self._lanes[thread] = lane
+                self._lanes[thread] = await self._acquire(thread)
+            return self._lanes[thread]
         finally:
             del self._opening[thread]
             opening.set()
-        return lane
 
     async def _acquire(self, thread: str) -> Lane:
         now = self._clock.now_ms()

@@ -270,7 +270,11 @@ class Recorder:
             tool_call_id=call,
             content=sentence,
             role="tool",
-            status="cancelled" if ending in ("cancelled", "done") else "interrupted" if ending == "interrupted" else "error",
+            status="cancelled"
+            if ending in ("cancelled", "done")
+            else "interrupted"
+            if ending == "interrupted"
+            else "error",
             error=sentence,
         )
 
@@ -296,7 +300,7 @@ def _safe(event: Event) -> Event:
         e.encode(event)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
         fields = {name: _clean(getattr(event, name)) for name in event.__struct_fields__}
-        return cast(Event, type(event)(**fields))
+        return type(event)(**fields)
     return event
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -18,8 +17,8 @@ from msgspec import UNSET
 
 from runcast import events as e
 from runcast.agents.base import Agent, Turn
+from runcast.ending import end_of, interrupted
 from runcast.errors import (
-    INTERNAL_MESSAGE,
     AgentError,
     AlreadyDecided,
     InvalidRequest,
@@ -29,10 +28,8 @@ from runcast.errors import (
     RunActive,
     StoreError,
     Unavailable,
-    describe,
 )
 from runcast.events import Event
-from runcast.ending import end_of, interrupted
 from runcast.execution import Execution
 from runcast.hub import Hub
 from runcast.ids import Clock, IdSource
@@ -40,7 +37,7 @@ from runcast.lane import Lane, QueuedRun, WaitingRun
 from runcast.lanes import Lanes
 from runcast.recorder import Recorder
 from runcast.runs import Answer, Message, OnBusy, Principal, Run, RunInput, RunStatus, Thread
-from runcast.stores.base import Receipt, Store, Write, Written
+from runcast.stores.base import Receipt, Store, Write
 from runcast.transcript import InterruptPart, TranscriptRun
 
 logger = logging.getLogger("runcast.runner")
@@ -152,7 +149,9 @@ class Runner:
             if lane.busy and on_busy == "reject":
                 raise RunActive("This conversation has a run under way; wait for its end or stop it.")
             if lane.busy and len(lane.queue) >= self.limits.queue_limit:
-                raise QueueFull(f"{len(lane.queue)} messages are waiting in this conversation already; try again later.")
+                raise QueueFull(
+                    f"{len(lane.queue)} messages are waiting in this conversation already; try again later."
+                )
             if lane.busy and on_busy == "interrupt":
                 await self._request_cancel(lane, by=principal.user, reason="A newer message took its place.")
                 await self._advance(lane)
@@ -271,9 +270,7 @@ class Runner:
     async def update(self, thread: Thread, *, title: str | None, pinned: bool | None) -> None:
         """Rename or pin."""
         async with self._lanes.use(thread) as lane:
-            event = e.ThreadUpdated(
-                title=UNSET if title is None else title, pinned=UNSET if pinned is None else pinned
-            )
+            event = e.ThreadUpdated(title=UNSET if title is None else title, pinned=UNSET if pinned is None else pinned)
             await self._write(lane, [event], title=title, pinned=pinned)
 
     async def delete(self, thread: Thread) -> None:
@@ -347,7 +344,12 @@ class Runner:
             with anyio.move_on_after(self.limits.cancel_deadline_s):
                 await execution.stopped.wait()
         finally:
-            if execution.interrupted is None and not failed and not execution.stopped.is_set() and not execution.cancelling:
+            if (
+                execution.interrupted is None
+                and not failed
+                and not execution.stopped.is_set()
+                and not execution.cancelling
+            ):
                 execution.interrupted = SHUTDOWN  # this task itself is being cancelled
             execution.cancel()
             execution.seal()
@@ -490,7 +492,7 @@ class Runner:
         head_run: str | None = None,
         receipt: Receipt | None = None,
         agent_state: Any = None,
-    ) -> Written:
+    ) -> None:
         """Append, then tell. The lane's lock is held. A write that was begun is waited for, also when cancelled."""
         if lane.lost:
             raise LeaseLost("This node no longer owns the thread.")
@@ -524,19 +526,18 @@ class Runner:
             receipt=receipt,
             notices=notices,
         )
-        try:
-            with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True):
+            try:
                 written = await self._store.append(write, now=now)
-        except LeaseLost:
-            self._lanes.lose(lane)
-            raise
-        lane.head += len(events)
-        if title is not None:
-            lane.title = title
-        self._hub.push(lane.thread.id, written.records)
-        if written.inbox is not None:
-            self._hub.push(written.inbox, written.notices)
-        return written
+            except LeaseLost:
+                self._lanes.lose(lane)
+                raise
+            lane.head += len(events)
+            if title is not None:
+                lane.title = title
+            self._hub.push(lane.thread.id, written.records)
+            if written.inbox is not None:
+                self._hub.push(written.inbox, written.notices)
 
     def _started(self, run: Run, messages: tuple[Message, ...], answers: tuple[Answer, ...] = ()) -> Event:
         return e.RunStarted(
@@ -620,7 +621,7 @@ class Runner:
         """A queued run's message, from the log (I18)."""
         records = await self._store.read(run.thread, run.first_seq - 1, max_events=1)
         event = records[0].event if records else None
-        given = event.input.get("messages", []) if isinstance(event, e.RunQueued) else []
+        given: list[Any] = event.input.get("messages", []) if isinstance(event, e.RunQueued) else []
         return tuple(msgspec.convert(message, Message) for message in given)
 
     async def _why_not(self, thread: Thread, run: Run, answer: Answer) -> Exception:
@@ -692,5 +693,3 @@ def _input(run: Run, messages: tuple[Message, ...], answers: tuple[Answer, ...])
 
 def _decided(by: str) -> AlreadyDecided:
     return AlreadyDecided(f"This question was answered already{f' by {by}' if by else ''}.")
-
-

@@ -48,7 +48,7 @@ class Subscription:
         self._feed = feed
         self._store = store
         self._snapshot = snapshot
-        self._resync = resync
+        self._resync = None if resync is None else Resync(resync)
         self._wants_snapshot = after is None or resync is not None
         self._caught_up = False
         self._closed = False
@@ -95,8 +95,8 @@ class Subscription:
             self.close()
             return Resync("deleted")
         if self._resync is not None:
-            reason, self._resync = self._resync, None
-            return Resync(reason)
+            resync, self._resync = self._resync, None
+            return resync
         if self._wants_snapshot:
             snapshot = await self._snapshot(self.thread)
             self._wants_snapshot = False

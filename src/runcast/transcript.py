@@ -579,7 +579,9 @@ class _Folding:
         part = self.tool(run, event.tool_call_id)
         if part is None:
             return
-        if not (part.status == "denied" and event.status in (UNSET, "success")):  # a denial stays one, whatever the model reads
+        if not (
+            part.status == "denied" and event.status in (UNSET, "success")
+        ):  # a denial stays one, whatever the model reads
             part.status = _TOOL_RESULT.get("success" if event.status is UNSET else event.status, "done")
         part.content = event.content
         part.has_result = event.result is not UNSET
@@ -632,14 +634,21 @@ class _Folding:
                 content = _patched(part.content, event.patch)
                 part.content = cast(dict[str, Any], content) if isinstance(content, dict) else part.content
         elif part is None:
-            self.add(run, event, ActivityPart(id=event.message_id, activity_type=event.activity_type, content=event.content))
+            self.add(
+                run, event, ActivityPart(id=event.message_id, activity_type=event.activity_type, content=event.content)
+            )
         elif event.replace is not False:  # AG-UI 1.0, ActivitySnapshot: false leaves what is there
             part.activity_type, part.content = event.activity_type, event.content
 
     def step_finished(self, run: TranscriptRun, event: StepFinished) -> None:
         owner = _set(event.subagent_run_id)
         for part in reversed(self.answer(run, event).parts):
-            if isinstance(part, StepPart) and part.open and part.name == event.step_name and part.subagent_run_id == owner:
+            if (
+                isinstance(part, StepPart)
+                and part.open
+                and part.name == event.step_name
+                and part.subagent_run_id == owner
+            ):
                 part.open = False
                 return
 
@@ -906,7 +915,9 @@ def _denies(part: InterruptPart) -> bool:
     if part.status != "resolved":
         return True
     payload = part.payload
-    return payload is False or (isinstance(payload, Mapping) and cast(Mapping[str, Any], payload).get("approved") is False)
+    return payload is False or (
+        isinstance(payload, Mapping) and cast(Mapping[str, Any], payload).get("approved") is False
+    )
 
 
 def _remove(run: TranscriptRun, part: AnyPart) -> None:
