@@ -34,6 +34,29 @@ _UNFINISHED = {
 }
 
 
+_OF_MESSAGE = (
+    e.TextMessageStart,
+    e.TextMessageContent,
+    e.TextMessageEnd,
+    e.ReasoningMessageStart,
+    e.ReasoningMessageContent,
+    e.ReasoningMessageEnd,
+    e.TextMessageChunk,
+    e.ReasoningMessageChunk,
+)
+_OF_CALL = (e.ToolCallStart, e.ToolCallArgs, e.ToolCallEnd, e.ToolCallChunk, e.ToolCallProgress, e.ToolCallResult)
+_OPENS = (
+    e.TextMessageStart,
+    e.TextMessageContent,
+    e.TextMessageChunk,
+    e.ReasoningMessageStart,
+    e.ReasoningMessageContent,
+    e.ReasoningMessageChunk,
+    e.ToolCallStart,
+    e.ToolCallChunk,
+)
+
+
 class Recorder:
     """The events of one run on their way to the log. `take` what the agent gives, then `close` once."""
 
@@ -46,6 +69,9 @@ class Recorder:
         """Calls whose arguments still arrive."""
         self._unanswered: dict[str, str] = {}
         """Calls without a result, by id: their names."""
+        self._used: dict[str, int] = {}
+        """How many items of this run had the id."""
+        self._names: dict[str, str] = {}
         self._steps: dict[str, None] = {}
         self._subagents: dict[str, None] = {}
         self._chunked: tuple[str, str] | None = None
@@ -79,8 +105,7 @@ class Recorder:
 
     def take(self, event: Event, now_s: float) -> list[Event]:
         """What enters the log for one event of the agent; `now_s` is monotonic, in seconds."""
-        out = list(self._expand(event, now_s))
-        return [e.of_run(_safe(one), self.run) for one in out]
+        return [e.of_run(one, self.run) for one in self._expand(self._named(_safe(event)), now_s)]
 
     def close(self, ending: Ending) -> list[Event]:
         """What closes everything that is open, in the order: progress held back, texts, calls, results, steps, subagents.
@@ -111,6 +136,26 @@ class Recorder:
             del self._subagents[subagent]
             out.append(e.SubagentError(subagent_run_id=subagent, message=f"The run ended: {ending}.", code=ending))
         return [e.of_run(one, self.run) for one in out]
+
+    # --- ids ------------------------------------------------------------------------------------------------------
+
+    def _named(self, event: Event) -> Event:
+        """The event with the id its item has in the log: an id that is used again after its END (`call_0` in every
+        answer of some models) names a new item, `call_0.2`, or what was said before would be overwritten."""
+        if isinstance(event, _OF_MESSAGE) and isinstance(event.message_id, str):
+            name = self._name(event.message_id, opens=isinstance(event, _OPENS))
+            return event if name == event.message_id else msgspec.structs.replace(event, message_id=name)
+        if isinstance(event, _OF_CALL) and isinstance(event.tool_call_id, str):
+            name = self._name(event.tool_call_id, opens=isinstance(event, _OPENS))
+            return event if name == event.tool_call_id else msgspec.structs.replace(event, tool_call_id=name)
+        return event
+
+    def _name(self, item: str, *, opens: bool) -> str:
+        name = self._names.get(item, item)
+        if opens and name not in self._texts and name not in self._reasoning and name not in self._calls:
+            count = self._used[item] = self._used.get(item, 0) + 1
+            name = self._names[item] = item if count == 1 else f"{item}.{count}"
+        return name
 
     # --- one event ------------------------------------------------------------------------------------------------
 
