@@ -127,8 +127,10 @@ class _Conversion:
         for reader in (_fields, _pydantic, _protobuf, _proto_plus):
             found = reader(value)
             if found is not None:
-                return self.convert(found[0], depth + 1) if not isinstance(found[0], dict) else self.object(
-                    cast(dict[Any, Any], found[0]).items(), depth
+                return (
+                    self.convert(found[0], depth + 1)
+                    if not isinstance(found[0], dict)
+                    else self.object(cast(dict[Any, Any], found[0]).items(), depth)
                 )
         if isinstance(value, (Sequence, Mapping)):
             return self.array(cast(Iterable[Any], value), depth)

@@ -153,5 +153,13 @@ class SubagentPart(Part, kw_only=True, tag="subagent"):
 
 
 AnyPart = (
-    TextPart | ReasoningPart | ToolPart | ArtifactPart | SourcePart | InterruptPart | ActivityPart | StepPart | SubagentPart
+    TextPart
+    | ReasoningPart
+    | ToolPart
+    | ArtifactPart
+    | SourcePart
+    | InterruptPart
+    | ActivityPart
+    | StepPart
+    | SubagentPart
 )
