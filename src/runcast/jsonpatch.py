@@ -28,7 +28,9 @@ def apply(value: Any, patch: Iterable[Mapping[str, Any]]) -> Any:
         try:
             value = _apply_one(value, operation)
         except PatchError as error:
-            raise PatchError(f"operation {number} ({operation.get('op')!r} at {operation.get('path')!r}): {error}") from None
+            raise PatchError(
+                f"operation {number} ({operation.get('op')!r} at {operation.get('path')!r}): {error}"
+            ) from None
     return value
 
 
