@@ -560,7 +560,7 @@ class Folding:
         if run.status == "waiting":
             self.settle(run, withdrawn=event.ends_run is True)
 
-    def settle(self, run: TranscriptRun, *, withdrawn: bool) -> None:
+    def settle(self, run: TranscriptRun, *, withdrawn: bool = False) -> None:
         """A waiting run is done once none of its interrupts is open; cancelled if Stop withdrew the last."""
         answer = self.answers.get(run.id)
         asked = [part for part in answer.parts if isinstance(part, InterruptPart)] if answer else []
