@@ -12,11 +12,9 @@ and holds nobody up: its subscription is left and taken again after its cursor, 
 from __future__ import annotations
 
 import random as randomness
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -25,8 +23,10 @@ import anyio.abc
 import msgspec
 import websockets.asyncio.client
 import websockets.exceptions
+import websockets.typing
 
 from runcast import errors, events
+from runcast.client import address
 from runcast.client.connection import Connection
 from runcast.client.effects import (
     Answered,
@@ -43,6 +43,7 @@ from runcast.client.effects import (
     Stopped,
     Transmit,
 )
+from runcast.client.refusals import LogChanged, Unreachable, error_of
 from runcast.commands import AnyCommand, Cancel, Resolve, Send, Steer
 from runcast.errors import RuncastError
 from runcast.events import Event
@@ -55,67 +56,10 @@ MAX_WAITING_EVENTS = 1000
 """What one slow reader holds in memory before its subscription is paused."""
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 """A snapshot of a long conversation comes in one frame."""
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Token = str | Callable[[], Awaitable[str]]
 """A token, or how to get a new one: asked at each connection."""
 Update = Batch | CaughtUp | SnapshotTaken | Rewound
-
-
-class Unreachable(RuncastError):
-    """No connection could be made, or the server does not want this client."""
-
-    code = "unreachable"
-    status = 503
-    retryable = True
-
-
-class Refusal(RuncastError):
-    """The server refused with a code that this version has no class for: see `refused_code`."""
-
-    code = "refused"
-
-    def __init__(self, message: str, *, refused_code: str, retry_after_ms: int | None = None) -> None:
-        super().__init__(message, retry_after_ms=retry_after_ms)
-        self.refused_code = refused_code
-
-
-class LogChanged(RuncastError):
-    """The server's log is not the one that was being read (it was restored, or trimmed): read again from the start."""
-
-    code = "log_changed"
-    status = 409
-
-
-_BY_CODE: dict[str, type[RuncastError]] = {
-    kind.code: kind
-    for kind in (
-        errors.InvalidRequest,
-        errors.Unauthenticated,
-        errors.Forbidden,
-        errors.NotFound,
-        errors.IdempotencyConflict,
-        errors.RunActive,
-        errors.RunEnded,
-        errors.AlreadyDecided,
-        errors.Expired,
-        errors.TooLarge,
-        errors.RateLimited,
-        errors.QueueFull,
-        errors.TooManySubscriptions,
-        errors.StoreError,
-        errors.Unavailable,
-        Unreachable,
-    )
-}
-
-
-def error_of(code: str, message: str, retry_after_ms: int | None = None) -> RuncastError:
-    """The exception for an error that a server sent."""
-    kind = _BY_CODE.get(code)
-    if kind is None:
-        return Refusal(message, refused_code=code, retry_after_ms=retry_after_ms)
-    return kind(message, retry_after_ms=retry_after_ms)
 
 
 class SentRun:
@@ -129,7 +73,7 @@ class SentRun:
         self.replayed = replayed
         self._client = client
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event, None]:
         """The run's own events from its first on; ends after its terminal event."""
         async with aclosing(self._client.follow(self.thread, after=self.seq - 1)) as followed:
             async for event in followed:
@@ -263,7 +207,8 @@ class Client:
         """
         key = self._new_id()
         if approved is not None:
-            payload = {"approved": approved, **(payload or {})}
+            more: dict[str, Any] = payload or {}
+            payload = {"approved": approved, **more}
         answer = await self._ask(key, Resolve(id=key, interrupt=interrupt, payload=payload))
         return answer.get("run")
 
@@ -276,7 +221,7 @@ class Client:
 
     async def updates(
         self, thread: str | None, *, after: int | None = None, epoch: str | None = None
-    ) -> AsyncIterator[Update]:
+    ) -> AsyncGenerator[Update, None]:
         """A subscription as it comes: events, snapshots, resyncs. Without `after`: a snapshot first, then what follows.
 
         Ends when the client is closed.
@@ -312,7 +257,7 @@ class Client:
             self._machine.unsubscribe(key)
             self._flush()
 
-    async def follow(self, thread: str, *, after: int = 0, epoch: str | None = None) -> AsyncIterator[Event]:
+    async def follow(self, thread: str, *, after: int = 0, epoch: str | None = None) -> AsyncGenerator[Event, None]:
         """The events of a thread after seq `after`, then what comes, for ever: none is missing, none comes twice.
 
         Neighbouring text deltas may come joined (`from_` is the first seq, `seq` the last).
@@ -331,7 +276,7 @@ class Client:
                     case CaughtUp() | SnapshotTaken():
                         pass
 
-    async def watch(self, thread: str) -> AsyncIterator[Transcript]:
+    async def watch(self, thread: str) -> AsyncGenerator[Transcript, None]:
         """The conversation as a person sees it, whenever it has changed. The same object each time, changed in place."""
         transcript = Transcript()
         async with aclosing(self.updates(thread)) as updates:
@@ -362,7 +307,7 @@ class Client:
         token = await self._current_token()
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        return await anyio.to_thread.run_sync(_get, self.base_url + path, headers, abandon_on_cancel=True)
+        return await anyio.to_thread.run_sync(address.get, self.base_url + path, headers, abandon_on_cancel=True)
 
     # --- the line -----------------------------------------------------------------------------------------------------
 
@@ -486,22 +431,25 @@ class Client:
             try:
                 token = await self._current_token()
                 async with websockets.asyncio.client.connect(
-                    _socket_url(self.base_url),
-                    subprotocols=[websockets.asyncio.client.Subprotocol(SUBPROTOCOL)],
+                    address.socket_url(self.base_url),
+                    subprotocols=[websockets.typing.Subprotocol(SUBPROTOCOL)],
                     compression=None,
                     max_size=MAX_FRAME_BYTES,
                     open_timeout=None,  # the machine has its own deadline
                     ping_interval=None,  # the server pings, and the machine's watchdog listens for heartbeats
                     close_timeout=1,
-                    proxy=None if urllib.parse.urlsplit(self.base_url).hostname in LOOPBACK else True,
+                    proxy=None if urllib.parse.urlsplit(self.base_url).hostname in address.LOOPBACK else True,
                 ) as socket:
                     self._machine.opened(self._clock.monotonic(), token)
                     self._flush()
                     async with anyio.create_task_group() as both:
                         both.start_soon(self._write, socket)
-                        async for text in socket:
-                            self._machine.received(text, self._clock.monotonic())
-                            self._flush()
+                        try:
+                            async for text in socket:
+                                self._machine.received(text, self._clock.monotonic())
+                                self._flush()
+                        except websockets.exceptions.ConnectionClosed:
+                            pass  # the close code tells
                         both.cancel_scope.cancel()
                 code = socket.close_code
             except websockets.exceptions.InvalidStatus as error:
@@ -511,10 +459,8 @@ class Client:
                 elif status in (400, 404, 405, 426):
                     self._machine.stop("unreachable", f"There is no Runcast server at {self.base_url} (HTTP {status}).")
                 detail = f"The server answered with HTTP {status}."
-            except websockets.exceptions.ConnectionClosed as error:
-                code = error.rcvd.code if error.rcvd is not None else None
             except (OSError, websockets.exceptions.WebSocketException, RuncastError) as error:
-                detail = _why(error)
+                detail = address.why(error)
         if not scope.cancelled_caught:
             # A line that the machine gave up itself has nothing more to tell: another may stand already.
             self._machine.disconnected(self._clock.monotonic(), code, detail)
@@ -541,7 +487,7 @@ async def connect(
     token: Token | None = None,
     patient: bool = False,
     on_state: Callable[[StateChanged], None] | None = None,
-) -> AsyncIterator[Client]:
+) -> AsyncGenerator[Client, None]:
     """A client of the server at `url` (http, https, ws or wss; a sub-path if it is mounted on one).
 
     The first connection must succeed, unless `patient`; every later loss is mended without the caller's doing, and
@@ -551,7 +497,7 @@ async def connect(
         Unreachable, Unauthenticated, Forbidden: the first connection could not be made.
         InvalidRequest: `url` is not one.
     """
-    base_url = _base_url(url)
+    base_url = address.base_url(url)
     clock = SystemClock()
     failed: Exception | None = None
     async with anyio.create_task_group() as tasks:
@@ -575,41 +521,3 @@ async def connect(
             tasks.cancel_scope.cancel()
     if failed is not None:
         raise failed
-
-
-def _base_url(url: str) -> str:
-    parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
-    scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
-    if scheme not in ("http", "https") or not parts.hostname:
-        raise errors.InvalidRequest(f"{url!r} is not the address of a server. Give one like http://127.0.0.1:8000.")
-    return f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}"
-
-
-def _socket_url(base_url: str) -> str:
-    return "ws" + base_url.removeprefix("http") + "/v1/ws"
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
-        return "Nothing listens there: is the server running?"
-    if isinstance(error, RuncastError):
-        return error.message
-    return f"{type(error).__name__}: {error}"
-
-
-def _get(url: str, headers: dict[str, str]) -> dict[str, Any]:
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as response:  # noqa: S310
-            decoded: Any = msgspec.json.decode(response.read())
-    except urllib.error.HTTPError as error:
-        problem: Any = None
-        try:
-            problem = msgspec.json.decode(error.read())
-        except msgspec.DecodeError:
-            pass
-        code = problem.get("code") if isinstance(problem, dict) else None
-        detail = problem.get("detail") if isinstance(problem, dict) else None
-        raise error_of(str(code or "unreachable"), str(detail or f"{url} answered with HTTP {error.code}.")) from None
-    except (OSError, msgspec.DecodeError) as error:
-        raise Unreachable(f"{url} could not be read. {_why(error)}") from None
-    return decoded if isinstance(decoded, dict) else {"items": decoded}
