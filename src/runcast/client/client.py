@@ -20,7 +20,6 @@ from typing import Any
 
 import anyio
 import anyio.abc
-import msgspec
 import websockets.asyncio.client
 import websockets.exceptions
 import websockets.typing
@@ -49,7 +48,7 @@ from runcast.errors import RuncastError
 from runcast.events import Event
 from runcast.ids import Clock, IdSource, SystemClock, Uuid7Source
 from runcast.runs import Message, OnBusy
-from runcast.transcript import Transcript, fold
+from runcast.transcript import Transcript, fold, load
 
 SUBPROTOCOL = "runcast.v1"
 MAX_WAITING_EVENTS = 1000
@@ -283,7 +282,7 @@ class Client:
             async for update in updates:
                 match update:
                     case SnapshotTaken():
-                        transcript = msgspec.json.decode(update.transcript, type=Transcript)
+                        transcript = load(update.transcript)
                         yield transcript
                     case Batch():
                         transcript = fold(transcript, update.events)
