@@ -34,6 +34,29 @@ _UNFINISHED = {
 }
 
 
+_OF_MESSAGE = (
+    e.TextMessageStart,
+    e.TextMessageContent,
+    e.TextMessageEnd,
+    e.ReasoningMessageStart,
+    e.ReasoningMessageContent,
+    e.ReasoningMessageEnd,
+    e.TextMessageChunk,
+    e.ReasoningMessageChunk,
+)
+_OF_CALL = (e.ToolCallStart, e.ToolCallArgs, e.ToolCallEnd, e.ToolCallChunk, e.ToolCallProgress, e.ToolCallResult)
+_OPENS = (
+    e.TextMessageStart,
+    e.TextMessageContent,
+    e.TextMessageChunk,
+    e.ReasoningMessageStart,
+    e.ReasoningMessageContent,
+    e.ReasoningMessageChunk,
+    e.ToolCallStart,
+    e.ToolCallChunk,
+)
+
+
 class Recorder:
     """The events of one run on their way to the log. `take` what the agent gives, then `close` once."""
 
@@ -46,6 +69,9 @@ class Recorder:
         """Calls whose arguments still arrive."""
         self._unanswered: dict[str, str] = {}
         """Calls without a result, by id: their names."""
+        self._used: dict[str, int] = {}
+        """How many items of this run had the id."""
+        self._names: dict[str, str] = {}
         self._steps: dict[str, None] = {}
         self._subagents: dict[str, None] = {}
         self._chunked: tuple[str, str] | None = None
@@ -79,8 +105,10 @@ class Recorder:
 
     def take(self, event: Event, now_s: float) -> list[Event]:
         """What enters the log for one event of the agent; `now_s` is monotonic, in seconds."""
-        out = list(self._expand(event, now_s))
-        return [e.of_run(_safe(one), self.run) for one in out]
+        event = _safe(event)
+        out = [*self._end_chunked(event)]
+        out.extend(self._expand(self._named(event), now_s))
+        return [e.of_run(one, self.run) for one in out]
 
     def close(self, ending: Ending) -> list[Event]:
         """What closes everything that is open, in the order: progress held back, texts, calls, results, steps, subagents.
@@ -112,11 +140,29 @@ class Recorder:
             out.append(e.SubagentError(subagent_run_id=subagent, message=f"The run ended: {ending}.", code=ending))
         return [e.of_run(one, self.run) for one in out]
 
+    # --- ids ------------------------------------------------------------------------------------------------------
+
+    def _named(self, event: Event) -> Event:
+        """The event with the id its item has in the log: an id that is used again after its END (`call_0` in every
+        answer of some models) names a new item, `call_0.2`, or what was said before would be overwritten."""
+        if isinstance(event, _OF_MESSAGE) and isinstance(event.message_id, str):
+            name = self._name(event.message_id, opens=isinstance(event, _OPENS))
+            return event if name == event.message_id else msgspec.structs.replace(event, message_id=name)
+        if isinstance(event, _OF_CALL) and isinstance(event.tool_call_id, str):
+            name = self._name(event.tool_call_id, opens=isinstance(event, _OPENS))
+            return event if name == event.tool_call_id else msgspec.structs.replace(event, tool_call_id=name)
+        return event
+
+    def _name(self, item: str, *, opens: bool) -> str:
+        name = self._names.get(item, item)
+        if opens and name not in self._texts and name not in self._reasoning and name not in self._calls:
+            count = self._used[item] = self._used.get(item, 0) + 1
+            name = self._names[item] = item if count == 1 else f"{item}.{count}"
+        return name
+
     # --- one event ------------------------------------------------------------------------------------------------
 
     def _expand(self, event: Event, now_s: float) -> Iterator[Event]:
-        if not isinstance(event, e.NEVER_LOGGED):
-            yield from self._end_chunked()
         match event:
             case e.TextMessageContent(message_id=item, delta=delta):
                 if item not in self._texts:
@@ -207,8 +253,6 @@ class Recorder:
     def _expand_chunk(self, event: e.TextMessageChunk | e.ReasoningMessageChunk | e.ToolCallChunk) -> Iterator[Event]:
         """AG-UI 1.0, "chunk" events: the id may be left out after the first; another id or kind closes the item."""
         given = event.tool_call_id if isinstance(event, e.ToolCallChunk) else event.message_id
-        if self._chunked is not None and (self._chunked[0] != event.type or given not in (UNSET, self._chunked[1])):
-            yield from self._end_chunked()
         item = given if isinstance(given, str) else self._chunked[1] if self._chunked else None
         if item is None:
             return  # a continuation of nothing
@@ -241,9 +285,14 @@ class Recorder:
                     self._calls[item].append(delta)
                     yield e.ToolCallArgs(tool_call_id=item, delta=delta)
 
-    def _end_chunked(self) -> Iterator[Event]:
+    def _end_chunked(self, event: Event) -> Iterator[Event]:
+        """The END of the item that chunks opened, if `event` is not its continuation."""
         if self._chunked is None:
             return
+        if isinstance(event, (e.TextMessageChunk, e.ReasoningMessageChunk, e.ToolCallChunk)):
+            given = event.tool_call_id if isinstance(event, e.ToolCallChunk) else event.message_id
+            if event.type == self._chunked[0] and (given is UNSET or self._names.get(given, given) == self._chunked[1]):
+                return
         (kind, item), self._chunked = self._chunked, None
         if kind == "TEXT_MESSAGE_CHUNK" and item in self._texts:
             yield self._end_text(item, UNSET)

@@ -579,9 +579,7 @@ class _Folding:
         part = self.tool(run, event.tool_call_id)
         if part is None:
             return
-        if not (
-            part.status == "denied" and event.status in (UNSET, "success")
-        ):  # a denial stays one, whatever the model reads
+        if not (part.status == "denied" and event.status in (UNSET, "success")):  # a denial stays one, whatever the model reads
             part.status = _TOOL_RESULT.get("success" if event.status is UNSET else event.status, "done")
         part.content = event.content
         part.has_result = event.result is not UNSET
@@ -634,21 +632,15 @@ class _Folding:
                 content = _patched(part.content, event.patch)
                 part.content = cast(dict[str, Any], content) if isinstance(content, dict) else part.content
         elif part is None:
-            self.add(
-                run, event, ActivityPart(id=event.message_id, activity_type=event.activity_type, content=event.content)
-            )
+            self.add(run, event, ActivityPart(id=event.message_id, activity_type=event.activity_type, content=event.content))
         elif event.replace is not False:  # AG-UI 1.0, ActivitySnapshot: false leaves what is there
             part.activity_type, part.content = event.activity_type, event.content
 
     def step_finished(self, run: TranscriptRun, event: StepFinished) -> None:
         owner = _set(event.subagent_run_id)
-        for part in reversed(self.answer(run, event).parts):
-            if (
-                isinstance(part, StepPart)
-                and part.open
-                and part.name == event.step_name
-                and part.subagent_run_id == owner
-            ):
+        answer = self.answers.get(run.id)
+        for part in reversed(answer.parts) if answer else ():
+            if isinstance(part, StepPart) and part.open and part.name == event.step_name and part.subagent_run_id == owner:
                 part.open = False
                 return
 
@@ -713,7 +705,8 @@ class _Folding:
 
     def settle(self, run: TranscriptRun) -> None:
         """A waiting run is done once none of its interrupts is open."""
-        asked = [part for part in self.answers[run.id].parts if isinstance(part, InterruptPart)]
+        answer = self.answers.get(run.id)
+        asked = [part for part in answer.parts if isinstance(part, InterruptPart)] if answer else []
         if any(part.status == "open" for part in asked):
             return
         run.status = "done"
@@ -723,7 +716,7 @@ class _Folding:
     # the run itself
 
     def run_queued(self, run: TranscriptRun, event: RunQueued) -> None:
-        if run.queued_at is not None or run.started_at is not None:
+        if run.messages:  # queued or started already
             return
         run.status = "queued"
         run.queued_at = _set(event.timestamp)
@@ -761,7 +754,7 @@ class _Folding:
         """The run's input messages, in front of its answer; one that is there already (it was queued) is replaced."""
         given: Any = [] if input is UNSET else input.get("messages")
         answer = self.answers.get(run.id)
-        place = run.messages.index(answer) if answer is not None else len(run.messages)
+        place = next((at for at, message in enumerate(run.messages) if message is answer), len(run.messages))
         for value in cast(list[Any], given) if isinstance(given, list) else []:
             message = _message(value, event)
             if message is None:
@@ -913,11 +906,9 @@ def _incomplete(word: str | UnsetType) -> Incomplete | None:
 def _denies(part: InterruptPart) -> bool:
     """Whether the answer means that the tool does not run: only an approval lets it."""
     if part.status != "resolved":
-        return True
+        return part.reason != "input_required"  # AG-UI 1.0, Interrupt.reason: a question, not an approval
     payload = part.payload
-    return payload is False or (
-        isinstance(payload, Mapping) and cast(Mapping[str, Any], payload).get("approved") is False
-    )
+    return payload is False or (isinstance(payload, Mapping) and cast(Mapping[str, Any], payload).get("approved") is False)
 
 
 def _remove(run: TranscriptRun, part: AnyPart) -> None:
@@ -926,7 +917,7 @@ def _remove(run: TranscriptRun, part: AnyPart) -> None:
             if known is part:
                 del message.parts[position]
                 if not message.parts and message.id != run.id:
-                    run.messages.remove(message)
+                    run.messages = [other for other in run.messages if other is not message]
                 return
 
 
