@@ -105,7 +105,10 @@ class Recorder:
 
     def take(self, event: Event, now_s: float) -> list[Event]:
         """What enters the log for one event of the agent; `now_s` is monotonic, in seconds."""
-        return [e.of_run(one, self.run) for one in self._expand(self._named(_safe(event)), now_s)]
+        event = _safe(event)
+        out = [*self._end_chunked(event)]
+        out.extend(self._expand(self._named(event), now_s))
+        return [e.of_run(one, self.run) for one in out]
 
     def close(self, ending: Ending) -> list[Event]:
         """What closes everything that is open, in the order: progress held back, texts, calls, results, steps, subagents.
@@ -160,8 +163,6 @@ class Recorder:
     # --- one event ------------------------------------------------------------------------------------------------
 
     def _expand(self, event: Event, now_s: float) -> Iterator[Event]:
-        if not isinstance(event, e.NEVER_LOGGED):
-            yield from self._end_chunked()
         match event:
             case e.TextMessageContent(message_id=item, delta=delta):
                 if item not in self._texts:
@@ -252,8 +253,6 @@ class Recorder:
     def _expand_chunk(self, event: e.TextMessageChunk | e.ReasoningMessageChunk | e.ToolCallChunk) -> Iterator[Event]:
         """AG-UI 1.0, "chunk" events: the id may be left out after the first; another id or kind closes the item."""
         given = event.tool_call_id if isinstance(event, e.ToolCallChunk) else event.message_id
-        if self._chunked is not None and (self._chunked[0] != event.type or given not in (UNSET, self._chunked[1])):
-            yield from self._end_chunked()
         item = given if isinstance(given, str) else self._chunked[1] if self._chunked else None
         if item is None:
             return  # a continuation of nothing
@@ -286,9 +285,14 @@ class Recorder:
                     self._calls[item].append(delta)
                     yield e.ToolCallArgs(tool_call_id=item, delta=delta)
 
-    def _end_chunked(self) -> Iterator[Event]:
+    def _end_chunked(self, event: Event) -> Iterator[Event]:
+        """The END of the item that chunks opened, if `event` is not its continuation."""
         if self._chunked is None:
             return
+        if isinstance(event, (e.TextMessageChunk, e.ReasoningMessageChunk, e.ToolCallChunk)):
+            given = event.tool_call_id if isinstance(event, e.ToolCallChunk) else event.message_id
+            if event.type == self._chunked[0] and (given is UNSET or self._names.get(given, given) == self._chunked[1]):
+                return
         (kind, item), self._chunked = self._chunked, None
         if kind == "TEXT_MESSAGE_CHUNK" and item in self._texts:
             yield self._end_text(item, UNSET)

@@ -16,11 +16,10 @@ from anyio.abc import TaskGroup
 from msgspec import UNSET
 
 from runcast import events as e
-from runcast.agents.base import Agent, Turn
+from runcast.agents.base import Agent
 from runcast.ending import end_of, interrupted
 from runcast.errors import (
     AgentError,
-    AlreadyDecided,
     InvalidRequest,
     LeaseLost,
     NotFound,
@@ -35,15 +34,14 @@ from runcast.hub import Hub
 from runcast.ids import Clock, IdSource
 from runcast.lane import Lane, QueuedRun, WaitingRun
 from runcast.lanes import Lanes
-from runcast.recorder import Recorder
+from runcast.opening import queued, started, title_of
+from runcast.recall import Recall, decided
 from runcast.runs import Answer, Message, OnBusy, Principal, Run, RunInput, RunStatus, Thread
 from runcast.stores.base import Receipt, Store, Write
-from runcast.transcript import InterruptPart, TranscriptRun
 
 logger = logging.getLogger("runcast.runner")
 
 _RETRY_DELAYS_S = (0.05, 0.2, 0.5)
-TITLE_CHARACTERS = 80
 SHUTDOWN = "The server was shut down while this run was under way."
 
 
@@ -88,6 +86,7 @@ class Runner:
             store, clock=clock, node=new_id(), ttl_s=limits.lease_ttl_s, load=self._load, on_lost=self._on_lost
         )
         self._executions: dict[str, Execution] = {}
+        self._recall = Recall(store, hub)
         self._tasks: TaskGroup | None = None
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -169,8 +168,8 @@ class Runner:
                 first_seq=lane.head + 1,
             )
             answer = {"thread": thread.id, "run": run.id, "seq": run.first_seq, "status": status}
-            title = None if lane.title else _title(message)
-            opening = self._queued(run, (message,)) if lane.busy else self._started(run, (message,))
+            title = None if lane.title else title_of(message)
+            opening = queued(run, (message,)) if lane.busy else started(run, (message,))
             await self._write(
                 lane,
                 [opening],
@@ -192,9 +191,9 @@ class Runner:
             if run.id == lane.running:
                 await self._request_cancel(lane, by=principal.user, reason=reason)
                 return "running"
-            for queued in lane.queue:
-                if queued.run.id == run.id:
-                    await self._dequeue(lane, queued, reason)
+            for entry in lane.queue:
+                if entry.run.id == run.id:
+                    await self._dequeue(lane, entry, reason)
                     return "cancelled"
             if lane.waiting is not None and lane.waiting.run.id == run.id:
                 await self._withdraw(lane, lane.waiting, by=principal.user)
@@ -216,9 +215,9 @@ class Runner:
         async with self._lanes.use(thread) as lane:
             waiting = lane.waiting
             if waiting is None or waiting.run.id != run.id or answer.interrupt_id not in waiting.interrupts:
-                raise await self._why_not(thread, run, answer)
+                raise await self._recall.why_not(thread, run, answer)
             if answer.interrupt_id in waiting.answers:
-                raise _decided(waiting.answers[answer.interrupt_id].by)
+                raise decided(waiting.answers[answer.interrupt_id].by)
             event = e.InterruptResolved(
                 interrupt_id=answer.interrupt_id,
                 status=answer.status,
@@ -243,7 +242,7 @@ class Runner:
                     first_seq=lane.head + 2,
                 )
                 ordered = tuple(answers[one] for one in waiting.interrupts)
-                events.append(self._started(resuming, (), ordered))
+                events.append(started(resuming, (), ordered))
                 runs = [msgspec.structs.replace(waiting.run, status="done"), resuming]
             seq = lane.head + 1
             result = {
@@ -318,7 +317,7 @@ class Runner:
             principal,
             clock=self._clock,
             new_id=self._new_id,
-            history=lambda: self._history(lane.thread, run),
+            history=lambda: self._recall.history(lane.thread, run),
             app=self._app,
             limit_s=getattr(agent, "timeout_s", None) or self.limits.run_timeout_s,
         )
@@ -332,7 +331,7 @@ class Runner:
         assert self._tasks is not None
         failed = False
         try:
-            execution.context.state = await self._state(lane.thread, run)
+            execution.context.state = await self._recall.state(lane.thread, run)
             self._tasks.start_soon(execution.drive)
             while group := await execution.next_group():
                 async with lane.lock:
@@ -371,7 +370,7 @@ class Runner:
                 async with lane.lock:
                     if closing is None:
                         # I4: what the store refused was seen by nobody and is dropped; the log alone says what is open.
-                        closing = (await self._recorder(lane.thread, run)).close(end.status)
+                        closing = (await self._recall.recorder(lane.thread, run)).close(end.status)
                     events = [*closing, e.of_run(end.terminal, run.id)]
                     code = end.terminal.code if isinstance(end.terminal, e.RunError) else UNSET
                     ended = msgspec.structs.replace(
@@ -406,11 +405,11 @@ class Runner:
         """Start the next queued run if the thread is free. The lane's lock is held."""
         if lane.running is not None or lane.waiting is not None or not lane.queue or self.draining:
             return
-        queued = lane.queue[0]
-        run = msgspec.structs.replace(queued.run, status="running", started_at=self._clock.now_ms())
-        await self._write(lane, [self._started(run, queued.messages)], runs=[run], head_run=run.id)
+        entry = lane.queue[0]
+        run = msgspec.structs.replace(entry.run, status="running", started_at=self._clock.now_ms())
+        await self._write(lane, [started(run, entry.messages)], runs=[run], head_run=run.id)
         lane.queue.popleft()
-        self._launch(lane, run, queued.messages, queued.principal)
+        self._launch(lane, run, entry.messages, entry.principal)
 
     # --- stopping -------------------------------------------------------------------------------------------------
 
@@ -439,12 +438,12 @@ class Runner:
         logger.warning("an agent did not stop in time", extra={"action": "cancel_overdue", "run": execution.input.run})
         execution.seal()
 
-    async def _dequeue(self, lane: Lane, queued: QueuedRun, reason: str | None) -> None:
+    async def _dequeue(self, lane: Lane, entry: QueuedRun, reason: str | None) -> None:
         now = self._clock.now_ms()
-        event = e.of_run(e.RunDequeued(reason=UNSET if reason is None else reason), queued.run.id)
-        run = msgspec.structs.replace(queued.run, status="cancelled", ended_at=now, last_seq=lane.head + 1)
+        event = e.of_run(e.RunDequeued(reason=UNSET if reason is None else reason), entry.run.id)
+        run = msgspec.structs.replace(entry.run, status="cancelled", ended_at=now, last_seq=lane.head + 1)
         await self._write(lane, [event], runs=[run])
-        lane.queue.remove(queued)
+        lane.queue.remove(entry)
 
     async def _withdraw(self, lane: Lane, waiting: WaitingRun, *, by: str) -> None:
         """Nobody will answer any more: the waiting run stands as cancelled and is not resumed."""
@@ -455,29 +454,6 @@ class Runner:
         ]
         await self._write(lane, events, runs=[msgspec.structs.replace(waiting.run, status="cancelled")])
         lane.waiting = None
-
-    # --- what a run sees ------------------------------------------------------------------------------------------
-
-    async def _history(self, thread: Thread, run: Run) -> Sequence[Turn]:
-        async with self._hub.transcript(thread) as transcript:
-            by_id = {one.id: one for one in transcript.runs}
-            path: list[TranscriptRun] = []
-            parent = run.parent
-            while parent is not None and parent in by_id:
-                path.append(by_id[parent])
-                parent = path[-1].parent
-        path.reverse()
-        states = {state.run: state for state in await self._store.agent_states([one.id for one in path])}
-        return [Turn(one, states.get(one.id)) for one in path]
-
-    async def _state(self, thread: Thread, run: Run) -> Any:
-        if run.parent is None:
-            return None
-        try:
-            async with self._hub.transcript(thread) as transcript:
-                return transcript.state
-        except StoreError:
-            return None  # the run's first write will say what is wrong with the store
 
     # --- writing --------------------------------------------------------------------------------------------------
 
@@ -539,26 +515,6 @@ class Runner:
             if written.inbox is not None:
                 self._hub.push(written.inbox, written.notices)
 
-    def _started(self, run: Run, messages: tuple[Message, ...], answers: tuple[Answer, ...] = ()) -> Event:
-        return e.RunStarted(
-            run_id=run.id,
-            thread_id=run.thread,
-            protocol_version="1.0",
-            parent_run_id=run.parent or UNSET,
-            input=_input(run, messages, answers),
-            agent=run.agent,
-            resumes=run.resumes or UNSET,
-        )
-
-    def _queued(self, run: Run, messages: tuple[Message, ...]) -> Event:
-        return e.RunQueued(
-            run_id=run.id,
-            thread_id=run.thread,
-            input=_input(run, messages, ()),
-            agent=run.agent,
-            parent_run_id=run.parent or UNSET,
-        )
-
     async def _keep(self, thread: Thread) -> None:
         try:
             await self._hub.keep(thread)
@@ -575,15 +531,15 @@ class Runner:
             if run.status == "running":
                 await self._end_dead(lane, run)
             elif run.status == "waiting":
-                lane.waiting = await self._load_waiting(thread, run)
+                lane.waiting = await self._recall.waiting(thread, run)
             else:
-                lane.queue.append(QueuedRun(run, await self._messages(run), principal))
+                lane.queue.append(QueuedRun(run, await self._recall.messages(run), principal))
         lane.tip = lane.queue[-1].run.id if lane.queue else thread.head_run
         await self._advance(lane)
 
     async def _end_dead(self, lane: Lane, run: Run) -> None:
         """I21, I23: the process of this run is gone; close what it left open and say so."""
-        recorder = await self._recorder(lane.thread, run)
+        recorder = await self._recall.recorder(lane.thread, run)
         terminal = e.of_run(interrupted("The server was restarted while this run was under way."), run.id)
         events = [*recorder.close("interrupted"), terminal]
         ended = msgspec.structs.replace(
@@ -595,43 +551,6 @@ class Runner:
         )
         await self._write(lane, events, runs=[ended])
         logger.warning("run %s was interrupted", run.id, extra={"action": "run_interrupted", "run": run.id})
-
-    async def _recorder(self, thread: Thread, run: Run) -> Recorder:
-        """A recorder of what the log says is open in this run."""
-        async with self._hub.transcript(thread) as transcript:
-            seen = next((one for one in transcript.runs if one.id == run.id), None)
-            return Recorder(run.id) if seen is None else Recorder.of_transcript(seen)
-
-    async def _load_waiting(self, thread: Thread, run: Run) -> WaitingRun | None:
-        async with self._hub.transcript(thread) as transcript:
-            seen = next((one for one in transcript.runs if one.id == run.id), None)
-            parts = [p for m in (seen.messages if seen else []) for p in m.parts if isinstance(p, InterruptPart)]
-            waiting = WaitingRun(run, {part.id: part.tool_call_id for part in parts})
-            for part in parts:
-                if part.status != "open":
-                    waiting.answers[part.id] = Answer(
-                        interrupt_id=part.id,
-                        status="resolved" if part.status == "resolved" else "cancelled",
-                        payload=part.payload,
-                        by=part.by or "",
-                    )
-        return waiting if parts else None
-
-    async def _messages(self, run: Run) -> tuple[Message, ...]:
-        """A queued run's message, from the log (I18)."""
-        records = await self._store.read(run.thread, run.first_seq - 1, max_events=1)
-        event = records[0].event if records else None
-        given: list[Any] = event.input.get("messages", []) if isinstance(event, e.RunQueued) else []
-        return tuple(msgspec.convert(message, Message) for message in given)
-
-    async def _why_not(self, thread: Thread, run: Run, answer: Answer) -> Exception:
-        async with self._hub.transcript(thread) as transcript:
-            for one in transcript.runs:
-                for message in one.messages:
-                    for part in message.parts:
-                        if isinstance(part, InterruptPart) and part.id == answer.interrupt_id and one.id == run.id:
-                            return _decided(part.by or "")
-        return NotFound("There is no such question.")
 
     async def _adopt_orphans(self) -> None:
         for orphan in await self._store.orphans(now=self._clock.now_ms()):
@@ -668,28 +587,3 @@ class _MissingAgent:
     async def run(self, input: RunInput, context: Any) -> AsyncIterator[Event]:
         raise AgentError(f"This server has no agent {self.name!r} any more.", code="unknown_agent")
         yield  # an async generator
-
-
-def _title(message: Message) -> str:
-    """A conversation's first name: the first line of what was said."""
-    lines = message.text.strip().splitlines()
-    first = " ".join(lines[0].split()) if lines else ""
-    return first if len(first) <= TITLE_CHARACTERS else first[: TITLE_CHARACTERS - 1].rstrip() + "…"
-
-
-def _input(run: Run, messages: tuple[Message, ...], answers: tuple[Answer, ...]) -> dict[str, Any]:
-    """A minimal valid RunAgentInput (AG-UI 1.0) that holds only what is new."""
-    given: dict[str, Any] = {
-        "threadId": run.thread,
-        "runId": run.id,
-        "messages": [
-            {"id": message.id, "role": "user", "content": msgspec.to_builtins(message.content)} for message in messages
-        ],
-    }
-    if answers:
-        given["resume"] = [msgspec.to_builtins(answer) for answer in answers]
-    return given
-
-
-def _decided(by: str) -> AlreadyDecided:
-    return AlreadyDecided(f"This question was answered already{f' by {by}' if by else ''}.")

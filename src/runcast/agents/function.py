@@ -87,6 +87,17 @@ class FunctionAgent:
     def __repr__(self) -> str:
         return f"FunctionAgent({self.name!r})"
 
+    def renamed(self, name: str) -> FunctionAgent:
+        """The same function under another name."""
+        return FunctionAgent(
+            self.function,
+            name=name,
+            description=self.description,
+            title=self.title,
+            timeout_s=self.timeout_s,
+            on_crash=self.on_crash,
+        )
+
     async def run(self, input: RunInput, context: RunContext) -> AsyncIterator[Event]:
         yields = Yields(context)
         function = self.function
