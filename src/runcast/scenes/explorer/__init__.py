@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pydantic_ai import Agent, DeferredToolRequests
     from pydantic_ai.models import Model
 
+    agent: Any
+
 __all__ = ["DESCRIPTION", "STARTERS", "agent", "build"]
 
 DESCRIPTION = "Explores a database: tables, columns, relationships as diagrams, counts, and read-only queries after your approval."
@@ -82,6 +84,7 @@ def build(
             name="explorer",
             description=DESCRIPTION,
             instructions=INSTRUCTIONS,
+            deps_type=type(None),
             output_type=[str, DeferredToolRequests],
             toolsets=[tools],
         )

@@ -15,6 +15,7 @@ from runcast.scenes.explorer.results import (
     RowCounts,
     TableDetails,
     TableList,
+    counted,
 )
 
 _ROLES = (
@@ -27,9 +28,9 @@ _ROLES = (
 _SHOWN_ROWS = 25
 
 
-def number(value: int | float) -> str:
+def number(value: float) -> str:
     """12340 → `12,340`; 0.5 → `0.5`; money keeps its cents."""
-    if isinstance(value, bool) or isinstance(value, int):
+    if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.2f}" if abs(value) >= 1000 or round(value, 1) != value else f"{value:,.1f}"
 
@@ -40,10 +41,6 @@ def code(name: str) -> str:
     fence = "`" * (max((len(run) for run in re.findall(r"`+", text)), default=0) + 1)
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{fence}{pad}{text}{pad}{fence}"
-
-
-def counted(amount: int, one: str, many: str = "") -> str:
-    return f"{amount:,} {one if amount == 1 else many or one + 's'}"
 
 
 def listed(items: Sequence[str]) -> str:
@@ -300,48 +297,73 @@ def rows(result: QueryRows, question: object = None) -> str:
     if len(found) == 1 and len(head) == 1:
         return f"{_title(head[0])}: **{_cell(found[0][0], head[0])}**"
     lead = _lead(result, question)
-    right = [place for place in range(len(head)) if _is_quantity([row[place] for row in found], head[place])]
-    shown = found[:_SHOWN_ROWS]
-    body = grid(
-        [_title(name) for name in head],
-        [[_cell(value, head[place]) for place, value in enumerate(row)] for row in shown],
-        right,
-    )
+    composed = isinstance(question, (Total, Late))
+    columns = [[row[place] for row in found[:_SHOWN_ROWS]] for place in range(len(head))]
+    shown = zip(*(_column(values, name) for values, name in zip(columns, head, strict=True)), strict=True)
+    right = [place for place, values in enumerate(columns) if _is_quantity(values)]
+    body = grid([_title(name) if composed else name for name in head], [list(row) for row in shown], right)
     text = f"{lead}\n\n{body}"
-    if len(found) > len(shown):
-        more = f"The first {len(shown)} of {counted(len(found), 'row')}"
-        text += f"\n\n{more}{' (the query has still more; 200 is the most I read)' if result['truncated'] else ''}."
+    if len(found) > _SHOWN_ROWS:
+        more = " (there are still more; I read 200 at most)" if result["truncated"] else ""
+        text += f"\n\nThese are the first {_SHOWN_ROWS} of {counted(len(found), 'row')}{more}."
     return text
 
 
 def _lead(result: QueryRows, question: object) -> str:
     found, head = result["rows"], result["columns"]
-    first = found[0]
+    words = _title(head[-1]).lower()
     match question:
-        case Total(limit=None, per="day" | "week" | "month" | "quarter" | "year" as per):
-            best = max(found, key=lambda row: row[-1] if isinstance(row[-1], (int, float)) else float("-inf"))
-            when = "-".join(str(value) for value in best[:-1])
-            total = sum(row[-1] for row in found if isinstance(row[-1], (int, float)))
-            words = _title(head[-1]).lower()
-            text = f"The highest {words} of a {per} is **{_cell(best[-1], head[-1])}**, in {when}."
-            if head[-1].lower().startswith("total"):
-                text += f" Over {counted(len(found), per)} it comes to {_cell(round(total, 2) if isinstance(total, float) else total, head[-1])}."
+        case Total(limit=None, per="day" | "week" | "month" | "quarter" | "year" as per) if len(found) > 1:
+            values = [_amount(row[-1]) for row in found]
+            best = found[values.index(max(values))]
+            text = f"The highest {words} of a {per} is **{_cell(best[-1], head[-1])}**, in {_when(best[:-1], per)}."
+            if question.function in ("SUM", "COUNT"):
+                text += f" Over {counted(len(found), per)} it comes to {number(_rounded(sum(values), found))}."
             return text
         case Total() if len(head) == 2 and len(found) > 1:
-            words = _title(head[-1]).lower()
-            text = f"**{_inline(str(first[0]))}** has the {'lowest' if question.ascending else 'highest'} {words}: {_cell(first[1], head[1])}"
-            return f"{text}, before {_inline(str(found[1][0]))} with {_cell(found[1][1], head[1])}."
-        case Late() if len(found) > 1:
+            first, second = found[0], found[1]
+            rank = "lowest" if question.ascending else "highest"
+            if question.function == "COUNT" or not words.startswith(("total", "average", "lowest", "highest")):
+                rank = {"lowest": "fewest", "highest": "most"}[rank] if question.function == "COUNT" else rank
+            elif words.startswith(("lowest", "highest")):
+                rank = f"{rank} of all with a {words.split()[0]}"
+                words = words.split(" ", 1)[-1]
+            return (
+                f"**{_inline(str(first[0]))}** has the {rank} {words}: {_cell(first[1], head[1])}, "
+                f"before {_inline(str(second[0]))} with {_cell(second[1], head[1])}."
+            )
+        case Late() if len(found) > 1 and "late_percent" in head:
             percent = head.index("late_percent")
-            worst = max(found, key=lambda row: row[percent] if isinstance(row[percent], (int, float)) else 0.0)
-            text = f"**{_inline(str(first[0]))}** has the most late {_title(head[1]).lower()}: {first[2]:,} of {first[1]:,} ({first[percent]} %)."
+            first = found[0]
+            worst = max(found, key=lambda row: _amount(row[percent]))
+            text = f"**{_inline(str(first[0]))}** has the most late {_title(head[1]).lower()}: "
+            text += f"{_cell(first[2], '')} of {_cell(first[1], '')} ({first[percent]} %)."
             if worst is not first:
                 text += f" Of these {len(found)}, {_inline(str(worst[0]))} has the highest share, {worst[percent]} %."
             return text
-        case Late() if found and len(head) >= 3:
-            return f"**{first[1]:,} of {first[0]:,}** {_title(head[0]).lower()} were late ({first[2]} %)."
+        case Late() if len(found) == 1 and len(head) >= 3:
+            first = found[0]
+            return f"**{_cell(first[1], '')} of {_cell(first[0], '')}** {_title(head[0]).lower()} were late ({first[2]} %)."
         case _:
-            return f"The query found **{counted(len(found), 'row')}**{' and more' if result['truncated'] else ''}."
+            more = "More than " if result["truncated"] else ""
+            return f"{more}**{counted(len(found), 'row')}**{':' if not more else ', of which I read these:'}"
+
+
+def _amount(value: Cell) -> float:
+    return value if isinstance(value, (int, float)) else float("-inf") if value is None else 0.0
+
+
+def _rounded(total: float, rows: Sequence[Sequence[Cell]]) -> float:
+    """A sum of whole numbers is whole, one of cents has cents."""
+    return round(total, 2) if any(isinstance(row[-1], float) for row in rows) else int(total)
+
+
+def _when(parts: Sequence[Cell], per: str) -> str:
+    if per == "quarter" and len(parts) == 2:
+        return f"{parts[0]} Q{parts[1]}"
+    if per == "week" and len(parts) == 2:
+        return f"week {parts[1]} of {parts[0]}"
+    return "-".join(f"{part:02d}" if isinstance(part, int) else str(part) for part in parts)
 
 
 def sql_block(sql: str) -> str:
@@ -358,20 +380,25 @@ def _title(name: str) -> str:
     return text[:1].upper() + text[1:] if text.islower() else text or "–"
 
 
-def _is_quantity(values: Sequence[Cell], name: str) -> bool:
-    return any(isinstance(value, (int, float)) for value in values) and all(
-        value is None or isinstance(value, (int, float)) for value in values
-    )
+def _is_quantity(values: Sequence[Cell]) -> bool:
+    known = [value for value in values if value is not None]
+    return bool(known) and all(isinstance(value, (int, float)) for value in known)
 
 
 _ORDINAL = re.compile(r"(^|_)(year|key|id|code|no|nr|week|month|quarter|day|number)$", re.IGNORECASE)
 
 
+def _column(values: Sequence[Cell], name: str) -> list[str]:
+    """Cells of one column, alike in their decimals."""
+    if not any(isinstance(value, float) for value in values):
+        return [_cell(value, name) for value in values]
+    places = 1 if all(round(value, 1) == value for value in values if isinstance(value, float)) else 2
+    return [f"{value:,.{places}f}" if isinstance(value, (int, float)) else _cell(value, name) for value in values]
+
+
 def _cell(value: Cell, name: str) -> str:
     if value is None:
         return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
     if isinstance(value, int):
         return str(value) if _ORDINAL.search(name) else f"{value:,}"
     if isinstance(value, float):

@@ -6,6 +6,7 @@ column that names its rows, time is a date dimension behind a reference or a dat
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -226,9 +227,10 @@ def late(
         ]
     if question.year is not None:
         extra: list[str] = []
+        taken = [base_alias, _alias(group["table"], [base_alias])] if group is not None else [base_alias]
 
         def join(target: TableDetails, reference: ReferenceEntry | None) -> str:
-            alias = _alias(target["table"], [base_alias, "s"])
+            alias = _alias(target["table"], taken)
             if reference is not None:
                 extra.append(_join(target, reference, alias, base_alias))
             return alias
@@ -334,12 +336,14 @@ def _alias(table: str, taken: Iterable[str] = ()) -> str:
         or list(parts)
         or ["t"]
     )
-    letter = core[0][0] if re.match(r"[a-z]", core[0]) else "t"
+    name = core[0] if re.fullmatch(r"[a-z][a-z0-9]*", core[0]) else "t"
     used = set(taken)
-    alias, number = letter, 2
-    while alias in used:
-        alias, number = f"{letter}{number}", number + 1
-    return alias
+    short = [name[:length] for length in range(1, len(name) + 1)]
+    return next(
+        alias
+        for alias in itertools.chain(short, (f"{name[0]}{number}" for number in itertools.count(2)))
+        if alias not in used and readable(alias) == alias
+    )
 
 
 def _thing(table: str) -> str:
@@ -364,6 +368,7 @@ def _purpose(
         per = ""
     when = f" in {question.year}" if question.year else ""
     if question.limit is not None and group is not None:
-        which = "lowest" if question.ascending else "highest"
+        high, low = ("most", "fewest") if measure is None else ("highest", "lowest")
+        which = low if question.ascending else high
         return f"Find the {question.limit} {plural(_thing(group['table']))} with the {which} {of}{when}"
     return f"{how} {of}{per}{when}"

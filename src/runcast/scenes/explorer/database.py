@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -184,7 +184,7 @@ class Database:
         return connection
 
     @asynccontextmanager
-    async def reader(self) -> AsyncIterator[Reader]:
+    async def reader(self) -> AsyncGenerator[Reader]:
         """A reader for the time of the block."""
         reader = Reader(self.connect, self._clock, self._time_limit_s)
         try:
@@ -194,7 +194,7 @@ class Database:
 
 
 @contextmanager
-def guarded(connection: sqlite3.Connection) -> Iterator[None]:
+def guarded(connection: sqlite3.Connection) -> Generator[None]:
     """Let the connection do nothing but read while the block lasts: for statements that others wrote."""
     connection.set_authorizer(_authorize)
     try:

@@ -23,8 +23,39 @@ MAX_SOURCE = 40_000
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_]+")
 _RESERVED = frozenset(
-    "erdiagram title acctitle accdescr direction tb bt lr rl style classdef class click href one many only zero to or more "
-    "optionally u o pk fk uk end default subgraph graph".split()
+    [
+        "erdiagram",
+        "title",
+        "acctitle",
+        "accdescr",
+        "direction",
+        "tb",
+        "bt",
+        "lr",
+        "rl",
+        "style",
+        "classdef",
+        "class",
+        "click",
+        "href",
+        "one",
+        "many",
+        "only",
+        "zero",
+        "to",
+        "or",
+        "more",
+        "optionally",
+        "u",
+        "o",
+        "pk",
+        "fk",
+        "uk",
+        "end",
+        "default",
+        "subgraph",
+        "graph",
+    ]
 )
 
 

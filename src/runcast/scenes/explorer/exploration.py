@@ -6,6 +6,7 @@ Every function here takes a connection and returns plain JSON objects (`results`
 
 from __future__ import annotations
 
+import itertools
 import re
 import sqlite3
 import threading
@@ -22,6 +23,7 @@ from runcast.scenes.explorer.results import (
     ColumnEntry,
     ColumnHit,
     ColumnSearch,
+    Kind,
     Metrics,
     QueryRows,
     ReferenceEntry,
@@ -29,6 +31,7 @@ from runcast.scenes.explorer.results import (
     TableDetails,
     TableEntry,
     as_cell,
+    counted,
 )
 
 MAX_ROWS = 200
@@ -112,7 +115,7 @@ def entry(table: Table, rows: int | None) -> TableEntry:
     return {"table": table.name, "role": table.role, "kind": kind(table), "columns": len(table.columns), "rows": rows}
 
 
-def kind(table: Table) -> str:
+def kind(table: Table) -> Kind:
     return "view" if table.is_view else "virtual table" if table.is_virtual else "table"
 
 
@@ -135,6 +138,7 @@ def details(connection: sqlite3.Connection, schema: Schema, asked: str) -> Table
     table, also = schema.resolve(asked)
     known = [reference for reference in schema.references if reference.table == table.name]
     result: TableDetails = {
+        "summary": f"Read {table.name}: {counted(len(table.columns), 'column')}",
         "asked": asked,
         "table": table.name,
         "also": also,
@@ -212,6 +216,7 @@ def related(schema: Schema, asked: Sequence[str]) -> Relationships:
             matched.append(table.name)
     known = schema.references
     result: Relationships = {
+        "summary": "",
         "schema": schema.catalogue.name,
         "tables": [],
         "asked": list(asked),
@@ -231,7 +236,7 @@ def related(schema: Schema, asked: Sequence[str]) -> Relationships:
     else:
         shown, involved = [], list(matched)
         steps: list[Reference] = []
-        for left, right in zip(matched, matched[1:], strict=False):
+        for left, right in itertools.pairwise(matched):
             for step in relationships.path(known, left, right) or ():
                 if step not in steps:
                     steps.append(step)
@@ -246,6 +251,7 @@ def related(schema: Schema, asked: Sequence[str]) -> Relationships:
     result["tables"] = list(drawn.tables)
     result["relationships"] = [reference_entry(reference) for reference in shown]
     result["diagram"] = drawn.source
+    result["summary"] = f"Found {counted(len(shown), 'relationship')} between {counted(len(tables), 'table')}"
     if drawn.note:
         result["note"] = drawn.note
     return result
@@ -277,7 +283,8 @@ def search(schema: Schema, query: str) -> ColumnSearch:
             scored.append((score, position, hit))
     scored.sort(key=lambda one: (-one[0], one[2]["table"].lower(), one[1]))
     hits = [hit for _, _, hit in scored]
-    result: ColumnSearch = {"query": query, "hits": hits[:MAX_HITS]}
+    summary = f"Found {counted(len(hits), 'column')}" if hits else "Found no column"
+    result: ColumnSearch = {"summary": summary, "query": query, "hits": hits[:MAX_HITS]}
     if len(hits) > MAX_HITS:
         result["omitted"] = len(hits) - MAX_HITS
     return result
@@ -355,7 +362,8 @@ def query(connection: sqlite3.Connection, sql: str, limit: int = MAX_ROWS) -> Qu
             raise CannotAnswer(f"The query cannot be run: {error}.") from error
         cursor.close()
     rows: list[list[Cell]] = [[as_cell(value) for value in row] for row in found[:limit]]
-    return {"sql": text, "columns": columns, "rows": rows, "truncated": len(found) > limit}
+    summary = f"Found {counted(len(rows), 'row')}{' and more' if len(found) > limit else ''}"
+    return {"summary": summary, "sql": text, "columns": columns, "rows": rows, "truncated": len(found) > limit}
 
 
 def _execute(connection: sqlite3.Connection, sql: str) -> sqlite3.Cursor:

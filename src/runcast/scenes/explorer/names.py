@@ -18,6 +18,15 @@ _CUT = re.compile(r"[\W_]+")
 _FILLER = frozenset(
     {"the", "a", "an", "table", "tables", "view", "all", "our", "my", "of", "data", "dimension", "fact", "facts"}
 )
+_SYNONYMS = (
+    frozenset({"supplier", "vendor"}),
+    frozenset({"material", "product", "article", "item"}),
+    frozenset({"customer", "client"}),
+    frozenset({"plant", "site", "factory"}),
+    frozenset({"date", "calendar"}),
+    frozenset({"delivery", "shipment"}),
+    frozenset({"employee", "staff"}),
+)
 _PREFIXES = frozenset({"fact", "fct", "dim", "dimv", "bridge", "brg", "tbl", "v", "vw", "bs", "stg", "rpt"})
 
 
@@ -87,5 +96,7 @@ def _hit(word: str, known: Sequence[str]) -> float:
         return 1.0
     if len(word) >= 4 and any(other.startswith(word) for other in known):
         return 0.9
+    if any(word in group and group & set(known) for group in _SYNONYMS):
+        return 0.85
     ratio = max((SequenceMatcher(None, word, other).ratio() for other in known), default=0.0)
     return 0.75 if ratio >= 0.84 else 0.0

@@ -157,7 +157,13 @@ def follow_up(text: str, before: Question | None) -> Question | None:
     if found is None or before is None:
         return None
     subject = _name(found["x"])
-    if not subject or len(subject.split()) > 5:
+    # "and its columns" or "and how many rows are there" is a whole question; "and the plants" is not.
+    whole = understand(found["x"])
+    if (
+        subject in ("", IT)
+        or whole == Describe((IT,))
+        or not (isinstance(whole, Unclear) or _bare(found["x"]) == whole)
+    ):
         return None
     year = re.fullmatch(r"(?:in |for )?(20\d\d|19\d\d)", subject)
     match before:
@@ -300,14 +306,14 @@ def _relate(asked: str) -> Question | None:
     )
     for pattern in (
         r"\bbetween\s+(?P<x>.+)$",
-        r"\bhow (?:are|is|do|does|can i|to|do i|would i|could i|should i)\s+(?P<x>.+?)\s+(?:related|connected|linked|joined|relate|connect|link|join|refer|hang together|fit together|belong together)\b"
-        r"(?:\s*(?:to each other|with each other|together))?(?P<y>.*)$",
+        (r"\bhow (?:are|is|do|does|can i|to|do i|would i|could i|should i)\s+(?P<x>.+?)\s+(?:related|connected|linked|joined|relate|connect|link|join|refer|hang together|fit together|belong together)\b"
+        r"(?:\s*(?:to each other|with each other|together))?(?P<y>.*)$"),
         r"\bhow (?:can i|to|do i|would i|could i|should i|do you)\s+(?:join|connect|link|relate)\s+(?P<x>.+)$",
         r"^(?:is|are)\s+(?P<x>.+?)\s+(?:related|connected|linked|joined)\s+(?:to|with)\s+(?P<y>.+)$",
         r"\bpath\s+from\s+(?P<x>.+)$",
         r"^(?:join|connect|link|relate)\s+(?P<x>.+)$",
-        r"\b(?:which|what)(?: other)? tables?\s+(?:are |is |do |does |can )?(?:refer(?:ence)?s?|relate[sd]?|connect(?:ed|s)?|link(?:ed|s)?|join(?:ed|s)?|(?:have|has) (?:a )?(?:foreign keys?|references?|relationships?|links?))\s*(?:to|with|by|from)?\s+(?P<x>.+)$",
-        r"^(?:what|who)\s+(?:is|are)?\s*(?:refer(?:ence)?s?|connect(?:ed|s)?|link(?:ed|s)?|related|joined)\s*(?:to|with|from)?\s+(?P<x>.+)$",
+        r"\b(?:which|what)(?: other)? (?:tables?|facts?|views?)\s+(?:are |is |do |does |can )?(?:refer(?:ence)?s?|relate[sd]?|connect(?:ed|s)?|link(?:ed|s)?|join(?:ed|s)?|(?:have|has) (?:a )?(?:foreign keys?|references?|relationships?|links?))\s*(?:to|with|by|from)?\s+(?P<x>.+)$",
+        r"^(?:what|who)(?:'s)?\s+(?:is|are)?\s*(?:refer(?:ence)?s?|connect(?:ed|s)?|link(?:ed|s)?|related|joined)\s*(?:to|with|from)?\s+(?P<x>.+)$",
         r"^what(?:'s| is| are)?\s+(?:is |are )?(?P<x>\S+(?: \S+)?)\s+(?:related|connected|linked|joined)\s+(?:to|with)$",
         r"\bforeign keys?\s+(?:does|do|has|have)\s+(?P<x>.+?)(?:\s+have)?$",
         r"\b(?:relation(?:ship)?s?|connections?|links?|foreign keys?|references?|joins?|diagram|erd|data model)\s+(?:does|do)\s+(?P<x>.+?)\s+have$",
@@ -337,7 +343,7 @@ def _relate(asked: str) -> Question | None:
         if named
         else ""
     )
-    generic = r"(?:er|entity|entity relationship|table|relationship|database|db|schema|whole|complete|full|entire|known|foreign key|what|which|there|are|mermaid)(?: .*)?|"
+    generic = r"(?:all|an?|the|any|every|some|complete|er|entity|entity relationship|table|relationship|database|db|schema|whole|complete|full|entire|known|foreign key|what|which|there|are|mermaid)(?: .*)?|"
     return Relate(
         () if not words or re.fullmatch(generic, words, re.IGNORECASE) or len(words.split()) > 3 else (words,)
     )
@@ -354,7 +360,7 @@ def _without_whole(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _count(asked: str) -> Question | None:
     if not _COUNT.search(asked) or re.search(
-        rf"\b(?:per|for each|grouped by)\s+(?!table\b)\w+|\bby\s+(?!table\b)\w+", asked, re.IGNORECASE
+        r"\b(?:per|for each|grouped by)\s+(?!table\b)\w+|\bby\s+(?!table\b)\w+", asked, re.IGNORECASE
     ):
         return None
     if re.search(
@@ -368,7 +374,7 @@ def _count(asked: str) -> Question | None:
     for pattern in (
         rf"\b(?:how many|number of|count(?: of)?(?: the| all)?(?: the)?)\s+{_ROWS}\s+(?:are |is )?(?:there )?(?:in|of|from|for|inside)\s+(?P<x>.+?)(?: have| has| contain)?$",
         rf"\b(?:how many|number of)\s+{_ROWS}\s+(?:does|do|has|have|did)\s+(?P<x>.+?)(?:\s+(?:have|hold|contain|has))?$",
-        rf"^(?:show |give |list |get |what are |what is )?(?:me |us )?(?:the )?(?:(?:row|record) counts?|size|sizes)\s+(?:of|for|in|from)\s+(?P<x>.+)$",
+        r"^(?:show |give |list |get |what are |what is )?(?:me |us )?(?:the )?(?:(?:row|record) counts?|size|sizes)\s+(?:of|for|in|from)\s+(?P<x>.+)$",
         rf"^(?:please )?count\s+(?P<x>.+?)(?:'s)?(?:\s+{_ROWS})?$",
         r"\bhow (?:big|large)\s+(?:is|are)\s+(?P<x>.+)$",
         r"\bhow many\s+(?P<x>[\w ]+?)(?:\s+(?:are there|are in here|do we have|do you have|exist|are in (?:the |this )?\w+|there are|have we got|are stored))?$",
@@ -475,7 +481,7 @@ def _total(asked: str) -> Question | None:
         }[found["t"].lower()]
         return Total(_name(found["m"]), per, year=year)
     found = re.match(
-        rf"^(?:the )?(?P<f>total|sum|average|avg|mean|maximum|max|minimum|min|highest|lowest|how much)\s+(?:of\s+)?(?:the\s+)?(?P<m>[\w ]+?)(?:\s+(?:of|in|for) all.*)?$",
+        r"^(?:the )?(?P<f>total|sum|average|avg|mean|maximum|max|minimum|min|highest|lowest|how much)\s+(?:of\s+)?(?:the\s+)?(?P<m>[\w ]+?)(?:\s+(?:of|in|for) all.*)?$",
         text,
         re.IGNORECASE,
     )
@@ -527,7 +533,7 @@ def _preview(asked: str) -> Question | None:
         rf"\b(?:first|last|top|any|some|a few|sample|example|{_NUMBER})\s+(?:(?:few|sample|example|random)\s+)?{_ROWS}\s+(?:of|from|in|for)\s+(?P<x>.+)$",
         rf"\b(?:first|top)\s+{_NUMBER}\s+(?:{_ROWS}\s+)?(?:of|from|in)\s+(?P<x>.+)$",
         rf"^(?:show|give|list|get|display|see)\s+(?:me |us )?(?:the )?(?:first |some |a few )?{_NUMBER}\s+(?P<x>[\w ]+)$",
-        rf"^(?:preview|peek (?:at|into)|sample|browse|look (?:at|into))\s+(?:of\s+|data (?:of|from|in)\s+)?(?P<x>.+)$",
+        r"^(?:preview|peek (?:at|into)|sample|browse|look (?:at|into))\s+(?:of\s+|data (?:of|from|in)\s+)?(?P<x>.+)$",
         rf"^(?:show|give|display|get|see)\s+(?:me |us )?(?:the |some |a few |a |all |all the )*(?:data|{_ROWS}|contents?|sample|examples?|sample data|example data|preview)\s+(?:of|from|in|for)\s+(?P<x>.+)$",
         r"^(?:an? )?(?:example|sample|preview)\s+(?:of|from)\s+(?P<x>.+)$",
     ):
@@ -542,7 +548,7 @@ def _preview(asked: str) -> Question | None:
 def _describe(asked: str) -> Question | None:
     noun = r"(?:columns?|fields?|attributes?|structure|schema|details?|definition|layout|description|primary keys?|keys?|ddl|metadata|indexes|indices|types)"
     for pattern in (
-        r"^(?:describe|desc|explain|inspect|open|detail)\s+(?P<x>.+)$",
+        r"^(?:describe|desc|explain|inspect|detail|open(?= (?:the|table)\b))\s+(?P<x>.+)$",
         rf"\b{noun}\s+(?:and \w+ )?(?:of|in|from|for|on|about)\s+(?P<x>.+)$",
         rf"\b(?:what|which|how many)\s+{noun}\s+(?:are|is|does|do|has|have)\s+(?:there )?(?:in |of |on )?(?P<x>.+?)(?:\s+(?:have|has|contain|got|hold))?$",
         r"^(?:what(?:'s| is| are)|what does)\s+(?:inside|in|stored in|contained in)\s+(?P<x>.+)$",

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from typing import (
+    Any,
+    Literal,
+    NotRequired,  # pydantic reads TypedDicts of Python < 3.12 only from here
+)
 
-from typing_extensions import NotRequired, TypedDict  # pydantic reads TypedDicts of Python < 3.12 only from here
+from typing_extensions import TypedDict
 
 from runcast.scenes.explorer.catalogue import Role
 
+Kind = Literal["table", "view", "virtual table"]
 Cell = str | int | float | bool | None
+
+
+def counted(amount: int, one: str, many: str = "") -> str:
+    """`1 table`, `1,200 tables`."""
+    return f"{amount:,} {one if amount == 1 else many or one + 's'}"
 
 
 class TableEntry(TypedDict):
     table: str
     role: Role
-    kind: Literal["table", "view", "virtual table"]
+    kind: Kind
     columns: int
     rows: int | None
     """None if counting took too long, or the view is broken."""
 
 
 class TableList(TypedDict):
+    summary: str
+    """One sentence for people; every result has one."""
     schema: str
     kind: str
     tables: list[TableEntry]
@@ -47,12 +60,13 @@ class ReferenceEntry(TypedDict):
 
 
 class TableDetails(TypedDict):
+    summary: str
     asked: str
     table: str
     also: list[str]
     """Other names that fit what was asked about as well."""
     role: Role
-    kind: Literal["table", "view", "virtual table"]
+    kind: Kind
     rows: int | None
     primary_key: list[str]
     columns: list[ColumnEntry]
@@ -64,6 +78,7 @@ class TableDetails(TypedDict):
 
 
 class Relationships(TypedDict):
+    summary: str
     schema: str
     tables: list[str]
     """The tables in the diagram."""
@@ -89,6 +104,7 @@ class ColumnHit(TypedDict):
 
 
 class ColumnSearch(TypedDict):
+    summary: str
     query: str
     hits: list[ColumnHit]
     omitted: NotRequired[int]
@@ -101,11 +117,13 @@ class RowCount(TypedDict):
 
 
 class RowCounts(TypedDict):
+    summary: str
     counts: list[RowCount]
     total: int
 
 
 class QueryRows(TypedDict):
+    summary: str
     sql: str
     columns: list[str]
     rows: list[list[Cell]]
@@ -141,7 +159,7 @@ def as_cell(value: Any, limit: int = 500) -> Cell:
     """A SQLite value as JSON: bytes become a note of their length, a very long text is cut."""
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+    if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, str) and len(value) > limit:
         return value[: limit - 1] + "…"

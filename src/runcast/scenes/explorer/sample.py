@@ -147,12 +147,47 @@ CREATE VIEW v_bs_supplier_month AS
     GROUP BY o.supplier_key, d.year_month;
 """
 
-_MONTHS = "January February March April May June July August September October November December".split()
-_WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-_STEMS = (
-    "Altarvik Brennholt Castorello Dunmerrow Elvstrand Ferrolanda Grenwalde Haldorin Iskarsund Jorvenna Kestrupp Lomberga "
-    "Marvessa Nordhagel Ostravene Pellworma Quinteros Rosvalden Silvarese Tarnwick Ulmendorp Valtoria Westerlohn Ydreborg"
-).split()
+_MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
+_WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+_STEMS = [
+    "Altarvik",
+    "Brennholt",
+    "Castorello",
+    "Dunmerrow",
+    "Elvstrand",
+    "Ferrolanda",
+    "Grenwalde",
+    "Haldorin",
+    "Iskarsund",
+    "Jorvenna",
+    "Kestrupp",
+    "Lomberga",
+    "Marvessa",
+    "Nordhagel",
+    "Ostravene",
+    "Pellworma",
+    "Quinteros",
+    "Rosvalden",
+    "Silvarese",
+    "Tarnwick",
+    "Ulmendorp",
+    "Valtoria",
+    "Westerlohn",
+    "Ydreborg",
+]
 _TRADES = ("Castings", "Fasteners", "Coatings", "Bearings", "Electronics", "Packaging", "Hydraulics", "Plastics")
 _COUNTRIES = (
     ("DE", "GmbH"), ("AT", "GmbH"), ("SE", "AB"), ("IT", "S.r.l."), ("NL", "B.V."), ("PL", "Sp. z o.o."), ("CZ", "s.r.o."),

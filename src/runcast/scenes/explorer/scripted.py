@@ -19,10 +19,8 @@ from typing import Any, cast
 import anyio
 from pydantic_ai.messages import (
     ModelMessage,
-    ModelRequest,
     ModelResponse,
     ModelResponsePart,
-    RetryPromptPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -33,6 +31,7 @@ from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolC
 
 from runcast.scenes.explorer import answers, composition, questions
 from runcast.scenes.explorer.composition import Composed, NotComposable
+from runcast.scenes.explorer.names import words
 from runcast.scenes.explorer.questions import (
     IT,
     Count,
@@ -203,8 +202,6 @@ def read(messages: Sequence[ModelMessage]) -> Conversation:
                 case ToolReturnPart():
                     call = calls.get(part.tool_call_id)
                     done.append(Done(part.tool_name, _args(call), str(part.outcome), part.content))
-                case RetryPromptPart(tool_name=str() as tool):
-                    done.append(Done(tool, _args(calls.get(part.tool_call_id)), "failed", part.model_response()))
                 case _:
                     pass
     return Conversation(question or Talk("help"), tuple(done), subject)
@@ -227,9 +224,9 @@ def _args(call: ToolCallPart | None) -> Mapping[str, Any]:
 def _subject(done: Sequence[Done]) -> str | None:
     """The table that the results were about."""
     for one in reversed(done):
-        if not one.ok or not isinstance(one.content, dict):
+        content = _object(one.content)
+        if not one.ok or content is None:
             continue
-        content = cast(dict[str, Any], one.content)
         match one.tool:
             case "get_table_details":
                 return str(content["table"])
@@ -240,6 +237,10 @@ def _subject(done: Sequence[Done]) -> str | None:
             case _:
                 continue
     return None
+
+
+def _object(content: object) -> dict[str, Any] | None:
+    return cast("dict[str, Any]", content) if isinstance(content, dict) else None
 
 
 def _answer(turn: Conversation) -> str:
@@ -401,7 +402,9 @@ def _total(turn: Conversation, question: Total) -> str:
             return _failed(found[0])
         base = cast(TableDetails, found[0].content)
     else:
-        hit = _measure(cast(ColumnSearch, found[0].content), group) if found[0].ok else None
+        hit = (
+            _measure(cast(ColumnSearch, found[0].content), group, named=bool(question.measure)) if found[0].ok else None
+        )
         if hit is None and question.measure:
             (counted,) = turn.get(
                 f"No number is called {question.measure}. It may be a table whose rows are to be counted.",
@@ -424,15 +427,20 @@ def _total(turn: Conversation, question: Total) -> str:
                     return _failed(described)
                 base = cast(TableDetails, described.content)
     column: str | None = None
+    note = ""
     if question.per and not per_time and group is None:
         (search,) = turn.get(
             f"There is no table of {question.per}; I look for a column of that name.",
             Wanted("search_columns", {"query": question.per}),
         )
-        place = _column_near(cast(ColumnSearch, search.content), base) if search.ok else None
-        if place is None:
+        places = _columns_near(cast(ColumnSearch, search.content), base) if search.ok else []
+        if not places:
             return f"I found neither a table nor a column called *{question.per}* that `{base['table']}` could be grouped by."
+        place = places[0]
         column = place["column"]
+        others = [f"`{one['table']}.{one['column']}`" for one in places[1:4] if one["table"] != place["table"]]
+        if others:
+            note = f"I took `{place['table']}.{column}`; {answers.listed(others)} would fit as well."
         group = base
         if place["table"] != base["table"]:
             (described,) = turn.get(
@@ -447,7 +455,7 @@ def _total(turn: Conversation, question: Total) -> str:
         composed = composition.total(question, measure, base, group, dates, column)
     except NotComposable as error:
         return f"{error} Ask *show relationships between …* to see what connects them."
-    return _run(turn, composed, question)
+    return "\n\n".join(filter(None, [_run(turn, composed, question), note]))
 
 
 def _late(turn: Conversation, question: Late) -> str:
@@ -504,7 +512,11 @@ def _dates(turn: Conversation, base: TableDetails) -> TableDetails | None:
     return cast(TableDetails, described.content) if described.ok else None
 
 
-def _measure(search: ColumnSearch, group: TableDetails | None) -> ColumnHit | None:
+_USUAL = frozenset({"order", "orders", "sales", "sale", "revenue", "total", "turnover", "net"})
+"""What people rank by when they do not say."""
+
+
+def _measure(search: ColumnSearch, group: TableDetails | None, *, named: bool) -> ColumnHit | None:
     """The number that is meant: of the best fits, one that is in the group's table or in a table that refers to it."""
     found = composition.measures(search)
     if not found:
@@ -513,20 +525,24 @@ def _measure(search: ColumnSearch, group: TableDetails | None) -> ColumnHit | No
     if group is not None:
         near = {one["table"] for one in group["referenced_by"]}
         best.sort(key=lambda hit: (hit["table"] != group["table"], hit["table"] not in near))
+    if not named:
+        best.sort(key=lambda hit: not _USUAL & set(words(hit["column"])))
     return best[0] if best[0]["match"] >= 0.6 else None
 
 
-def _column_near(search: ColumnSearch, base: TableDetails) -> ColumnHit | None:
-    """The first hit in `base` or in a table that it refers to."""
-    reachable = {base["table"], *(one["target"] for one in base["references"])}
-    return next((hit for hit in search["hits"] if hit["table"] in reachable and "key" not in hit), None)
+def _columns_near(search: ColumnSearch, base: TableDetails) -> list[ColumnHit]:
+    """The best hits in `base` and in the tables that it refers to, in the order of its references."""
+    reach = [base["table"], *(one["target"] for one in base["references"])]
+    near = [hit for hit in search["hits"] if hit["table"] in reach and "key" not in hit]
+    best = [hit for hit in near if hit["match"] >= near[0]["match"] - 0.01]
+    return sorted(best, key=lambda hit: reach.index(hit["table"]))
 
 
 def _failed(done: Done) -> str:
     return done.reason
 
 
-HINT = "Ask *show me all tables* to see what there is."
+HINT = "Ask *show me all tables* to see what there is, or *help* for what I understand."
 WHICH = "Which table do you mean? Name one, or ask *show me all tables*."
 EXAMPLES = """\
 - **Tables**: *Show me all tables*, *which fact tables are there?*

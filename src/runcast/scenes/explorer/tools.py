@@ -28,11 +28,22 @@ from runcast.scenes.explorer.results import (
     RowCounts,
     TableDetails,
     TableList,
+    counted,
 )
 
 T = TypeVar("T")
 Context = RunContext[None]
 Kind = Literal["all", "fact", "dimension", "bridge", "table", "view"]
+
+SENTENCES = {
+    "list_tables": "Listing the tables…",
+    "get_table_details": "Reading {table}…",
+    "find_relationships": "Finding relationships…",
+    "search_columns": "Searching columns for {query}…",
+    "count_rows": "Counting rows…",
+    "run_query": "Running the query…",
+}
+"""What people read while a tool runs; when it has run, they read its result's `summary`."""
 
 _COUNT_BUDGET_S = 0.5
 """How long listing tables may count rows; what was not counted by then has no number."""
@@ -64,7 +75,7 @@ def toolset(
         except sqlite3.Error:
             return None  # a broken view has no rows to count; `get_table_details` says what is wrong with it
 
-    @tools.tool(metadata={"title": "Listing the tables…"})
+    @tools.tool
     async def list_tables(ctx: Context, kind: Kind = "all") -> TableList:
         """List the tables and views of the database with their role, number of columns and rows.
 
@@ -75,12 +86,13 @@ def toolset(
             schema = await with_schema(reader, lambda _, schema: schema)
             chosen = [table for table in schema.catalogue.tables if kind in ("all", table.role)]
             left = _COUNT_BUDGET_S
-            result: TableList = {"schema": schema.catalogue.name, "kind": kind, "tables": []}
+            result: TableList = {"summary": "", "schema": schema.catalogue.name, "kind": kind, "tables": []}
             for table in chosen[: exploration.MAX_TABLES]:
                 begun = anyio.current_time()
                 rows = await rows_of(reader, table, left) if left > 0 else None
                 left -= anyio.current_time() - begun
                 result["tables"].append(exploration.entry(table, rows))
+        result["summary"] = f"Found {counted(len(chosen), 'table')}" if chosen else "Found no tables"
         if len(chosen) > exploration.MAX_TABLES:
             result["omitted"] = len(chosen) - exploration.MAX_TABLES
         await ctx.emit(Artifact(kind="metrics", content=exploration.metrics(schema)))
@@ -94,7 +106,7 @@ def toolset(
         await ctx.emit(Artifact(kind="canvas_trigger", content=trigger))
         return result
 
-    @tools.tool(metadata={"title": "Reading {table}…"})
+    @tools.tool
     async def get_table_details(ctx: Context, table: str) -> TableDetails:
         """Describe one table: columns, types, keys, references in and out, number of rows and a few sample rows.
 
@@ -109,7 +121,7 @@ def toolset(
             result["rows"] = await rows_of(reader, schema.catalogue.by_name[result["table"].lower()], 2.0)
         return result
 
-    @tools.tool(metadata={"title": "Finding relationships…"})
+    @tools.tool
     async def find_relationships(ctx: Context, tables: list[str] | None = None) -> Relationships:
         """Find how tables refer to each other and draw an entity-relationship diagram for the person.
 
@@ -137,7 +149,7 @@ def toolset(
         await ctx.emit(Artifact(kind="canvas_trigger", content=trigger))
         return result
 
-    @tools.tool(metadata={"title": "Searching columns for {query}…"})
+    @tools.tool
     async def search_columns(ctx: Context, query: str) -> ColumnSearch:
         """Find columns by the words in their names, in all tables, best first.
 
@@ -147,7 +159,7 @@ def toolset(
         async with database.reader() as reader:
             return await with_schema(reader, lambda _, schema: exploration.search(schema, query))
 
-    @tools.tool(metadata={"title": "Counting rows…"})
+    @tools.tool
     async def count_rows(ctx: Context, tables: list[str] | None = None) -> RowCounts:
         """Count the rows of tables, one after the other, and report how far it is.
 
@@ -156,27 +168,29 @@ def toolset(
         """
         async with database.reader() as reader:
             chosen = await with_schema(reader, lambda _, schema: _chosen(schema, tables))
-            result: RowCounts = {"counts": [], "total": 0}
+            result: RowCounts = {"summary": "", "counts": [], "total": 0}
             total = len(chosen)
-            await ctx.emit(ToolProgress(progress=0, total=total, message=f"Counting {_tables(total)}"))
+            await ctx.emit(ToolProgress(progress=0, total=total, message=f"Counting {counted(total, 'table')}"))
             for done, table in enumerate(chosen, 1):
                 if database.path is None and pace > 0:
                     await sleep(_SAMPLE_COUNT_S * pace)
                 rows = await rows_of(reader, table)
-                counted: RowCount = {"table": table.name, "rows": rows}
+                entry: RowCount = {"table": table.name, "rows": rows}
+                problem = ""
                 if rows is None:
-                    counted["problem"] = table.problem or "it could not be counted in time"
-                result["counts"].append(counted)
+                    problem = entry["problem"] = table.problem or "it could not be counted in time"
+                result["counts"].append(entry)
                 result["total"] += rows or 0
-                message = f"Counted {table.name}: " + (f"{rows:,} rows" if rows is not None else counted["problem"])
-                await ctx.emit(ToolProgress(progress=done, total=total, message=message, detail=counted))
+                message = f"Counted {table.name}: " + (counted(rows, "row") if rows is not None else problem)
+                await ctx.emit(ToolProgress(progress=done, total=total, message=message))
+            result["summary"] = f"Counted {counted(result['total'], 'row')} in {counted(total, 'table')}"
         return result
 
     async def compile_first(ctx: Context, sql: str, purpose: str = "") -> None:
         async with database.reader() as reader:
             await _answer(reader, lambda connection: exploration.check_query(connection, sql))
 
-    @tools.tool(requires_approval=True, args_validator=compile_first, metadata={"title": "Running a query…"})
+    @tools.tool(requires_approval=True, args_validator=compile_first)
     async def run_query(ctx: Context, sql: str, purpose: str = "") -> QueryRows:
         """Run one SELECT statement (SQLite dialect) and return at most 200 rows. A person is asked first.
 
@@ -209,10 +223,6 @@ def _chosen(schema: Schema, asked: list[str] | None) -> list[Table]:
         return list(schema.catalogue.tables)
     found = [schema.resolve(name)[0] for name in asked]
     return list({table.name: table for table in found}.values())
-
-
-def _tables(number: int) -> str:
-    return f"{number} table{'' if number == 1 else 's'}"
 
 
 def _prompt(ctx: RunContext[Any]) -> str:
