@@ -368,6 +368,8 @@ class InterruptResolved(Event, tag="INTERRUPT_RESOLVED"):
     status: Literal["resolved", "cancelled", "expired"]
     payload: Json | UnsetType = UNSET
     by: str | UnsetType = UNSET
+    ends_run: bool | UnsetType = UNSET
+    """True: the question was withdrawn by Stop; the waiting run stands as cancelled and no run resumes it."""
 
 
 class ToolCallProgress(Event, tag="TOOL_CALL_PROGRESS"):
@@ -493,6 +495,7 @@ NEVER_LOGGED: tuple[type[Event], ...] = (TextMessageChunk, ReasoningMessageChunk
 
 TERMINAL: tuple[type[Event], ...] = (RunFinished, RunError, RunDequeued)
 """Each run has exactly one of these, and it is its last event (I16)."""
+
 
 class Record(NamedTuple):
     """One event as it stands in the log, with its JSON, encoded once and shared by all who read it."""

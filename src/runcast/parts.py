@@ -1,0 +1,165 @@
+"""The pieces a message is made of, as a person sees them: the shapes inside `runcast.transcript`.
+
+In JSON a field that every reader needs (status, text, open …) is always written; any other is left out while it has its
+default, and null is never written for it. TypeScript reads `field?: T` for those. No I/O, no behaviour.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar, cast
+
+import msgspec
+
+T = TypeVar("T")
+
+
+def shown(default: T) -> T:
+    """A default that is written out all the same: `omit_defaults` leaves out plain defaults, but not those of a factory."""
+    if isinstance(default, list):
+        return cast(T, msgspec.field(default_factory=lambda: cast(T, [])))
+    return cast(T, msgspec.field(default_factory=lambda: default))
+
+
+Incomplete = Literal["cancelled", "failed", "interrupted"]
+"""Why an open item was closed for it when its run ended."""
+
+ToolStatus = Literal["preparing", "running", "waiting", "done", "failed", "denied", "cancelled", "interrupted"]
+"""preparing: its arguments still arrive · running: TOOL_CALL_END seen · waiting: its run waits for a person, for an approval
+of it or otherwise · the rest: its result's status, or how its run ended while it had none."""
+
+InterruptStatus = Literal["open", "resolved", "cancelled", "expired"]
+
+SubagentStatus = Literal["running", "waiting", "done", "failed", "cancelled", "interrupted"]
+
+
+class Part(msgspec.Struct, kw_only=True, tag_field="type", rename="camel", omit_defaults=True):
+    """One piece of a message, in the order in which its first event came."""
+
+    subagent_run_id: str | None = None
+    """The subagent whose work it is; absent: the run's own agent's."""
+
+
+class TextPart(Part, kw_only=True, tag="text"):
+    id: str
+    """The id of its TEXT_MESSAGE_START; in an input message see `TranscriptMessage`."""
+    text: str = shown("")
+    open: bool = shown(False)
+    """More is coming. Never true after the run ended (I23)."""
+    name: str | None = None
+    """Who speaks, if the event said."""
+    incomplete: Incomplete | None = None
+
+
+class ReasoningPart(Part, kw_only=True, tag="reasoning"):
+    """One reasoning message, or a span of thinking (REASONING_START) that showed none of its text."""
+
+    id: str
+    text: str = shown("")
+    open: bool = shown(False)
+    started_at: int | None = None
+    ended_at: int | None = None
+    incomplete: Incomplete | None = None
+
+
+class Progress(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """The newest TOOL_CALL_PROGRESS; `messages` holds the distinct sentences so far, oldest first, the newest 100 of them."""
+
+    progress: float | None = None
+    total: float | None = None
+    message: str | None = None
+    data: Any = None
+    messages: list[str] = shown(cast(list[str], []))
+
+
+class ToolPart(Part, kw_only=True, tag="tool"):
+    id: str
+    """The tool call's id."""
+    name: str
+    title: str | None = None
+    status: ToolStatus = shown("preparing")
+    args: str = shown("")
+    """JSON text, whole once `status` has left `preparing`."""
+    progress: Progress | None = None
+    content: str | list[dict[str, Any]] | None = None
+    """What the model read."""
+    result: Any = None
+    """What the tool returned, as JSON; absent also if it returned null: `has_result` tells."""
+    has_result: bool = False
+    summary: str | None = None
+    error: str | None = None
+    started_at: int | None = None
+    """Timestamp of TOOL_CALL_START, then of TOOL_CALL_END, then (after an approval) of the resuming run's RUN_STARTED:
+    when it began to do what `status` says."""
+    ended_at: int | None = None
+
+
+class ArtifactPart(Part, kw_only=True, tag="artifact"):
+    """Artifact ids are unique in a thread: the same id again, in whatever run, changes this part where it stands."""
+
+    id: str
+    kind: str
+    name: str | None = None
+    mime_type: str | None = None
+    content: Any = None
+    url: str | None = None
+    version: int = shown(1)
+    """The snapshot's `version`, else one more than before. Deltas do not count."""
+    tool_call_id: str | None = None
+
+
+class SourcePart(Part, kw_only=True, tag="source"):
+    id: str
+    url: str | None = None
+    title: str | None = None
+    media_type: str | None = None
+
+
+class InterruptPart(Part, kw_only=True, tag="interrupt"):
+    id: str
+    reason: str
+    message: str | None = None
+    tool_call_id: str | None = None
+    response_schema: dict[str, Any] | None = None
+    expires_at: str | None = None
+    metadata: dict[str, Any] | None = None
+    status: InterruptStatus = shown("open")
+    """`cancelled` also when its run ended in another way than waiting."""
+    payload: Any = None
+    by: str | None = None
+    resolved_at: int | None = None
+
+
+class ActivityPart(Part, kw_only=True, tag="activity"):
+    """An AG-UI activity; also, in an input message, a content part that is not text (`activity_type` is `attachment`), and
+    in an answer a message that the agent was steered with (`activity_type` is `steer`, `content` the AG-UI message)."""
+
+    id: str
+    activity_type: str
+    content: dict[str, Any]
+
+
+class StepPart(Part, kw_only=True, tag="step"):
+    name: str
+    open: bool = shown(False)
+
+
+class SubagentPart(Part, kw_only=True, tag="subagent"):
+    id: str
+    name: str | None = None
+    description: str | None = None
+    status: SubagentStatus = shown("running")
+    error: str | None = None
+    parent_tool_call_id: str | None = None
+
+
+AnyPart = (
+    TextPart
+    | ReasoningPart
+    | ToolPart
+    | ArtifactPart
+    | SourcePart
+    | InterruptPart
+    | ActivityPart
+    | StepPart
+    | SubagentPart
+)
