@@ -369,6 +369,8 @@ class InterruptResolved(Event, frozen=True, kw_only=True, tag="INTERRUPT_RESOLVE
     status: Literal["resolved", "cancelled", "expired"]
     payload: Json | UnsetType = UNSET
     by: str | UnsetType = UNSET
+    ends_run: bool | UnsetType = UNSET
+    """True: the question was withdrawn by Stop; the waiting run stands as cancelled and no run resumes it."""
 
 
 class ToolCallProgress(Event, frozen=True, kw_only=True, tag="TOOL_CALL_PROGRESS"):
