@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import FrameType
@@ -216,8 +216,16 @@ async def _no_such_socket(scope: Scope, receive: Receive, send: Send) -> None:
 # --- an own process -----------------------------------------------------------------------------------------------
 
 
-def serve(server: Server, *, host: str | None = None, port: int | None = None) -> None:
+def serve(
+    server: Server,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    on_started: Callable[[str], None] | None = None,
+) -> None:
     """Listen and serve until SIGTERM or Ctrl-C; then drain. A second signal stops at once.
+
+    `on_started` is called once, with the server's URL, when it answers.
 
     Raises:
         ConfigError: the address cannot be used, or serving there would not be safe.
@@ -226,8 +234,8 @@ def serve(server: Server, *, host: str | None = None, port: int | None = None) -
     port = server.settings.port if port is None else port
     check_bind(server, host)
     listener = listen(host, port)
-    process = Process(server)
-    logger.info("listening on %s", url_of(listener, server.settings.root_path))
+    url = url_of(listener, server.settings.root_path)
+    process = Process(server, on_started=lambda: on_started(url) if on_started else logger.info("listening on %s", url))
     process.run(sockets=[listener])
 
 
@@ -253,7 +261,7 @@ def url_of(listener: socket.socket, root_path: str = "") -> str:
 class Process(uvicorn.Server):
     """uvicorn with our way of stopping: its own closes every connection within a tenth of a second."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *, on_started: Callable[[], None] = lambda: None) -> None:
         super().__init__(
             uvicorn.Config(
                 cast(Any, server),
@@ -272,7 +280,13 @@ class Process(uvicorn.Server):
             )
         )
         self._server = server
+        self._on_started = on_started
         quiet_uvicorn()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit and not self.force_exit:

@@ -59,7 +59,7 @@ def serve(agents: tuple[str, ...], open_page: bool, **given: Any) -> None:
     problems: list[str] = []
     for spec in agents:
         try:
-            loaded.append(loader.load(spec))
+            loaded.extend(loader.load(spec))
         except ConfigError as error:
             problems.extend(error.problems)
     if problems:
@@ -95,7 +95,7 @@ def _scene(name: str, database: str | None) -> Agent:
     if name == "thoughts":
         from runcast.agents import loader
 
-        return loader.load("runcast.scenes.thoughts:agent")
+        return loader.load("runcast.scenes.thoughts:agent")[0]
     from runcast.scenes import explorer
 
     return explorer.runcast_agent(database=database)
@@ -117,4 +117,4 @@ def _run(agents: list[Agent], settings: Settings, open_page: bool) -> None:
         if open_page:
             webbrowser.open(url)
 
-    server.serve(agents, settings=settings, on_started=started)
+    server.serve(server.Server(agents, settings=settings), on_started=started)
