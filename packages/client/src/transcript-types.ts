@@ -1,8 +1,8 @@
 /**
- * What a person sees: the shapes that the fold makes. The same as `src/runcast/transcript.py`; on the wire a field that has its
- * default is left out, here every field is there.
+ * What a person sees: the shapes that the fold makes, the same as `src/runcast/transcript.py` and `parts.py`. A field with `?` is
+ * left out while it has its default (and null is never written for it); the others are always there.
  */
-import type { Json, TokenUsage } from "./events.js";
+import type { Json, JsonObject, TokenUsage } from "./events.js";
 
 /** Version of the snapshot's shape. */
 export const SCHEMA = 1;
@@ -10,114 +10,131 @@ export const SCHEMA = 1;
 export type RunStatus = "queued" | "running" | "waiting" | "done" | "failed" | "cancelled" | "interrupted";
 /** Why an open item was closed for it when its run ended. */
 export type Incomplete = "cancelled" | "failed" | "interrupted";
-/** preparing: its arguments still arrive; running: they are whole; waiting: an interrupt asks for approval of it. */
+/**
+ * preparing: its arguments still arrive; running: they are whole; waiting: its run waits for a person, for an approval of it or
+ * otherwise; the rest: its result's status, or how its run ended while it had none.
+ */
 export type ToolStatus =
   "preparing" | "running" | "waiting" | "done" | "failed" | "denied" | "cancelled" | "interrupted";
 export type InterruptStatus = "open" | "resolved" | "cancelled" | "expired";
+export type SubagentStatus = "running" | "waiting" | "done" | "failed" | "cancelled" | "interrupted";
 
-export interface TextPart {
+interface PartBase {
+  /** The subagent whose work it is; absent: the run's own agent's. */
+  readonly subagentRunId?: string | undefined;
+}
+
+export interface TextPart extends PartBase {
   readonly type: "text";
   readonly id: string;
   readonly text: string;
   /** More is coming. Never true after the run ended. */
   readonly open: boolean;
-  readonly incomplete: Incomplete | null;
+  /** Who speaks, if the event said. */
+  readonly name?: string | undefined;
+  readonly incomplete?: Incomplete | undefined;
 }
 
-export interface ReasoningPart {
+/** One reasoning message, or a span of thinking that showed none of its text. */
+export interface ReasoningPart extends PartBase {
   readonly type: "reasoning";
   readonly id: string;
   readonly text: string;
   readonly open: boolean;
-  readonly startedAt: number | null;
-  readonly endedAt: number | null;
-  readonly incomplete: Incomplete | null;
+  readonly startedAt?: number | undefined;
+  readonly endedAt?: number | undefined;
+  readonly incomplete?: Incomplete | undefined;
 }
 
-/** The newest TOOL_CALL_PROGRESS; `messages` holds the distinct sentences so far, oldest first, at most 100. */
+/** The newest TOOL_CALL_PROGRESS; `messages` holds the distinct sentences so far, oldest first, the newest 100 of them. */
 export interface Progress {
-  readonly progress: number | null;
-  readonly total: number | null;
-  readonly message: string | null;
+  readonly progress?: number | undefined;
+  readonly total?: number | undefined;
+  readonly message?: string | undefined;
+  readonly data?: Json | undefined;
   readonly messages: readonly string[];
 }
 
-export interface ToolPart {
+export interface ToolPart extends PartBase {
   readonly type: "tool";
   /** The tool call's id. */
   readonly id: string;
   readonly name: string;
-  readonly title: string | null;
+  readonly title?: string | undefined;
   readonly status: ToolStatus;
   /** JSON text, whole once `status` has left `preparing`. */
   readonly args: string;
-  readonly progress: Progress | null;
+  readonly progress?: Progress | undefined;
   /** What the model read. */
-  readonly content: string | readonly Record<string, Json>[] | null;
-  /** What the tool returned; null also if it returned nothing: `hasResult` tells. */
-  readonly result: Json;
-  readonly hasResult: boolean;
-  readonly summary: string | null;
-  readonly error: string | null;
-  readonly startedAt: number | null;
-  readonly endedAt: number | null;
+  readonly content?: string | readonly JsonObject[] | undefined;
+  /** What the tool returned; absent also if it returned null: `hasResult` tells. */
+  readonly result?: Json | undefined;
+  readonly hasResult?: boolean | undefined;
+  readonly summary?: string | undefined;
+  readonly error?: string | undefined;
+  /** When it began to do what `status` says; milliseconds. */
+  readonly startedAt?: number | undefined;
+  readonly endedAt?: number | undefined;
 }
 
-export interface ArtifactPart {
+/** Artifact ids are unique in a thread: the same id again, in whatever run, changes this part where it stands. */
+export interface ArtifactPart extends PartBase {
   readonly type: "artifact";
   readonly id: string;
   readonly kind: string;
-  readonly name: string | null;
-  readonly mimeType: string | null;
-  readonly content: Json;
-  readonly url: string | null;
+  readonly name?: string | undefined;
+  readonly mimeType?: string | undefined;
+  readonly content?: Json | undefined;
+  readonly url?: string | undefined;
   readonly version: number;
-  readonly toolCallId: string | null;
+  readonly toolCallId?: string | undefined;
 }
 
-export interface SourcePart {
+export interface SourcePart extends PartBase {
   readonly type: "source";
   readonly id: string;
-  readonly url: string | null;
-  readonly title: string | null;
-  readonly mediaType: string | null;
+  readonly url?: string | undefined;
+  readonly title?: string | undefined;
+  readonly mediaType?: string | undefined;
 }
 
-export interface InterruptPart {
+export interface InterruptPart extends PartBase {
   readonly type: "interrupt";
   readonly id: string;
   readonly reason: string;
-  readonly message: string | null;
-  readonly toolCallId: string | null;
-  readonly responseSchema: Record<string, Json> | null;
-  readonly expiresAt: string | null;
-  readonly metadata: Record<string, Json> | null;
+  readonly message?: string | undefined;
+  readonly toolCallId?: string | undefined;
+  readonly responseSchema?: JsonObject | undefined;
+  readonly expiresAt?: string | undefined;
+  readonly metadata?: JsonObject | undefined;
   readonly status: InterruptStatus;
-  readonly payload: Json;
-  readonly by: string | null;
-  readonly resolvedAt: number | null;
+  readonly payload?: Json | undefined;
+  readonly by?: string | undefined;
+  readonly resolvedAt?: number | undefined;
 }
 
-export interface ActivityPart {
+/** An AG-UI activity; in an input message a content part that is not text (`attachment`); in an answer a message it was steered with (`steer`). */
+export interface ActivityPart extends PartBase {
   readonly type: "activity";
   readonly id: string;
   readonly activityType: string;
-  readonly content: Record<string, Json>;
+  readonly content: JsonObject;
 }
 
-export interface StepPart {
+export interface StepPart extends PartBase {
   readonly type: "step";
   readonly name: string;
   readonly open: boolean;
 }
 
-export interface SubagentPart {
+export interface SubagentPart extends PartBase {
   readonly type: "subagent";
   readonly id: string;
-  readonly name: string | null;
-  readonly description: string | null;
-  readonly status: "running" | "done" | "failed" | "waiting" | "cancelled" | "interrupted";
-  readonly error: string | null;
+  readonly name?: string | undefined;
+  readonly description?: string | undefined;
+  readonly status: SubagentStatus;
+  readonly error?: string | undefined;
+  readonly parentToolCallId?: string | undefined;
 }
 
 export type Part =
@@ -131,40 +148,55 @@ export type Part =
   | StepPart
   | SubagentPart;
 
-/** One message. What a run's agent says is one assistant message whose id is the run's id. */
+/**
+ * One message. What a run's agent says is one assistant message whose id is the run's id. An input message has one part for each of
+ * its content parts: the first has the message's id, the next ones `<id>.1`, `<id>.2` ….
+ */
 export interface TranscriptMessage {
   readonly id: string;
   readonly role: string;
-  readonly name: string | null;
+  readonly name?: string | undefined;
   readonly parts: readonly Part[];
-  readonly createdAt: number | null;
+  readonly createdAt?: number | undefined;
+  /** Of a posted message: the run that was the newest when it came. */
+  readonly after?: string | undefined;
 }
 
 export interface Failure {
   readonly code: string;
   readonly message: string;
   readonly retryable: boolean;
-  readonly requestId: string | null;
+  readonly requestId?: string | undefined;
 }
 
-/** One run: its input message(s) first, then the assistant message, then others it made. */
+/** The newest FEEDBACK on a run. */
+export interface RunFeedback {
+  readonly value: -1 | 1;
+  readonly comment?: string | undefined;
+  readonly by?: string | undefined;
+}
+
+/** One run: its input message(s) first, then the assistant message (there from RUN_STARTED on), then others it made. */
 export interface TranscriptRun {
   readonly id: string;
   readonly agent: string;
-  readonly parent: string | null;
-  readonly resumes: string | null;
+  readonly parent?: string | undefined;
+  readonly resumes?: string | undefined;
+  /** `waiting` while one of its interrupts is open; once all are answered it is `done`, and a run that resumes it follows. */
   readonly status: RunStatus;
   /** RUN_CANCEL_REQUESTED came and the run has not ended. */
-  readonly cancelling: boolean;
-  readonly attempt: number;
-  readonly queuedAt: number | null;
-  readonly startedAt: number | null;
-  readonly endedAt: number | null;
+  readonly cancelling?: boolean | undefined;
+  /** Absent: 1. */
+  readonly attempt?: number | undefined;
+  readonly queuedAt?: number | undefined;
+  readonly startedAt?: number | undefined;
+  readonly endedAt?: number | undefined;
   /** Why it was cancelled. */
-  readonly reason: string | null;
-  readonly failure: Failure | null;
-  readonly usage: readonly TokenUsage[];
-  readonly result: Json;
+  readonly reason?: string | undefined;
+  readonly failure?: Failure | undefined;
+  readonly usage?: readonly TokenUsage[] | undefined;
+  readonly result?: Json | undefined;
+  readonly feedback?: RunFeedback | undefined;
   readonly messages: readonly TranscriptMessage[];
 }
 
@@ -173,9 +205,10 @@ export interface Transcript {
   readonly schema: number;
   readonly seq: number;
   readonly title: string;
-  readonly headRun: string | null;
+  /** The run whose path is shown by default: the one whose first event came last, unless THREAD_UPDATED said otherwise. */
+  readonly headRun?: string | undefined;
   /** The agents' shared state. */
-  readonly state: Json;
+  readonly state?: Json | undefined;
   readonly runs: readonly TranscriptRun[];
   /** Messages that no run made. */
   readonly posted: readonly TranscriptMessage[];

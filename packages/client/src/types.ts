@@ -1,6 +1,6 @@
 /** The public shapes of the client: what an app reads and calls. */
 import type { RuncastError } from "./errors.js";
-import type { Json, RunSummary } from "./events.js";
+import type { Json, JsonObject, RunSummary } from "./events.js";
 import type { Readable } from "./readable.js";
 import type { RunStatus, Transcript, TranscriptRun } from "./transcript-types.js";
 
@@ -99,7 +99,7 @@ export interface ThreadState {
   readonly error?: RuncastError | undefined;
 }
 
-export type MessageContent = string | readonly Record<string, Json>[];
+export type MessageContent = string | readonly JsonObject[];
 
 export interface SendOptions {
   readonly agent?: string | undefined;
@@ -107,7 +107,7 @@ export interface SendOptions {
   /** Branch: the new run's parent. For an edit or a retry, give the parent of the run that is edited. */
   readonly parentRunId?: string | undefined;
   /** AG-UI content parts in place of the plain text; `text` is then only what is shown until the server has it. */
-  readonly content?: readonly Record<string, Json>[] | undefined;
+  readonly content?: readonly JsonObject[] | undefined;
   /** The message's id and the idempotency key of the send. Default: a new UUIDv7. */
   readonly id?: string | undefined;
 }
