@@ -192,7 +192,7 @@ export class Connection {
     if (this.#phase === "backoff") times.push(this.#attemptAt);
     if (this.#phase === "opening" || this.#phase === "greeting") times.push(this.#openBy);
     if (this.#phase === "live") {
-      times.push(this.#heardAt + this.#watchdog, this.#probeBy, this.#subscriptions.deadline);
+      times.push(this.#probeBy ?? this.#heardAt + this.#watchdog, this.#subscriptions.deadline);
       if (this.#outbox.size > 0 && this.#outbox.heldUntil > 0) times.push(this.#outbox.heldUntil);
     }
     const known = times.filter((time) => time !== undefined);
@@ -274,16 +274,13 @@ export class Connection {
   #lost(code: number, reason: string, now: number): void {
     const phase = this.#phase;
     if (phase === "idle" || phase === "backoff" || phase === "stopped") return;
+    if (code === 1009) this.#answer(this.#outbox.tooBig());
     this.#lineLost();
     if (phase === "live") {
       this.#lostAt = now;
       if (now - this.#liveSince >= STABLE) this.#attempt = 0;
     } else if (this.#state.status === "connecting") {
       this.#lostAt = now;
-    }
-    if (code === 1009) {
-      const answer = this.#outbox.tooBig();
-      if (answer) this.#out.push({ do: "answer", answer });
     }
     const kind = closeClass(code);
     if (kind === "stop") return this.#stopped(code, reason);
@@ -343,9 +340,9 @@ export class Connection {
   }
 
   #receive(frame: ServerFrame, now: number): void {
+    if ((this.#phase === "greeting") !== (frame.op === "welcome")) return;
     switch (frame.op) {
       case "welcome":
-        if (this.#phase !== "greeting") return;
         this.#phase = "live";
         this.#liveSince = now;
         this.#refusedTokens = this.#openingFailures = 0;

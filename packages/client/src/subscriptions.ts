@@ -115,7 +115,7 @@ export class Subscriptions {
     }
     entry.sub = sub;
     entry.tries = 0;
-    if (typeof epoch === "string") {
+    if (typeof epoch === "string" && epoch !== "") {
       // With another epoch than asked for, a resync follows: until then the cursor stands for nothing.
       if (entry.epoch !== undefined && entry.epoch !== epoch) entry.last = undefined;
       entry.epoch = epoch;
