@@ -192,7 +192,7 @@ function useKeys({ composer, busy, stop }: { composer: React.RefObject<ComposerH
   useEffect(() => {
     const pressed = (event: globalThis.KeyboardEvent): void => {
       if (event.defaultPrevented || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
-      if (document.querySelector("dialog[open], [role=menu]")) return;
+      if (document.querySelector("dialog[open], :popover-open")) return;
       if (event.key === "Escape" && busy) {
         event.preventDefault();
         stop();

@@ -1,18 +1,20 @@
-import { lexer } from "marked";
 import remend from "remend";
 
 /**
  * Splits an answer into blocks whose text, once a later block has begun, does not change any more: so that a token
- * re-renders one block. Joined, the blocks are the answer. What earlier blocks were is kept, and only the tail is read again.
+ * re-renders one block. Joined, the blocks are the answer; rendered one by one, they look like the whole. A boundary is a line
+ * that follows a blank one, begins at the margin and cannot belong to what came before it: not inside a fence, a list
+ * or HTML. Where that is not certain, there is no boundary.
  */
 export class BlockSplitter {
   #text = "";
-  #blocks: string[] = [];
+  #blocks: readonly string[] = [];
 
   split(text: string): readonly string[] {
     if (text === this.#text) return this.#blocks;
-    let kept: string[] = [];
-    if (this.#text && text.startsWith(this.#text)) kept = this.#blocks.slice(0, -2);
+    const grown = this.#text !== "" && text.startsWith(this.#text);
+    // The last block may still grow; those before it are settled.
+    const kept = grown ? this.#blocks.slice(0, -1) : [];
     const start = kept.reduce((sum, block) => sum + block.length, 0);
     this.#blocks = [...kept, ...split(text.slice(start))];
     this.#text = text;
@@ -20,16 +22,38 @@ export class BlockSplitter {
   }
 }
 
+const LIST_ITEM = /^ {0,3}(?:[-*+]|\d{1,9}[.)])(?:\s|$)/;
+const HTML = /^ {0,3}<(?:!|\?|pre|script|style|textarea)/i;
+
 function split(text: string): string[] {
   const blocks: string[] = [];
-  let length = 0;
-  for (const token of lexer(text, { gfm: true })) {
-    if (token.type === "space" && blocks.length > 0) blocks[blocks.length - 1] += token.raw;
-    else blocks.push(token.raw);
-    length += token.raw.length;
+  let begin = 0;
+  let fence: string | null = null;
+  let list = false;
+  let blank = false;
+  for (let at = 0; at < text.length; ) {
+    const newline = text.indexOf("\n", at);
+    const end = newline === -1 ? text.length : newline + 1;
+    const line = text.slice(at, end);
+    if (line.trim() === "") {
+      blank ||= fence === null;
+    } else {
+      const item = LIST_ITEM.test(line);
+      // A lone marker at the end may become either a list's next item or something else: it stays where it is.
+      if (blank && fence === null && /^\S/.test(line) && !(list && (item || newline === -1))) {
+        blocks.push(text.slice(begin, at));
+        begin = at;
+        list = false;
+      }
+      if (fence === null && HTML.test(line)) break;
+      blank = false;
+      list ||= item && begin === at;
+      fence = afterLine(fence, line);
+    }
+    at = end;
   }
-  // The lexer normalises line ends and tabs; if the pieces are not the text, one block is.
-  return length === text.length && blocks.join("") === text ? blocks : [text];
+  blocks.push(text.slice(begin));
+  return blocks;
 }
 
 /** Link definitions of the whole answer: every block needs them, they themselves show nothing. */
@@ -38,18 +62,19 @@ export function definitions(text: string): string {
   return (text.match(/^ {0,3}\[[^\]^\n][^\]\n]*\]:[^\n]+\n/gm) ?? []).join("");
 }
 
-const FENCE = /^ {0,3}(`{3,}|~{3,})/;
+const FENCE = /^ *(`{3,}|~{3,})/;
+
+/** The fence that is open after a line, given the one that was open before it. */
+function afterLine(open: string | null, line: string): string | null {
+  const fence = FENCE.exec(line)?.[1];
+  if (!fence) return open;
+  if (open === null) return fence[0] === "`" && line.trim().slice(fence.length).includes("`") ? null : fence;
+  return fence[0] === open[0] && fence.length >= open.length && line.trim() === fence ? null : open;
+}
 
 /** The fence that is still open at the end of a block of Markdown, or null. */
 export function openFence(text: string): string | null {
-  let open: string | null = null;
-  for (const line of text.split("\n")) {
-    const fence = FENCE.exec(line)?.[1];
-    if (!fence) continue;
-    if (open === null) open = fence;
-    else if (fence[0] === open[0] && fence.length >= open.length && line.trim() === fence) open = null;
-  }
-  return open;
+  return text.split("\n").reduce(afterLine, null as string | null);
 }
 
 /** A last line that may still become something else: a list marker, a rule, an underlined heading, the start of a fence. */

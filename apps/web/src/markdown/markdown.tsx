@@ -1,8 +1,9 @@
+import { gfmFromMarkdown } from "mdast-util-gfm";
+import { gfm } from "micromark-extension-gfm";
 import { memo, useMemo, useRef, type ComponentProps, type ReactNode } from "react";
 import ReactMarkdown, { type Components, type ExtraProps } from "react-markdown";
 import { harden } from "rehype-harden";
 import rehypeSanitize, { defaultSchema } from "rehype-sanitize";
-import remarkGfm from "remark-gfm";
 import { strings } from "../strings.ts";
 import { BlockSplitter, definitions, openFence, settle } from "./blocks.ts";
 import { CodeBlock } from "./code.tsx";
@@ -19,7 +20,14 @@ const rehypePlugins: Rehype = [
   [rehypeSanitize, schema],
   [harden, { allowedLinkPrefixes: ["*"], allowedImagePrefixes: ["*"], linkBlockPolicy: "text-only", imageBlockPolicy: "text-only" }],
 ];
-const remarkPlugins = [remarkGfm];
+
+/** What remark-gfm does for reading. (It also brings what writes Markdown, which nobody here needs.) */
+function remarkGfm(this: { data(): object }): void {
+  const data = this.data() as { micromarkExtensions?: unknown[]; fromMarkdownExtensions?: unknown[] };
+  (data.micromarkExtensions ??= []).push(gfm({ singleTilde: false }));
+  (data.fromMarkdownExtensions ??= []).push(gfmFromMarkdown());
+}
+const remarkPlugins = [remarkGfm] as NonNullable<ComponentProps<typeof ReactMarkdown>["remarkPlugins"]>;
 
 /** http, https and mailto with an absolute address; everything else (also relative addresses) is not a link. */
 export function safeHref(href: string | undefined): string | null {

@@ -1,10 +1,10 @@
 import type { ThreadInfo } from "@runcast/client";
 import { useClient, useThreads } from "@runcast/react";
 import { Ellipsis, Monitor, Moon, PanelLeft, Pencil, Search, SquarePen, Sun, Trash2, X } from "lucide-react";
-import { DropdownMenu } from "radix-ui";
 import { useEffect, useMemo, useRef, useState } from "react";
 import { Link, useLocation } from "wouter";
 import { strings } from "../strings.ts";
+import { Menu } from "../ui/menu.tsx";
 import { RenameField } from "../ui/rename.tsx";
 import { setTheme, useTheme, type Theme } from "../ui/theme.ts";
 import { useToasts } from "../ui/toast.tsx";
@@ -138,10 +138,9 @@ function Item({ thread, current, onChosen, onRename, onDelete }: { thread: Threa
   const title = thread.title || strings.app.untitled;
   const dot = thread.status ? DOTS[thread.status] : undefined;
   const told = thread.status && thread.status in strings.rail.dot ? strings.rail.dot[thread.status as keyof typeof strings.rail.dot] : "";
-  const renameNext = useRef(false);
   return (
-    <div className={`group/item relative flex items-center rounded-control ${current ? "bg-hover" : "hover:bg-hover"}`}>
-      <Link href={`/c/${encodeURIComponent(thread.id)}`} aria-current={current ? "page" : undefined} className="rail-item min-w-0 flex-1 pe-9 hover:bg-transparent" title={title} onClick={onChosen}>
+    <div className={`item relative flex items-center rounded-control ${current ? "bg-hover" : "hover:bg-hover"}`}>
+      <Link href={`/c/${encodeURIComponent(thread.id)}`} aria-current={current ? "page" : undefined} className="rail-item min-w-0 flex-1 hover:bg-transparent" title={title} onClick={onChosen}>
         <span className={`truncate ${current ? "font-medium" : ""}`}>{title}</span>
         {dot && (
           <span className="ms-auto flex shrink-0 items-center" title={told}>
@@ -150,43 +149,18 @@ function Item({ thread, current, onChosen, onRename, onDelete }: { thread: Threa
           </span>
         )}
       </Link>
-      <DropdownMenu.Root modal={false}>
-        <DropdownMenu.Trigger className="icon-button absolute end-0.5 size-7 opacity-0 group-hover/item:opacity-100 focus-visible:opacity-100 data-[state=open]:opacity-100 touch:size-11 touch:opacity-100" aria-label={strings.rail.actions(title)}>
-          <Ellipsis size={15} aria-hidden />
-        </DropdownMenu.Trigger>
-        <DropdownMenu.Portal container={menuPlace()}>
-          <DropdownMenu.Content
-            className="menu"
-            align="start"
-            sideOffset={4}
-            onCloseAutoFocus={(event) => {
-              if (renameNext.current) event.preventDefault();
-              renameNext.current = false;
-            }}
-          >
-            <DropdownMenu.Item
-              className="menu-item"
-              onSelect={() => {
-                renameNext.current = true;
-                onRename();
-              }}
-            >
-              <Pencil size={14} aria-hidden />
-              {strings.rail.rename}
-            </DropdownMenu.Item>
-            <DropdownMenu.Item className="menu-item text-red" onSelect={onDelete}>
-              <Trash2 size={14} aria-hidden />
-              {strings.rail.delete}
-            </DropdownMenu.Item>
-          </DropdownMenu.Content>
-        </DropdownMenu.Portal>
-      </DropdownMenu.Root>
+      <Menu
+        label={strings.rail.actions(title)}
+        className="icon-button item-actions"
+        face={<Ellipsis size={15} aria-hidden />}
+        items={[
+          { key: "rename", icon: <Pencil size={14} aria-hidden />, words: strings.rail.rename, run: onRename, keepsFocus: true },
+          { key: "delete", icon: <Trash2 size={14} aria-hidden />, words: strings.rail.delete, run: onDelete, danger: true },
+        ]}
+      />
     </div>
   );
 }
-
-/** A menu that is opened inside a modal drawer must be inside it, or it cannot be reached. */
-const menuPlace = (): HTMLElement => document.querySelector<HTMLElement>("dialog[open]") ?? document.body;
 
 const THEMES: readonly [Theme, typeof Sun][] = [
   ["system", Monitor],
@@ -198,23 +172,12 @@ function ThemeMenu() {
   const theme = useTheme();
   const Icon = THEMES.find(([name]) => name === theme)?.[1] ?? Monitor;
   return (
-    <DropdownMenu.Root modal={false}>
-      <DropdownMenu.Trigger className="icon-button" aria-label={`${strings.theme.label}: ${strings.theme[theme]}`} title={strings.theme.label}>
-        <Icon size={16} aria-hidden />
-      </DropdownMenu.Trigger>
-      <DropdownMenu.Portal container={menuPlace()}>
-        <DropdownMenu.Content className="menu" align="end" sideOffset={4}>
-          <DropdownMenu.RadioGroup value={theme} onValueChange={(value) => setTheme(value as Theme)}>
-            {THEMES.map(([name, Mark]) => (
-              <DropdownMenu.RadioItem key={name} value={name} className="menu-item data-[state=checked]:font-medium data-[state=checked]:text-accent">
-                <Mark size={14} aria-hidden />
-                {strings.theme[name]}
-              </DropdownMenu.RadioItem>
-            ))}
-          </DropdownMenu.RadioGroup>
-        </DropdownMenu.Content>
-      </DropdownMenu.Portal>
-    </DropdownMenu.Root>
+    <Menu
+      label={`${strings.theme.label}: ${strings.theme[theme]}`}
+      className="icon-button"
+      face={<Icon size={16} aria-hidden />}
+      items={THEMES.map(([name, Mark]) => ({ key: name, icon: <Mark size={14} aria-hidden />, words: strings.theme[name], run: () => setTheme(name), checked: name === theme }))}
+    />
   );
 }
 
