@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from pydantic_ai import Agent, DeferredToolRequests
     from pydantic_ai.models import Model
 
-    agent: Any
+    from runcast.scenes.explorer.serving import ExplorerAgent
 
-__all__ = ["DESCRIPTION", "STARTERS", "agent", "build"]
+    agent: ExplorerAgent
+    """The sample's explorer, made when it is first asked for."""
+
+__all__ = ["DESCRIPTION", "STARTERS", "agent", "build", "runcast_agent"]
 
 DESCRIPTION = "Explores a database: tables, columns, relationships as diagrams, counts, and read-only queries after your approval."
 STARTERS = (
@@ -95,8 +98,18 @@ def build(
         ) from error
 
 
+def runcast_agent(
+    database: str | Path | None = None, model: Model | str | None = None, *, pace: float = 1.0
+) -> ExplorerAgent:
+    """The explorer as a Runcast agent, named `explorer`, with `starters`. Arguments and errors are those of `build`."""
+    built = build(database, model, pace=pace)
+    from runcast.scenes.explorer.serving import ExplorerAgent
+
+    return ExplorerAgent(built)
+
+
 def __getattr__(name: str) -> Any:
     if name == "agent":
-        value = globals()["agent"] = build()
+        value = globals()["agent"] = runcast_agent()
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

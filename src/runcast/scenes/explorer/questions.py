@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from runcast.scenes.explorer.names import singular
+
 IT = "<it>"
 """Stands for the table that was spoken of last."""
 
@@ -442,6 +444,11 @@ def _function(measure: str) -> tuple[Function]:
     return ("SUM",)
 
 
+def _implied(measure: str) -> Function:
+    last = measure.split()[-1].lower()
+    return "COUNT" if singular(last) != last and last not in ("sales", "costs", "earnings", "hours", "units") else "SUM"
+
+
 _FUNCTIONS: dict[str, Function] = {
     "total": "SUM", "sum": "SUM", "sum of": "SUM", "average": "AVG", "avg": "AVG", "mean": "AVG", "maximum": "MAX", "max": "MAX", "highest": "MAX",
     "largest": "MAX", "minimum": "MIN", "min": "MIN", "lowest": "MIN", "smallest": "MIN", "number of": "COUNT", "count": "COUNT", "count of": "COUNT",
@@ -464,7 +471,8 @@ def _total(asked: str) -> Question | None:
         re.IGNORECASE,
     )
     if found and not re.match(r"(?:columns?|tables?|rows?)\b", found["m"], re.IGNORECASE):
-        function = _FUNCTIONS.get((found["f"] or "total").lower(), "SUM")
+        # "orders per supplier" counts them; "order value per supplier" adds it up.
+        function = _FUNCTIONS[found["f"].lower()] if found["f"] else _implied(found["m"])
         measure = re.sub(
             r"\s+(?:do we have|are there|did we \w+|do we \w+|were there|were placed|was \w+)$", "", found["m"]
         )

@@ -397,10 +397,10 @@ def _total(turn: Conversation, question: Total) -> str:
     group = cast(TableDetails, found[1].content) if len(found) > 1 and found[1].ok else None
     base: TableDetails | None = None
     measure: str | None = None
-    if question.function == "COUNT":
-        if not found[0].ok:
-            return _failed(found[0])
+    if question.function == "COUNT" and found[0].ok:
         base = cast(TableDetails, found[0].content)
+    elif question.function == "COUNT":
+        return _total(turn, replace(question, function="SUM"))  # no table of that name: it may be a number
     else:
         hit = (
             _measure(cast(ColumnSearch, found[0].content), group, named=bool(question.measure)) if found[0].ok else None

@@ -14,10 +14,10 @@ import anyio
 from pydantic_ai import FunctionToolset, RunContext
 from pydantic_ai.exceptions import ToolFailed
 
+from runcast.agents.pydantic_ai import Artifact, ToolProgress, ToolText
 from runcast.scenes.explorer import exploration
 from runcast.scenes.explorer.catalogue import Table
 from runcast.scenes.explorer.database import Database, QueryStopped, Reader
-from runcast.scenes.explorer.emission import Artifact, ToolProgress
 from runcast.scenes.explorer.exploration import CannotAnswer, Schema, SchemaCache
 from runcast.scenes.explorer.results import (
     CanvasTrigger,
@@ -34,16 +34,6 @@ from runcast.scenes.explorer.results import (
 T = TypeVar("T")
 Context = RunContext[None]
 Kind = Literal["all", "fact", "dimension", "bridge", "table", "view"]
-
-SENTENCES = {
-    "list_tables": "Listing the tables…",
-    "get_table_details": "Reading {table}…",
-    "find_relationships": "Finding relationships…",
-    "search_columns": "Searching columns for {query}…",
-    "count_rows": "Counting rows…",
-    "run_query": "Running the query…",
-}
-"""What people read while a tool runs; when it has run, they read its result's `summary`."""
 
 _COUNT_BUDGET_S = 0.5
 """How long listing tables may count rows; what was not counted by then has no number."""
@@ -75,7 +65,7 @@ def toolset(
         except sqlite3.Error:
             return None  # a broken view has no rows to count; `get_table_details` says what is wrong with it
 
-    @tools.tool
+    @tools.tool(metadata=_said("Listing the tables…"))
     async def list_tables(ctx: Context, kind: Kind = "all") -> TableList:
         """List the tables and views of the database with their role, number of columns and rows.
 
@@ -106,7 +96,7 @@ def toolset(
         await ctx.emit(Artifact(kind="canvas_trigger", content=trigger))
         return result
 
-    @tools.tool
+    @tools.tool(metadata=_said("Reading {table}…"))
     async def get_table_details(ctx: Context, table: str) -> TableDetails:
         """Describe one table: columns, types, keys, references in and out, number of rows and a few sample rows.
 
@@ -121,7 +111,7 @@ def toolset(
             result["rows"] = await rows_of(reader, schema.catalogue.by_name[result["table"].lower()], 2.0)
         return result
 
-    @tools.tool
+    @tools.tool(metadata=_said("Finding relationships…"))
     async def find_relationships(ctx: Context, tables: list[str] | None = None) -> Relationships:
         """Find how tables refer to each other and draw an entity-relationship diagram for the person.
 
@@ -149,7 +139,7 @@ def toolset(
         await ctx.emit(Artifact(kind="canvas_trigger", content=trigger))
         return result
 
-    @tools.tool
+    @tools.tool(metadata=_said("Searching columns for {query}…"))
     async def search_columns(ctx: Context, query: str) -> ColumnSearch:
         """Find columns by the words in their names, in all tables, best first.
 
@@ -159,7 +149,7 @@ def toolset(
         async with database.reader() as reader:
             return await with_schema(reader, lambda _, schema: exploration.search(schema, query))
 
-    @tools.tool
+    @tools.tool(metadata=_said("Counting rows…"))
     async def count_rows(ctx: Context, tables: list[str] | None = None) -> RowCounts:
         """Count the rows of tables, one after the other, and report how far it is.
 
@@ -182,7 +172,7 @@ def toolset(
                 result["counts"].append(entry)
                 result["total"] += rows or 0
                 message = f"Counted {table.name}: " + (counted(rows, "row") if rows is not None else problem)
-                await ctx.emit(ToolProgress(progress=done, total=total, message=message))
+                await ctx.emit(ToolProgress(progress=done, total=total, message=message, details=entry))
             result["summary"] = f"Counted {counted(result['total'], 'row')} in {counted(total, 'table')}"
         return result
 
@@ -190,7 +180,7 @@ def toolset(
         async with database.reader() as reader:
             await _answer(reader, lambda connection: exploration.check_query(connection, sql))
 
-    @tools.tool(requires_approval=True, args_validator=compile_first)
+    @tools.tool(requires_approval=True, args_validator=compile_first, metadata=_said("Running the query…"))
     async def run_query(ctx: Context, sql: str, purpose: str = "") -> QueryRows:
         """Run one SELECT statement (SQLite dialect) and return at most 200 rows. A person is asked first.
 
@@ -202,6 +192,11 @@ def toolset(
             return await _answer(reader, lambda connection: exploration.query(connection, sql))
 
     return tools
+
+
+def _said(title: str) -> dict[str, Any]:
+    """What people read while the tool runs, and after it: the `summary` that every result has."""
+    return {"runcast": ToolText(title=title, summary="{summary}")}
 
 
 async def _answer(reader: Reader, work: Callable[[sqlite3.Connection], T]) -> T:
