@@ -567,7 +567,7 @@ class Folding:
         if any(part.status == "open" for part in asked):
             return
         run.status = "cancelled" if withdrawn else "done"
-        if not any(part.status == "resolved" for part in asked):  # nobody answered: nothing need go on with it
+        if withdrawn or not any(part.status == "resolved" for part in asked):  # nothing need go on with it
             self.close_tools(run, "cancelled", run.ended_at)
 
     # the run itself
