@@ -310,6 +310,8 @@ def test_a_snapshot_of_another_schema_is_refused() -> None:
         load(b"[]")
     with pytest.raises(msgspec.DecodeError):
         load(b"{")
+    with pytest.raises(msgspec.DecodeError):
+        load(dump(Transcript(title="x")).replace(b"x", b"\xff"))
 
 
 def test_what_a_reader_needs_is_always_written() -> None:

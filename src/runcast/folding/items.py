@@ -191,10 +191,9 @@ def tool_result(at: Index, run: TranscriptRun, event: ToolCallResult) -> None:
     part = at.tool(run, event.tool_call_id)
     if part is None:
         return
-    if not (
-        part.status == "denied" and event.status in (UNSET, "success")
-    ):  # a denial stays one, whatever the model reads
-        part.status = _TOOL_RESULT.get("success" if event.status is UNSET else event.status, "done")
+    status = "success" if event.status is UNSET else event.status
+    if part.status != "denied" or status != "success":  # a denial stays one, whatever the model is told
+        part.status = _TOOL_RESULT[status]
     part.content = event.content
     part.has_result = event.result is not UNSET
     part.result = given(event.result)
@@ -303,7 +302,7 @@ def patched(value: Any, patch: list[dict[str, Any]]) -> Any:
     """The patched value; the value itself if the patch does not apply: as a whole or not at all (RFC 6902, section 5)."""
     try:
         return jsonpatch.apply(value, patch)
-    except jsonpatch.PatchError:
+    except (jsonpatch.PatchError, RecursionError):
         return value
 
 
