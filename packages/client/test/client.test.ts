@@ -2,6 +2,9 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { WireEvent } from "../src/events.js";
 import { createClient, isRuncastError, type Client, type ClientOptions, type ThreadHandle } from "../src/index.js";
 import { FakeServer } from "./fake-server.js";
+// Fetched when needed; here beforehand, for virtual time does not wait for files.
+import "../src/transports/polling.js";
+import "../src/transports/sse.js";
 
 let server: FakeServer;
 let client: Client;
