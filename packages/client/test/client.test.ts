@@ -405,9 +405,15 @@ describe("other transports", () => {
     await settle(100);
     expect(await sent).toMatchObject({ thread: "t" });
     expect(thread.get().pending).toEqual([]);
-    await thread.cancel();
+    const stopped = thread.cancel();
     await settle(100);
-    expect(thread.get().busy).toBe(true); // the first run goes on, the second was stopped
+    await stopped;
+    expect(
+      thread
+        .get()
+        .path.concat(thread.get().transcript.runs)
+        .map(({ status }) => status),
+    ).not.toContain("running");
   });
 
   it("takes polling where SSE is held back", async () => {

@@ -157,7 +157,7 @@ export class FakeServer {
       return answer({ threads: page, cursor: after + 2 < threads.length ? String(after + 2) : null });
     }
     if (what === "messages") return answer(this.command({ op: "send", id: key, thread: id, ...body() }), 202);
-    if (what === "cancel") return answer(this.command({ op: "cancel", id: key, thread: id }));
+    if (what === "cancel") return answer(this.command({ op: "cancel", id: key, run: id }));
     if (kind === "interrupts") return answer(this.command({ op: "resolve", id: key, interrupt: id }));
     if (method === "PATCH" || method === "DELETE") {
       if (!this.logs.has(id!)) return answer({ code: "not_found", detail: "No.", requestId: "q" }, 404);
