@@ -558,15 +558,15 @@ class Folding:
         if tool is not None and tool.status == "waiting" and _denies(part):
             tool.status, tool.ended_at = "denied", part.resolved_at
         if run.status == "waiting":
-            self.settle(run)
+            self.settle(run, withdrawn=event.ends_run is True)
 
-    def settle(self, run: TranscriptRun) -> None:
-        """A waiting run is done once none of its interrupts is open."""
+    def settle(self, run: TranscriptRun, *, withdrawn: bool = False) -> None:
+        """A waiting run is done once none of its interrupts is open; cancelled if Stop withdrew the last."""
         answer = self.answers.get(run.id)
         asked = [part for part in answer.parts if isinstance(part, InterruptPart)] if answer else []
         if any(part.status == "open" for part in asked):
             return
-        run.status = "done"
+        run.status = "cancelled" if withdrawn else "done"
         if not any(part.status == "resolved" for part in asked):  # nobody answered: nothing need go on with it
             self.close_tools(run, "cancelled", run.ended_at)
 
