@@ -72,19 +72,19 @@ export function resolveInterrupt(f: Folding, event: Extract<WireEvent, { type: "
   const tool = f.findInChain(place[0], "tool", part.toolCallId);
   if (tool && f.get(tool, "tool").status === "waiting" && denies(part))
     f.set(tool, "tool", { status: "denied", endedAt: timestamp });
-  if (f.run(place[0]).status === "waiting") settle(f, place[0]);
+  if (f.run(place[0]).status === "waiting") settle(f, place[0], event.endsRun);
 }
 
 /** Whether the answer means that the tool does not run: only an approval lets it. */
 const denies = ({ status, payload }: InterruptPart): boolean =>
   status !== "resolved" || payload === false || (isObject(payload) && payload["approved"] === false);
 
-/** A waiting run is done once none of its interrupts is open. */
-export function settle(f: Folding, i: number): void {
+/** A waiting run is done once none of its interrupts is open; cancelled if Stop withdrew the last. */
+export function settle(f: Folding, i: number, withdrawn = false): void {
   const asked: string[] = [];
   eachPart(f, i, (part) => part.type === "interrupt" && asked.push(part.status));
   if (asked.includes("open")) return;
-  f.setRun(i, { status: "done" });
+  f.setRun(i, { status: withdrawn ? "cancelled" : "done" });
   // Nobody answered: nothing need go on with it.
   if (!asked.includes("resolved")) closeTools(f, i, "cancelled", f.run(i).endedAt);
 }

@@ -153,7 +153,9 @@ const RUN: RunHandlers = {
   // tools
   TOOL_CALL_START(f, event, i) {
     const { toolCallId: id, toolCallName: name, title, timestamp: startedAt } = event;
-    if (!f.findInChain(i, "tool", id))
+    const known = f.findInChain(i, "tool", id);
+    // Else it is there already, or told again by the run that goes on with it.
+    if (!known || (known[0] !== i && f.get(known, "tool").content !== undefined))
       f.add(i, event, { type: "tool", id, name, title, status: "preparing", args: "", startedAt });
   },
   TOOL_CALL_ARGS(f, { toolCallId, delta }, i) {
@@ -223,8 +225,8 @@ const RUN: RunHandlers = {
     f.add(i, event, { type: "step", name: event.stepName, open: true });
   },
   STEP_FINISHED(f, event, i) {
-    const j = f.answer(i, event);
-    const { parts } = f.run(i).messages[j]!;
+    const j = f.answerIndex(i);
+    const parts = f.run(i).messages[j]?.parts ?? [];
     for (let k = parts.length - 1; k >= 0; k--) {
       const part = parts[k]!;
       if (part.type !== "step" || !part.open || part.name !== event.stepName) continue;
@@ -246,7 +248,7 @@ const RUN: RunHandlers = {
 
   // the run itself
   RUN_QUEUED(f, event, i, run) {
-    if (run.queuedAt !== undefined || run.startedAt !== undefined) return;
+    if (run.messages.length > 0) return; // queued or started already
     const { agent, parentRunId: parent, timestamp: queuedAt } = event;
     f.setRun(i, { status: "queued", queuedAt, agent, parent });
     addInputs(f, i, event, event.input);
