@@ -31,6 +31,9 @@ export function toolName(tool: { name: string; title?: string | null }): string 
   return tool.title ?? tool.name.replace(/[_-]+/g, " ").trim();
 }
 
+/** A name at the beginning of a line. */
+export const capital = (words: string): string => words.charAt(0).toLocaleUpperCase() + words.slice(1);
+
 export interface Standing {
   words: string;
   tone: Tone;
@@ -115,6 +118,8 @@ export function workSummary(parts: readonly WorkPart[]): string {
   const failed = tools.filter((tool) => tool.status === "failed").length;
   const tail = failed > 0 ? [words.failed(failed)] : [];
   const [only] = tools;
+  const open = tools.find((tool) => !OVER.has(tool.status));
+  if (open) return [capital(toolName(open)), strings.tool.status[open.status].toLowerCase(), ...(tools.length > 1 ? [words.tools(tools.length)] : [])].join(" · ");
   if (tools.length === 1 && only && parts.length === 1) return [words.used(toolName(only)), ...(spent ? [duration(spent)] : []), ...tail].join(" · ");
   return [words.worked(duration(spent)), words.tools(tools.length), ...tail].join(" · ");
 }

@@ -97,7 +97,11 @@ export function useScroll(key: string, turns: number): Scroll {
     area.addEventListener("keydown", keys);
     area.addEventListener("scroll", scrolled, { passive: true });
     document.addEventListener("selectionchange", selected);
+    // The composer below has no scrollbar; so that both columns stand in one line, it keeps the same room.
+    const gutter = (): void => document.documentElement.style.setProperty("--gutter", `${area.offsetWidth - area.clientWidth}px`);
+    gutter();
     const grown = typeof ResizeObserver === "undefined" ? null : new ResizeObserver(() => {
+      gutter();
       if (following.current && distance() > 0) {
         area.scrollTop += distance() + NEAR;
         last = area.scrollTop;

@@ -210,7 +210,7 @@ function Footer({ run, last }: { run: TranscriptRun; last: boolean }) {
     .map((message) => textOf(message.parts))
     .filter(Boolean)
     .join("\n\n");
-  if (run.status === "running" || run.status === "queued" || !text) return null;
+  if (run.status === "running" || run.status === "queued" || run.status === "waiting" || !text) return null;
   const html = (): string => {
     const turn = self.current?.closest(".turn");
     return [...(turn?.querySelectorAll(".prose") ?? [])].map((prose) => prose.innerHTML).join("\n");
