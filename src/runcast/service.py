@@ -1,20 +1,48 @@
-"""The use-cases, authorised: what every transport and dialect asks of the core, and nothing else."""
+"""The use-cases, authorised: what every transport and dialect asks of the core, and nothing else.
+
+Every method takes the principal first; a thread, run or question that is not theirs is answered exactly like one that
+does not exist.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import hashlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, TypeVar
 
+import anyio
 import msgspec
 
+from runcast.agents.base import Agent
+from runcast.brokers.base import Broker
 from runcast.commands import Cancel, Resolve, Send, Subscribe
+from runcast.errors import (
+    ConfigError,
+    IdempotencyConflict,
+    InvalidRequest,
+    NotFound,
+    SequenceConflict,
+    TooLarge,
+)
 from runcast.events import Record
-from runcast.runs import Principal, Run, RunStatus, Thread
-from runcast.stores.base import Page
-from runcast.subscription import Subscription
-from runcast.updates import ThreadSnapshot
+from runcast.hub import Hub
+from runcast.ids import CLIENT_ID, Clock, IdSource, SystemClock, Uuid7Source
+from runcast.runner import Limits, Runner
+from runcast.runs import Answer, Message, Principal, Run, RunStatus, Thread
+from runcast.stores.base import MAX_EVENTS, Page, Receipt, Store
+from runcast.subscription import RunSubscription, Subscription
+from runcast.updates import Events, ThreadSnapshot
+
+MESSAGE_BYTES = 32 * 1024
+"""The longest message, UTF-8."""
+TITLE_LENGTH = 200
+MAX_WAIT_S = 60.0
+
+Answered = TypeVar("Answered", bound="Sent | CancelResult | ResolveResult | Thread")
 
 
-class Sent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a send: the run exists, its message is in the log at `seq`."""
 
     thread: str
@@ -25,14 +53,14 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The same command had been carried out before; nothing was done again."""
 
 
-class CancelResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CancelResult(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     status: RunStatus
     """`running` while it is being stopped; an ended run's status if there was nothing to stop."""
     replayed: bool = False
 
 
-class ResolveResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ResolveResult(msgspec.Struct, frozen=True, kw_only=True):
     interrupt: str
     status: str
     run: str | None = None
@@ -41,9 +69,10 @@ class ResolveResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     replayed: bool = False
 
 
-class AgentInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     description: str = ""
+    starters: list[str] = []
     default: bool = False
 
 
@@ -56,25 +85,374 @@ class EventPage(NamedTuple):
 
 
 class Service:
-    async def create_thread(self, principal: Principal, *, title: str = "", agent: str = "", key: str | None = None) -> Thread: ...
-    async def list_threads(self, principal: Principal, *, query: str = "", cursor: str | None = None, limit: int = 50) -> Page: ...
-    async def get_thread(self, principal: Principal, thread: str) -> Thread: ...
-    async def view(self, principal: Principal, thread: str) -> ThreadSnapshot: ...
-    async def update_thread(self, principal: Principal, thread: str, *, title: str | None = None, pinned: bool | None = None) -> Thread: ...
-    async def delete_thread(self, principal: Principal, thread: str) -> None: ...
-    def agents(self, principal: Principal) -> list[AgentInfo]: ...
-    async def send(self, principal: Principal, command: Send) -> Sent: ...
-    async def cancel(self, principal: Principal, command: Cancel) -> CancelResult: ...
-    async def resolve(self, principal: Principal, command: Resolve) -> ResolveResult: ...
-    async def get_run(self, principal: Principal, run: str) -> Run: ...
+    """Made by `open_service`."""
+
+    def __init__(
+        self, store: Store, hub: Hub, runner: Runner, agents: Sequence[Agent], *, clock: Clock, new_id: IdSource
+    ) -> None:
+        self.runner = runner
+        self._store = store
+        self._hub = hub
+        self._agents = {agent.name: agent for agent in agents}
+        self._default = agents[0].name
+        self._clock = clock
+        self._new_id = new_id
+
+    @property
+    def ready(self) -> bool:
+        """Whether new work is welcome: the store takes writes and the server is not about to stop."""
+        return self.runner.healthy and not self.runner.draining
+
+    def agents(self, principal: Principal) -> list[AgentInfo]:
+        """The agents this principal may ask, the default first."""
+        del principal
+        return [
+            AgentInfo(
+                name=agent.name,
+                description=agent.description,
+                starters=list(getattr(agent, "starters", ())),
+                default=agent.name == self._default,
+            )
+            for agent in self._agents.values()
+        ]
+
+    # --- threads --------------------------------------------------------------------------------------------------
+
+    async def create_thread(
+        self, principal: Principal, *, title: str = "", agent: str = "", key: str | None = None
+    ) -> Thread:
+        """An empty conversation. With a `key` a retry gives the same one."""
+        body = {"op": "create_thread", "title": title, "agent": agent}
+        title = self._title(title)
+        self._agent(agent or self._default)
+        if key is None:
+            row = await self._store.create_thread(
+                principal, self._new_id(), title=title, agent=agent, now=self._clock.now_ms()
+            )
+            return row
+        receipt = _receipt(key, body)
+        known = await self._replayed(principal, receipt, Thread)
+        if known is not None:
+            return await self._mine(principal, known.id)
+        thread = self._new_id()
+        now = self._clock.now_ms()
+        receipt = receipt._replace(
+            result=msgspec.json.encode(Thread(id=thread, user=principal.user, epoch="", created_at=now, updated_at=now))
+        )
+        try:
+            return await self._store.create_thread(
+                principal, thread, title=title, agent=agent, now=now, receipt=receipt
+            )
+        except SequenceConflict:
+            known = await self._replayed(principal, receipt, Thread)
+            if known is None:
+                raise
+            return await self._mine(principal, known.id)
+
+    async def list_threads(
+        self, principal: Principal, *, query: str = "", cursor: str | None = None, limit: int = 50
+    ) -> Page:
+        """Pinned ones first, then newest first; `query` searches titles and what was said."""
+        return await self._store.list_threads(
+            principal, query=query[:500], cursor=cursor, limit=max(1, min(limit, 100))
+        )
+
+    async def get_thread(self, principal: Principal, thread: str) -> Thread:
+        return await self._mine(principal, thread)
+
+    async def view(self, principal: Principal, thread: str) -> ThreadSnapshot:
+        """The conversation as a person sees it, and the seq it was folded to."""
+        return await self._hub.snapshot(await self._mine(principal, thread))
+
+    async def update_thread(
+        self, principal: Principal, thread: str, *, title: str | None = None, pinned: bool | None = None
+    ) -> Thread:
+        row = await self._mine(principal, thread)
+        if title is not None or pinned is not None:
+            title = None if title is None else self._title(title)
+            await self.runner.update(row, title=title, pinned=pinned)
+        return await self._mine(principal, thread)
+
+    async def delete_thread(self, principal: Principal, thread: str) -> None:
+        """Stop what runs in it, then remove it for good. A second time: `NotFound`."""
+        await self.runner.delete(await self._mine(principal, thread))
+
+    # --- runs -----------------------------------------------------------------------------------------------------
+
+    async def send(self, principal: Principal, command: Send) -> Sent:
+        """Say something: the message is in the log when this returns, and its run started or queued.
+
+        The message's id is the key of idempotency: sent again, it has no second effect and gets the same answer.
+
+        Raises:
+            InvalidRequest, TooLarge, NotFound, RunActive, QueueFull, IdempotencyConflict, Unavailable.
+        """
+        message = self._message(command.message)
+        body = msgspec.to_builtins(command)
+        receipt = _receipt(message.id, {key: value for key, value in body.items() if key != "id"})
+        known = await self._replayed(principal, receipt, Sent)
+        if known is not None:
+            return known
+        if command.agent:
+            self._agent(command.agent)
+        if command.thread is None:
+            # The alias makes a retry after a crash between these two steps find the same thread again.
+            thread = await self._store.resolve_alias(
+                principal, f"send:{message.id}", new_thread=self._new_id(), now=self._clock.now_ms()
+            )
+        else:
+            thread = await self._mine(principal, command.thread)
+        agent = command.agent or thread.agent or self._default
+        try:
+            run, seq = await self.runner.send(
+                principal,
+                thread,
+                message,
+                agent=agent,
+                on_busy=command.on_busy,
+                parent=command.parent_run_id,
+                receipt=receipt,
+            )
+        except SequenceConflict:
+            known = await self._replayed(principal, receipt, Sent)
+            if known is None:
+                raise
+            return known
+        return Sent(thread=thread.id, run=run.id, seq=seq, status=run.status)
+
+    async def cancel(self, principal: Principal, command: Cancel) -> CancelResult:
+        """Stop a run, or whatever runs or waits in a thread. What has ended already answers with its status."""
+        if (command.run is None) == (command.thread is None):
+            raise InvalidRequest("Say either which run or which thread to stop.")
+        if command.run is not None:
+            run = await self._my_run(principal, command.run)
+        else:
+            thread = await self._mine(principal, command.thread or "")
+            runs = await self._store.runs(thread=thread.id, status=["running", "waiting", "queued"])
+            if not runs:
+                runs = (await self._store.runs(thread=thread.id))[-1:]
+            if not runs:
+                raise NotFound("Nothing has run in this conversation.")
+            run = runs[0]
+        thread = await self._mine(principal, run.thread)
+        status = await self.runner.cancel(principal, thread, run, reason=(command.reason or None))
+        return CancelResult(run=run.id, status=status)
+
+    async def resolve(self, principal: Principal, command: Resolve) -> ResolveResult:
+        """Answer an interrupt, once; the last answer starts the run that goes on with it.
+
+        Raises:
+            NotFound, AlreadyDecided, Unavailable.
+        """
+        body = msgspec.to_builtins(command)
+        receipt = _receipt(command.id, {key: value for key, value in body.items() if key != "id"})
+        known = await self._replayed(principal, receipt, ResolveResult)
+        if known is not None:
+            return known
+        run = await self._my_run(principal, command.interrupt.rpartition(".")[0], "There is no such question.")
+        thread = await self._mine(principal, run.thread)
+        answer = Answer(
+            interrupt_id=command.interrupt, status=command.status, payload=command.payload, by=principal.user
+        )
+        resuming, seq = await self.runner.resolve(principal, thread, run, answer, receipt=receipt)
+        return ResolveResult(interrupt=command.interrupt, status=command.status, run=resuming, seq=seq)
+
+    async def get_run(self, principal: Principal, run: str) -> Run:
+        return await self._my_run(principal, run)
+
     async def wait_run(self, principal: Principal, run: str, *, timeout_s: float) -> Run:
         """The run as soon as it has ended or waits; as it stands when the time is over."""
-        ...
-    async def subscribe(self, principal: Principal, command: Subscribe) -> Subscription: ...
-    async def subscribe_run(self, principal: Principal, run: str, *, after: int = 0) -> Subscription:
-        """The run's own events only; the iteration ends after its terminal event."""
-        ...
-    async def read(self, principal: Principal, thread: str, *, after: int = 0, limit: int = 500, wait_s: float = 0) -> EventPage:
+        row = await self._my_run(principal, run)
+        with anyio.move_on_after(min(timeout_s, MAX_WAIT_S)):
+            subscription = await self.subscribe_run(principal, run, after=row.first_seq)
+            try:
+                async for _ in subscription:
+                    pass
+            finally:
+                subscription.close()
+        return await self._my_run(principal, run)
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    async def subscribe(self, principal: Principal, command: Subscribe) -> Subscription:
+        """A cursor over a thread, or over one's own inbox. Whoever asked closes it.
+
+        Raises:
+            InvalidRequest, NotFound.
+        """
+        if command.inbox == (command.thread is not None):
+            raise InvalidRequest("Subscribe either to a thread or to the inbox.")
+        if command.after is not None and not 0 <= command.after < 1 << 53:
+            raise InvalidRequest(f"`after` must be a seq from 0 to 2^53 - 1, not {command.after}.")
+        if command.inbox:
+            thread = await self._store.inbox(principal, now=self._clock.now_ms())
+        else:
+            thread = await self._mine(principal, command.thread or "")
+        return self._hub.subscribe(thread, after=command.after, epoch=command.epoch)
+
+    async def subscribe_run(self, principal: Principal, run: str, *, after: int = 0) -> RunSubscription:
+        """One run's own events after `after`; the iteration ends behind its terminal event."""
+        row = await self._my_run(principal, run)
+        thread = await self._mine(principal, row.thread)
+        return RunSubscription(row, self._hub.subscribe(thread, after=max(after, row.first_seq - 1)))
+
+    async def read(
+        self, principal: Principal, thread: str, *, after: int = 0, limit: int = MAX_EVENTS, wait_s: float = 0
+    ) -> EventPage:
         """One page; with `wait_s` (at most 60) it waits for the first event when there is none."""
-        ...
-    async def read_run(self, principal: Principal, run: str, *, after: int = 0, limit: int = 500, wait_s: float = 0) -> EventPage: ...
+        subscription = await self.subscribe(principal, Subscribe(id="", thread=thread, after=after))
+        return await self._page(subscription, limit, wait_s)
+
+    async def read_inbox(
+        self, principal: Principal, *, after: int = 0, limit: int = MAX_EVENTS, wait_s: float = 0
+    ) -> EventPage:
+        subscription = await self.subscribe(principal, Subscribe(id="", inbox=True, after=after))
+        return await self._page(subscription, limit, wait_s)
+
+    async def read_run(
+        self, principal: Principal, run: str, *, after: int = 0, limit: int = MAX_EVENTS, wait_s: float = 0
+    ) -> EventPage:
+        return await self._page(await self.subscribe_run(principal, run, after=after), limit, wait_s)
+
+    async def _page(self, subscription: Subscription | RunSubscription, limit: int, wait_s: float) -> EventPage:
+        """Pages are not joined: the same `after` and `limit` give the same events whenever they are asked."""
+        try:
+            thread = subscription.thread
+            after = subscription.start
+            run = subscription.run if isinstance(subscription, RunSubscription) else None
+            records = await self._records(thread.id, after, run, limit)
+            if not records and wait_s > 0 and not subscription.ended:
+                with anyio.move_on_after(min(wait_s, MAX_WAIT_S)):
+                    async for update in subscription:
+                        if isinstance(update, Events):
+                            break
+                records = await self._records(thread.id, after, run, limit)
+            row = await self._store.get_thread(thread.id) if thread.kind == "chat" else thread
+            if row is None:
+                raise NotFound("There is no such conversation.")
+            head = max(row.head, records[-1].seq if records else 0, subscription.cursor)
+            return EventPage(records, records[-1].seq if records else after, head, thread.epoch)
+        finally:
+            subscription.close()
+
+    async def _records(self, thread: str, after: int, run: Run | None, limit: int) -> list[Record]:
+        limit = max(1, min(limit, MAX_EVENTS))
+        found: list[Record] = []
+        while len(found) < limit:
+            records = await self._store.read(thread, after, max_events=limit - len(found))
+            if not records:
+                break
+            after = records[-1].seq
+            found.extend(record for record in records if run is None or record.event.run_id == run.id)
+            if run is None or (run.last_seq is not None and after >= run.last_seq):
+                break
+        return found
+
+    # --- whose is it, and is it well formed -----------------------------------------------------------------------
+
+    async def _mine(self, principal: Principal, thread: str) -> Thread:
+        row = await self._store.get_thread(thread)
+        if row is None or row.kind != "chat" or (row.tenant, row.user) != (principal.tenant, principal.user):
+            raise NotFound("There is no such conversation.")
+        return row
+
+    async def _my_run(self, principal: Principal, run: str, otherwise: str = "There is no such run.") -> Run:
+        rows = await self._store.runs(ids=[run])
+        if rows:
+            try:
+                await self._mine(principal, rows[0].thread)
+            except NotFound:
+                pass
+            else:
+                return rows[0]
+        raise NotFound(otherwise)
+
+    def _agent(self, name: str) -> Agent:
+        agent = self._agents.get(name)
+        if agent is None:
+            known = ", ".join(sorted(self._agents))
+            raise InvalidRequest(f"There is no agent {name[:64]!r}; this server has: {known}.")
+        return agent
+
+    def _title(self, title: str) -> str:
+        title = " ".join(title.split())
+        if len(title) > TITLE_LENGTH:
+            raise InvalidRequest(f"A title has at most {TITLE_LENGTH} characters, this one {len(title)}.")
+        return title
+
+    def _message(self, message: Message) -> Message:
+        if not CLIENT_ID.match(message.id):
+            raise InvalidRequest("A message's id must be 1-128 of the characters A-Z a-z 0-9 . _ : @ -.")
+        size = len(msgspec.json.encode(message.content))
+        if size > MESSAGE_BYTES:
+            raise TooLarge(f"A message has at most {MESSAGE_BYTES} bytes, this one {size}.")
+        if not message.text.strip() and isinstance(message.content, str):
+            raise InvalidRequest("Message is required.")
+        if not message.content:
+            raise InvalidRequest("Message is required.")
+        return message
+
+    async def _replayed(self, principal: Principal, receipt: Receipt, kind: type[Answered]) -> Answered | None:
+        """What this command did when it was carried out before; None if it was not.
+
+        Raises:
+            IdempotencyConflict: the key was used for something else.
+        """
+        if not CLIENT_ID.match(receipt.key):
+            raise InvalidRequest("A command's id must be 1-128 of the characters A-Z a-z 0-9 . _ : @ -.")
+        known = await self._store.receipt(principal, receipt.key)
+        if known is None:
+            return None
+        if known.body_hash != receipt.body_hash:
+            raise IdempotencyConflict(f"The id {receipt.key!r} was used for another command; make a new one.")
+        answer = msgspec.json.decode(known.result, type=kind)
+        return answer if isinstance(answer, Thread) else msgspec.structs.replace(answer, replayed=True)
+
+
+def _receipt(key: str, body: Mapping[str, Any]) -> Receipt:
+    canonical = msgspec.json.encode(body, order="deterministic")
+    return Receipt(key, hashlib.sha256(canonical).hexdigest(), b"")
+
+
+@asynccontextmanager
+async def open_service(
+    *,
+    store: Store,
+    agents: Sequence[Agent],
+    broker: Broker | None = None,
+    clock: Clock | None = None,
+    new_id: IdSource | None = None,
+    limits: Limits | None = None,
+    app: Mapping[str, Any] | None = None,
+    poll_s: float = 2.0,
+) -> AsyncGenerator[Service]:
+    """The core, running: orphans of a dead process are taken over before this yields; at the end what still runs is
+    ended as *interrupted*. The store stays open: it is the caller's.
+
+    Raises:
+        ConfigError: no agents, or two of one name.
+    """
+    names = [agent.name for agent in agents]
+    if not names:
+        raise ConfigError("There is no agent to serve.")
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ConfigError(f"Agents need different names; more than one is called {', '.join(doubled)}.")
+    clock = clock or SystemClock()
+    new_id = new_id or Uuid7Source(clock)
+    hub = Hub(store, broker, poll_s=poll_s)
+    runner = Runner(store, hub, agents, clock=clock, new_id=new_id, limits=limits or Limits(), app=app or {})
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hub.run)
+            await runner.start(tasks)
+            try:
+                yield Service(store, hub, runner, agents, clock=clock, new_id=new_id)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await runner.stop()
+                tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:  # the caller's own error, not a bundle around it
+            raise group.exceptions[0] from None
+        raise

@@ -1,26 +1,167 @@
-"""A cursor over one thread, as an async iterator of updates. (Being written; the interface stands.)"""
+"""A cursor over one thread, as an async iterator of updates.
+
+History and live are the same read: take from the feed what it holds, else from the store, else sleep. There is no queue:
+a reader that is slow simply asks later, gets a bigger batch, and consecutive deltas in it are joined. So a lagging reader
+costs nobody anything, and one that was away for a day is only lagging more.
+"""
 
 from __future__ import annotations
 
-from runcast.runs import Thread
-from runcast.updates import Update
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import anyio
+
+from runcast.events import TERMINAL, Record
+from runcast.feed import Feed
+from runcast.runs import Run, Thread
+from runcast.stores.base import MAX_BYTES, MAX_EVENTS, Store
+from runcast.updates import CaughtUp, Events, Resync, ResyncReason, ThreadSnapshot, Update, join
+
+SnapshotSource = Callable[[Thread], Awaitable[ThreadSnapshot]]
 
 
 class Subscription:
     """`async for update in subscription`, or `await subscription.next(timeout_s)` (None when nothing came in time).
 
     `thread` is the row at the time of subscribing, `epoch` and `head` the log's then, `start` the seq after which the
-    reader gets events (the `from` of the ack). `cursor` is the last seq given. `close()` wakes and ends the iteration.
-    One reader at a time; it may take as long as it likes between two updates.
+    reader gets events (the `from` of the ack; for a snapshot, 0). `cursor` is the last seq given. One reader at a time; it
+    may take as long as it likes between two updates. `close()` wakes and ends the iteration; whoever made it closes it.
     """
 
-    thread: Thread
-    epoch: str
-    head: int
-    start: int
-    cursor: int
+    def __init__(
+        self,
+        thread: Thread,
+        feed: Feed,
+        store: Store,
+        snapshot: SnapshotSource,
+        *,
+        after: int | None,
+        resync: ResyncReason | None = None,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.thread = thread
+        self.epoch = thread.epoch
+        self.head = max(thread.head, feed.head)
+        self.start = 0 if after is None or resync else after
+        self.cursor = self.start
+        self._feed = feed
+        self._store = store
+        self._snapshot = snapshot
+        self._resync = None if resync is None else Resync(resync)
+        self._wants_snapshot = after is None or resync is not None
+        self._caught_up = False
+        self._closed = False
+        self._wake = asyncio.Event()
+        self._unregister = feed.on_wake(self._wake.set)
+        self._on_close = on_close
 
-    def __aiter__(self) -> Subscription: ...
-    async def __anext__(self) -> Update: ...
-    async def next(self, timeout_s: float | None = None) -> Update | None: ...
-    def close(self) -> None: ...
+    def __aiter__(self) -> AsyncIterator[Update]:
+        return self
+
+    async def __anext__(self) -> Update:
+        while True:
+            self._wake.clear()  # before reading: what comes while we read wakes us again
+            if self._closed:
+                raise StopAsyncIteration
+            update = await self._read()
+            if update is not None:
+                return update
+            await self._wake.wait()
+
+    async def next(self, timeout_s: float | None = None) -> Update | None:
+        """The next update; None after `timeout_s` seconds without one, or when the subscription has ended (`ended`)."""
+        with anyio.move_on_after(timeout_s):
+            try:
+                return await self.__anext__()
+            except StopAsyncIteration:
+                return None
+        return None
+
+    @property
+    def ended(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        """End the iteration, also while it waits. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._unregister()
+            self._wake.set()
+            self._on_close()
+
+    async def _read(self) -> Update | None:
+        if self._feed.deleted:
+            self.close()
+            return Resync("deleted")
+        if self._resync is not None:
+            resync, self._resync = self._resync, None
+            return resync
+        if self._wants_snapshot:
+            snapshot = await self._snapshot(self.thread)
+            self._wants_snapshot = False
+            self.cursor = snapshot.seq
+            return snapshot
+        records = self._feed.after(self.cursor, MAX_BYTES, MAX_EVENTS)
+        if records is None:
+            records = await self._store.read(self.thread.id, self.cursor)
+            if not records:
+                self._feed.note_head(self.cursor)
+        if records:
+            self.cursor = records[-1].seq
+            return Events(join(records) if len(records) > 1 else records)
+        if not self._caught_up:
+            self._caught_up = True
+            return CaughtUp(self.cursor)
+        return None
+
+
+class RunSubscription:
+    """The events of one run only, as the same updates; the iteration ends behind its terminal event."""
+
+    def __init__(self, run: Run, inner: Subscription) -> None:
+        self.run = run
+        self.inner = inner
+        self.thread = inner.thread
+        self.epoch = inner.epoch
+        self.head = inner.head
+        self.start = inner.start
+        self._over = run.last_seq is not None and run.status != "running" and inner.start >= run.last_seq
+
+    @property
+    def cursor(self) -> int:
+        return self.inner.cursor
+
+    @property
+    def ended(self) -> bool:
+        return self._over or self.inner.ended
+
+    def __aiter__(self) -> AsyncIterator[Update]:
+        return self
+
+    async def __anext__(self) -> Update:
+        while not self._over:
+            update = await anext(self.inner)
+            if not isinstance(update, Events):
+                return update
+            mine: list[Record] = []
+            for record in update.records:
+                if record.event.run_id == self.run.id:
+                    mine.append(record)
+                    if isinstance(record.event, TERMINAL):
+                        self._over = True
+            if mine:
+                return Events(mine)
+        self.close()
+        raise StopAsyncIteration
+
+    async def next(self, timeout_s: float | None = None) -> Update | None:
+        with anyio.move_on_after(timeout_s):
+            try:
+                return await self.__anext__()
+            except StopAsyncIteration:
+                return None
+        return None
+
+    def close(self) -> None:
+        self.inner.close()

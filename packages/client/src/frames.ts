@@ -25,8 +25,7 @@ export type CommandFrame =
       readonly interrupt: string;
       readonly status: "resolved" | "cancelled";
       readonly payload?: Json | undefined;
-    }
-  | { readonly op: "steer"; readonly id: string; readonly run: string; readonly message: WireMessage };
+    };
 
 export interface SubscribeFrame {
   readonly op: "subscribe";

@@ -14,13 +14,15 @@ interrupts it has announced by INTERRUPT_REQUESTED: the run then ends as *waitin
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import AsyncIterator
+from typing import NamedTuple, Protocol, runtime_checkable
 
+from runcast.agents.context import RunContext
 from runcast.events import Event
-from runcast.ids import IdSource
-from runcast.runs import AgentState, Principal, RunInput
+from runcast.runs import AgentState, RunInput
 from runcast.transcript import TranscriptRun
+
+__all__ = ["Agent", "RunContext", "Turn"]
 
 
 class Turn(NamedTuple):
@@ -28,54 +30,6 @@ class Turn(NamedTuple):
 
     run: TranscriptRun
     state: AgentState | None
-
-
-class RunContext:
-    """What a run can see and do beside yielding events. One per run; valid until the run ends."""
-
-    def __init__(
-        self,
-        *,
-        input: RunInput,
-        principal: Principal,
-        new_id: IdSource,
-        emit: Callable[[Event], Awaitable[None]],
-        history: Callable[[], Awaitable[Sequence[Turn]]],
-        app: Mapping[str, Any] | None = None,
-        state: Any = None,
-    ) -> None:
-        self.input = input
-        self.principal = principal
-        """Who asked."""
-        self.new_id = new_id
-        """Ids for messages, tool calls and artifacts."""
-        self.app = app if app is not None else {}
-        """What the application's lifespan made (connections, clients): the same object for every run."""
-        self.state = state
-        """The thread's shared state as it stands; change it by STATE_SNAPSHOT or STATE_DELTA."""
-        self.saved: AgentState | None = None
-        self._emit = emit
-        self._history = history
-
-    @property
-    def run_id(self) -> str:
-        return self.input.run
-
-    @property
-    def thread_id(self) -> str:
-        return self.input.thread
-
-    async def emit(self, event: Event) -> None:
-        """Put an event into the log, in order with what the agent yields. Returns when there is room for more."""
-        await self._emit(event)
-
-    async def history(self) -> Sequence[Turn]:
-        """The runs on the path to this one, oldest first, without this one."""
-        return await self._history()
-
-    def save(self, adapter: str, version: int, data: bytes) -> None:
-        """Keep what this run adds to the framework's history; written with the run's terminal event, whatever that is."""
-        self.saved = AgentState(run=self.input.run, adapter=adapter, version=version, data=data)
 
 
 @runtime_checkable

@@ -1,0 +1,84 @@
+"""How a run ended: its status, its terminal event, and the questions it leaves open."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+import msgspec
+from msgspec import UNSET
+
+from runcast import events as e
+from runcast.errors import AgentError, StoreError, describe
+from runcast.events import Event
+from runcast.execution import Execution, reported
+from runcast.ids import IdSource
+from runcast.recorder import Ending
+from runcast.runs import Run
+
+logger = logging.getLogger("runcast.runner")
+
+
+class End(NamedTuple):
+    status: Ending
+    terminal: Event
+    interrupts: dict[str, str | None]
+    """For a run that waits: its questions in order, id → the tool call each is about."""
+
+
+def end_of(run: Run, execution: Execution, new_id: IdSource) -> End:
+    """What the log says of how `execution` ended. Whoever asked it to stop wins over what the agent says."""
+    finish = execution.finish
+    usage = UNSET if finish is None else finish.usage
+    error = execution.error
+    if isinstance(error, StoreError):
+        logger.error(
+            "run %s could not be written", run.id, exc_info=error, extra={"action": "run_failed", "run": run.id}
+        )
+        message = "The answer could not be saved, so the run was stopped."
+        return End("failed", e.RunError(message=message, code="storage_unavailable", retryable=True), {})
+    if execution.cancelling:
+        reason = UNSET if execution.cancel_reason is None else execution.cancel_reason
+        outcome = e.Outcome(type="cancelled")
+        return End("cancelled", e.RunFinished(thread_id=run.thread, outcome=outcome, usage=usage, reason=reason), {})
+    if execution.interrupted is not None:
+        return End("interrupted", interrupted(execution.interrupted), {})
+    if execution.timed_out:
+        message = f"The run took longer than {execution.limit_s:g} s and was stopped."
+        return End("failed", e.RunError(message=message, code="timeout", retryable=True, usage=usage), {})
+    if error is not None:
+        return End("failed", _failed(run, error, new_id), {})
+    if finish is None:
+        return End("done", e.RunFinished(thread_id=run.thread, outcome=e.Outcome(type="success")), {})
+    terminal = msgspec.structs.replace(finish, thread_id=run.thread)
+    if finish.outcome is not UNSET and finish.outcome.type == "cancelled":
+        return End("cancelled", terminal, {})
+    if finish.outcome is not UNSET and finish.outcome.type == "interrupt" and finish.outcome.interrupts:
+        asked = finish.outcome.interrupts
+        return End("waiting", terminal, {one.id: one.tool_call_id or None for one in asked})
+    return End("done", terminal, {})
+
+
+def interrupted(sentence: str) -> e.RunError:
+    """The terminal event of a run that the server, not its agent or a person, brought to an end."""
+    return e.RunError(message=sentence, code="interrupted", retryable=True)
+
+
+def _failed(run: Run, error: BaseException, new_id: IdSource) -> e.RunError:
+    own = reported(error)
+    if own is not None:
+        return own
+    request = new_id()
+    logger.error(
+        "run %s of agent %s failed, request id %s",
+        run.id,
+        run.agent,
+        request,
+        exc_info=error,
+        extra={"action": "run_failed", "run": run.id, "request_id": request},
+    )
+    if isinstance(error, AgentError):
+        code, message = describe(error)
+        return e.RunError(message=message, code=code, retryable=error.agent_retryable, request_id=request)
+    message = "The agent failed. The operator can find out why by the request id."
+    return e.RunError(message=message, code="agent_error", retryable=True, request_id=request)

@@ -1,0 +1,164 @@
+"""One run under way: the agent on one side, the log on the other, a short bounded buffer between them.
+
+The first event is written at once; what the agent gives while that commit runs is the next group. When the buffer is
+full the agent waits: the log's speed is the agent's limit, never the slowest reader's (I8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import anyio
+
+from runcast.agents.base import Agent, RunContext, Turn
+from runcast.errors import RunEnded
+from runcast.events import Event, RunError, RunFinished
+from runcast.ids import Clock, IdSource
+from runcast.recorder import Recorder
+from runcast.runs import Principal, RunInput
+
+BUFFER_EVENTS = 256
+
+
+class Execution:
+    """Drives one agent once. `drive` runs it to its end; `next_group` gives what is to be written."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        input: RunInput,
+        principal: Principal,
+        *,
+        clock: Clock,
+        new_id: IdSource,
+        history: Callable[[], Awaitable[Sequence[Turn]]],
+        app: Mapping[str, Any],
+        limit_s: float,
+    ) -> None:
+        self.agent = agent
+        self.input = input
+        self.principal = principal
+        self.limit_s = limit_s
+        self.recorder = Recorder(input.run)
+        self.context = RunContext(
+            input=input, principal=principal, new_id=new_id, emit=self.emit, history=history, app=app
+        )
+        self.finish: RunFinished | None = None
+        """What the agent itself said at its end: outcome, result, usage."""
+        self.error: BaseException | None = None
+        self.timed_out = False
+        self.cancel_reason: str | None = None
+        self.cancelling = False
+        self.interrupted: str | None = None
+        """A sentence: the server, not a person, stops the run."""
+        self.stopped = anyio.Event()
+        """The agent has ended; nothing more will come."""
+        self.ended = anyio.Event()
+        """The run's terminal event is in the log, or its lane is lost."""
+        self._clock = clock
+        self._scope = anyio.CancelScope()
+        self._buffer: list[Event] = []
+        self._sealed = False
+        self._more = asyncio.Event()
+        self._room = asyncio.Event()
+
+    async def emit(self, event: Event) -> None:
+        """Take one event of the agent; waits while the buffer is full.
+
+        Raises:
+            RunEnded: the run has its terminal event already (a tool that could not be stopped still talks).
+        """
+        if self._sealed:
+            raise RunEnded("The run has ended; nothing can be added to it.")
+        if isinstance(event, RunFinished):
+            self.finish = event
+            return
+        if isinstance(event, RunError):
+            self.finish = None
+            self.error = _Reported(event)
+            return
+        self._buffer.extend(self.recorder.take(event, self._clock.monotonic()))
+        self._more.set()
+        while len(self._buffer) >= BUFFER_EVENTS and not self._sealed:
+            self._room.clear()
+            await self._room.wait()
+
+    async def drive(self) -> None:
+        """Run the agent to its end, its cancellation or its time limit. Never raises for what the agent does."""
+        try:
+            with self._scope:
+                with anyio.move_on_after(self.limit_s) as limit:
+                    try:
+                        async with aclosing(_closable(self.agent.run(self.input, self.context))) as stream:
+                            async for event in stream:
+                                await self.emit(event)
+                    except asyncio.CancelledError as error:
+                        task = asyncio.current_task()
+                        if task is not None and task.cancelling():
+                            raise
+                        self.error = error  # nobody cancelled us: something inside the agent cancelled itself
+                self.timed_out = limit.cancelled_caught
+        except (Exception, SystemExit) as error:  # a tool that calls sys.exit() ends its run, not the server
+            self.error = error
+        finally:
+            self.stopped.set()
+            self._more.set()
+
+    def cancel(self) -> None:
+        """Stop the agent where it awaits."""
+        self._scope.cancel()
+
+    async def next_group(self) -> list[Event]:
+        """What came since the last call, at least one event; empty once the agent has stopped and all was given."""
+        while not self._buffer:
+            if self.stopped.is_set() or self._sealed:
+                return []
+            self._more.clear()
+            await self._more.wait()
+        return self.drain()
+
+    def drain(self) -> list[Event]:
+        """What came since the last group, possibly nothing."""
+        group, self._buffer = self._buffer, []
+        self._room.set()
+        return group
+
+    def seal(self) -> None:
+        """Nothing more is accepted: whoever still emits gets `RunEnded`."""
+        self._sealed = True
+        self._room.set()
+        self._more.set()
+
+
+class _Reported(Exception):
+    """The agent ended with a RUN_ERROR of its own: its words are meant for the person in the chat."""
+
+    def __init__(self, event: RunError) -> None:
+        super().__init__(event.message)
+        self.event = event
+
+
+def reported(error: BaseException) -> RunError | None:
+    """The agent's own RUN_ERROR, if that is how it ended."""
+    return error.event if isinstance(error, _Reported) else None
+
+
+def _closable(stream: Any) -> Any:
+    """The agent's iterator as something `aclosing` can close; an iterator without `aclose` has nothing to close."""
+    if hasattr(stream, "aclose"):
+        return stream
+    return _Wrapped(stream)
+
+
+class _Wrapped:
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> Any:
+        return self._stream.__aiter__()
+
+    async def aclose(self) -> None:
+        return None

@@ -1,0 +1,102 @@
+"""The in-memory tail of one thread: what was committed last, and who sleeps until there is more.
+
+A feed is only a shortcut past the store: whatever it does not hold, its readers read from there. It knows the head
+that this node has seen, so that a reader who is caught up sleeps without reading anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from runcast.events import Record
+
+TAIL_EVENTS = 2_000
+TAIL_BYTES = 1 << 20
+
+
+class Feed:
+    """The tail of `thread`: at most `max_events` records and `max_bytes` of JSON, the newest."""
+
+    def __init__(self, thread: str, *, max_events: int = TAIL_EVENTS, max_bytes: int = TAIL_BYTES) -> None:
+        self.thread = thread
+        self.head = -1
+        """The newest seq this node knows to be committed; -1: not known yet."""
+        self.deleted = False
+        self._records: list[Record] = []
+        self._start = 0  # index of the oldest record kept; the list is cut when half of it is dead
+        self._bytes = 0
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        # A dict, not a set: waking in the order of subscribing keeps a seeded simulation deterministic.
+        self._wakes: dict[int, Callable[[], None]] = {}
+        self._next_wake = 0
+
+    @property
+    def watchers(self) -> int:
+        return len(self._wakes)
+
+    def on_wake(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake` whenever there is more to read. Returns what takes it back."""
+        key = self._next_wake
+        self._next_wake += 1
+        self._wakes[key] = wake
+
+        def remove() -> None:
+            self._wakes.pop(key, None)
+
+        return remove
+
+    def wake(self) -> None:
+        for wake in tuple(self._wakes.values()):
+            wake()
+
+    def push(self, records: Sequence[Record]) -> None:
+        """Take committed records. Doubled ones are dropped; a gap empties the tail, and readers turn to the store."""
+        if not records:
+            return
+        first, last = records[0].seq, records[-1].seq
+        if last <= self.head:
+            return
+        if len(self._records) > self._start and self._records[-1].seq + 1 != first:
+            overlap = self._records[-1].seq
+            records = [record for record in records if record.seq > overlap]
+            if records[0].seq != overlap + 1:
+                self._records, self._start, self._bytes = [], 0, 0
+        self._records.extend(records)
+        self._bytes += sum(len(record.data) for record in records)
+        self.head = last
+        self._trim()
+        self.wake()
+
+    def note_head(self, seq: int) -> None:
+        """The log is known to reach `seq` at least."""
+        if seq > self.head:
+            self.head = seq
+
+    def after(self, cursor: int, max_bytes: int, max_events: int) -> list[Record] | None:
+        """The records after `cursor`, as `Store.read` would give them; None if they must be read from the store."""
+        if cursor >= self.head >= 0:
+            return []
+        if len(self._records) == self._start:
+            return None
+        index = self._start + cursor + 1 - self._records[self._start].seq
+        if index < self._start:
+            return None
+        stop = min(len(self._records), index + max_events)
+        size = 0
+        for position in range(index, stop):
+            size += len(self._records[position].data)
+            if size > max_bytes and position > index:
+                stop = position
+                break
+        return self._records[index:stop]
+
+    def _trim(self) -> None:
+        while len(self._records) - self._start > 1 and (
+            self._bytes > self._max_bytes or len(self._records) - self._start > self._max_events
+        ):
+            self._bytes -= len(self._records[self._start].data)
+            self._start += 1
+        if self._start > self._max_events:
+            del self._records[: self._start]
+            self._start = 0

@@ -1,0 +1,61 @@
+"""What the runner knows of one thread that this node owns: its fence and head, the run under way, the queue behind it.
+
+A lane exists from the first command on a thread until it has been idle for a while. Everything that depends on how the
+thread stands (is it busy? what is next?) is decided and written under `lock`, so that a decision is still true when it
+commits; the store checks it once more by fence and expected seq.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import anyio
+
+from runcast.runs import Answer, Message, Principal, Run, Thread
+
+
+class QueuedRun:
+    """A run whose message is in the log and which waits its turn."""
+
+    def __init__(self, run: Run, messages: tuple[Message, ...], principal: Principal) -> None:
+        self.run = run
+        self.messages = messages
+        self.principal = principal
+
+
+class WaitingRun:
+    """A run that ended with open interrupts, and the answers so far, by interrupt."""
+
+    def __init__(self, run: Run, interrupts: dict[str, str | None]) -> None:
+        self.run = run
+        self.interrupts = interrupts
+        """Its interrupts in order, all of them: id → the tool call each is about."""
+        self.answers: dict[str, Answer] = {}
+
+    @property
+    def answered(self) -> bool:
+        return len(self.answers) == len(self.interrupts)
+
+
+class Lane:
+    def __init__(self, thread: Thread, fence: int) -> None:
+        self.thread = thread
+        """The row as it was when the lane was made; of later changes only `title` and `pinned` are kept up."""
+        self.title = thread.title
+        self.fence = fence
+        self.head = thread.head
+        self.lock = anyio.Lock(fast_acquire=True)
+        self.running: str | None = None
+        """The id of the run under way."""
+        self.waiting: WaitingRun | None = None
+        self.queue: deque[QueuedRun] = deque()
+        self.tip: str | None = thread.head_run
+        """The run accepted last: the parent of the next one."""
+        self.lost = False
+        """The lease is gone: nothing may be written under this lane any more."""
+        self.idle_since = 0.0
+        self.users = 0
+
+    @property
+    def busy(self) -> bool:
+        return self.running is not None or self.waiting is not None or bool(self.queue)

@@ -1,0 +1,145 @@
+"""The lanes of this node: which threads it owns, how it comes to own one, keeps it and gives it up.
+
+A lease is renewed long before it runs out; a node that cannot renew loses its lanes before another may take them (I22).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+
+from runcast.errors import NotFound, StoreError
+from runcast.ids import Clock
+from runcast.lane import Lane
+from runcast.runs import Thread
+from runcast.stores.base import Store
+
+logger = logging.getLogger("runcast.runner")
+
+
+class Lanes:
+    """`load` brings a lane that was just acquired up to how its thread stands; `on_lost` stops the work on one."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Clock,
+        node: str,
+        ttl_s: float,
+        load: Callable[[Lane], Awaitable[None]],
+        on_lost: Callable[[Lane], None],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._node = node
+        self._ttl_s = ttl_s
+        self._load = load
+        self._on_lost = on_lost
+        self._lanes: dict[str, Lane] = {}
+        self._opening: dict[str, anyio.Event] = {}
+        self._renewed = clock.monotonic()
+
+    def all(self) -> tuple[Lane, ...]:
+        return tuple(self._lanes.values())
+
+    @asynccontextmanager
+    async def use(self, thread: Thread) -> AsyncGenerator[Lane]:
+        """The thread's lane, its lock held; acquired first if need be.
+
+        Raises:
+            LeaseLost: another node owns the thread. NotFound: it was deleted.
+        """
+        while True:
+            lane = await self._get(thread.id)
+            lane.users += 1
+            try:
+                async with lane.lock:
+                    if lane.lost:
+                        continue
+                    yield lane
+                    return
+            finally:
+                self.leave(lane)
+
+    def leave(self, lane: Lane) -> None:
+        lane.users -= 1
+        lane.idle_since = self._clock.monotonic()
+
+    def lose(self, lane: Lane) -> None:
+        """Another owner has the thread, or may have it soon: nothing more is written under this lane."""
+        if not lane.lost:
+            self.forget(lane)
+            self._on_lost(lane)
+            logger.warning("lost the lease of thread %s", lane.thread.id, extra={"action": "lease_lost"})
+
+    def forget(self, lane: Lane) -> None:
+        lane.lost = True
+        if self._lanes.get(lane.thread.id) is lane:
+            del self._lanes[lane.thread.id]
+
+    async def renew(self) -> None:
+        """Extend every lease; a lane whose lease was taken, or can no longer be extended in time, is lost."""
+        before = self.all()
+        try:
+            ttl_ms = int(self._ttl_s * 1000)
+            held = await self._store.renew(self._node, now=self._clock.now_ms(), ttl_ms=ttl_ms)
+        except StoreError as error:
+            logger.warning("leases could not be renewed", exc_info=error, extra={"action": "renew_failed"})
+            if self._clock.monotonic() - self._renewed > self._ttl_s * 2 / 3:
+                for lane in before:
+                    self.lose(lane)
+            return
+        self._renewed = self._clock.monotonic()
+        for lane in before:
+            if lane.thread.id not in held:
+                self.lose(lane)
+
+    async def give_up_idle(self, idle_s: float) -> None:
+        for lane in self.all():
+            if not lane.busy and lane.users == 0 and self._clock.monotonic() - lane.idle_since > idle_s:
+                await self.give_up(lane)
+
+    async def give_up(self, lane: Lane) -> None:
+        """Release the lease of a lane that nobody uses."""
+        if lane.lost:
+            return
+        self.forget(lane)
+        try:
+            await self._store.release(lane.thread.id, fence=lane.fence)
+        except StoreError as error:
+            logger.warning("a lease could not be released", exc_info=error, extra={"action": "release_failed"})
+
+    async def _get(self, thread: str) -> Lane:
+        while True:
+            lane = self._lanes.get(thread)
+            if lane is not None:
+                return lane
+            opening = self._opening.get(thread)
+            if opening is None:
+                break
+            await opening.wait()
+        opening = self._opening[thread] = anyio.Event()
+        try:
+            with anyio.CancelScope(shield=True):
+                self._lanes[thread] = await self._acquire(thread)
+            return self._lanes[thread]
+        finally:
+            del self._opening[thread]
+            opening.set()
+
+    async def _acquire(self, thread: str) -> Lane:
+        now = self._clock.now_ms()
+        fence = await self._store.acquire(thread, self._node, now=now, ttl_ms=int(self._ttl_s * 1000))
+        row = await self._store.get_thread(thread)
+        if row is None:
+            raise NotFound("There is no such conversation.")
+        lane = Lane(row, fence)
+        lane.idle_since = self._clock.monotonic()
+        if lane.head:
+            async with lane.lock:
+                await self._load(lane)
+        return lane

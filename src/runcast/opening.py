@@ -1,0 +1,57 @@
+"""How a run begins: its first event, which holds what was asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from runcast import events as e
+from runcast.events import Event
+from runcast.runs import Answer, Message, Run
+
+TITLE_CHARACTERS = 80
+
+
+def started(run: Run, messages: tuple[Message, ...], answers: tuple[Answer, ...] = ()) -> Event:
+    return e.RunStarted(
+        run_id=run.id,
+        thread_id=run.thread,
+        protocol_version="1.0",
+        parent_run_id=run.parent or UNSET,
+        input=_input(run, messages, answers),
+        agent=run.agent,
+        resumes=run.resumes or UNSET,
+    )
+
+
+def queued(run: Run, messages: tuple[Message, ...]) -> Event:
+    return e.RunQueued(
+        run_id=run.id,
+        thread_id=run.thread,
+        input=_input(run, messages, ()),
+        agent=run.agent,
+        parent_run_id=run.parent or UNSET,
+    )
+
+
+def title_of(message: Message) -> str:
+    """A conversation's first name: the first line of what was said."""
+    lines = message.text.strip().splitlines()
+    first = " ".join(lines[0].split()) if lines else ""
+    return first if len(first) <= TITLE_CHARACTERS else first[: TITLE_CHARACTERS - 1].rstrip() + "…"
+
+
+def _input(run: Run, messages: tuple[Message, ...], answers: tuple[Answer, ...]) -> dict[str, Any]:
+    """A minimal valid RunAgentInput (AG-UI 1.0) that holds only what is new."""
+    given: dict[str, Any] = {
+        "threadId": run.thread,
+        "runId": run.id,
+        "messages": [
+            {"id": message.id, "role": "user", "content": msgspec.to_builtins(message.content)} for message in messages
+        ],
+    }
+    if answers:
+        given["resume"] = [msgspec.to_builtins(answer) for answer in answers]
+    return given

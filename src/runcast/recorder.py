@@ -1,0 +1,363 @@
+"""What an agent's events need before they may enter the log: one recorder per run. No I/O, no clock.
+
+- shorthands (`*_CHUNK`) become the START, CONTENT and END they stand for;
+- what needs a START gets one, a second START of an open item and an END of a closed one are dropped (AG-UI 1.0 clients
+  reject both), empty deltas too;
+- END events get the whole text or arguments;
+- floods of progress are thinned to `PROGRESS_PER_S` a call, first and last kept;
+- values that JSON does not know are converted;
+- when the run ends, everything open is closed before its terminal event (I16, I23).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, cast
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from runcast import events as e
+from runcast.events import Event
+from runcast.jsonvalue import to_json
+from runcast.transcript import ReasoningPart, StepPart, SubagentPart, TextPart, ToolPart, TranscriptRun
+
+Ending = Literal["done", "waiting", "cancelled", "failed", "interrupted"]
+
+PROGRESS_PER_S = 20
+
+_UNFINISHED = {
+    "cancelled": "The run was stopped before this tool finished.",
+    "failed": "The run failed before this tool finished.",
+    "interrupted": "The server was restarted before this tool finished; whether it had an effect is unknown.",
+    "done": "The run ended without a result of this tool.",
+}
+
+
+_OF_MESSAGE = (
+    e.TextMessageStart,
+    e.TextMessageContent,
+    e.TextMessageEnd,
+    e.ReasoningMessageStart,
+    e.ReasoningMessageContent,
+    e.ReasoningMessageEnd,
+    e.TextMessageChunk,
+    e.ReasoningMessageChunk,
+)
+_OF_CALL = (e.ToolCallStart, e.ToolCallArgs, e.ToolCallEnd, e.ToolCallChunk, e.ToolCallProgress, e.ToolCallResult)
+_OPENS = (
+    e.TextMessageStart,
+    e.TextMessageContent,
+    e.TextMessageChunk,
+    e.ReasoningMessageStart,
+    e.ReasoningMessageContent,
+    e.ReasoningMessageChunk,
+    e.ToolCallStart,
+    e.ToolCallChunk,
+)
+
+
+class Recorder:
+    """The events of one run on their way to the log. `take` what the agent gives, then `close` once."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        self._texts: dict[str, list[str]] = {}
+        self._reasoning: dict[str, list[str]] = {}
+        self._spans: dict[str, None] = {}
+        self._calls: dict[str, list[str]] = {}
+        """Calls whose arguments still arrive."""
+        self._unanswered: dict[str, str] = {}
+        """Calls without a result, by id: their names."""
+        self._used: dict[str, int] = {}
+        """How many items of this run had the id."""
+        self._names: dict[str, str] = {}
+        self._steps: dict[str, None] = {}
+        self._subagents: dict[str, None] = {}
+        self._chunked: tuple[str, str] | None = None
+        """Kind and id of the item that *_CHUNK events opened; any other event closes it."""
+        self._progress: dict[str, tuple[float, e.ToolCallProgress | None]] = {}
+        """When the call last reported, in seconds, and what was held back since."""
+
+    @classmethod
+    def of_transcript(cls, run: TranscriptRun) -> Recorder:
+        """The recorder as it would stand after the part of the run that is in the log: for a run whose process died."""
+        recorder = cls(run.id)
+        for message in run.messages:
+            for part in message.parts:
+                match part:
+                    case TextPart(open=True):
+                        recorder._texts[part.id] = [part.text]
+                    case ReasoningPart(open=True):
+                        recorder._reasoning[part.id] = [part.text]
+                    case ToolPart(status="preparing"):
+                        recorder._calls[part.id] = [part.args]
+                        recorder._unanswered[part.id] = part.name
+                    case ToolPart(status="running"):
+                        recorder._unanswered[part.id] = part.name
+                    case StepPart(open=True):
+                        recorder._steps[part.name] = None
+                    case SubagentPart(status="running"):
+                        recorder._subagents[part.id] = None
+                    case _:
+                        pass
+        return recorder
+
+    def take(self, event: Event, now_s: float) -> list[Event]:
+        """What enters the log for one event of the agent; `now_s` is monotonic, in seconds."""
+        event = _safe(event)
+        out = [*self._end_chunked(event)]
+        out.extend(self._expand(self._named(event), now_s))
+        return [e.of_run(one, self.run) for one in out]
+
+    def close(self, ending: Ending) -> list[Event]:
+        """What closes everything that is open, in the order: progress held back, texts, calls, results, steps, subagents.
+
+        A run that ends as *waiting* keeps its unanswered calls: the run that resumes it brings their results.
+        """
+        out: list[Event] = []
+        incomplete = ending if ending in ("cancelled", "failed", "interrupted") else UNSET
+        for call in tuple(self._progress):
+            out.extend(self._flush_progress(call))
+        for item in tuple(self._texts):
+            out.append(self._end_text(item, incomplete))
+        for item in tuple(self._reasoning):
+            out.append(self._end_reasoning(item, incomplete))
+        for item in tuple(self._spans):
+            del self._spans[item]
+            out.append(e.ReasoningEnd(message_id=item))
+        for call in tuple(self._calls):
+            out.append(self._end_call(call, incomplete))
+        if ending != "waiting":
+            for call in tuple(self._unanswered):
+                del self._unanswered[call]
+                out.append(self._unfinished(call, ending))
+        for step in tuple(self._steps):
+            del self._steps[step]
+            out.append(e.StepFinished(step_name=step))
+        for subagent in tuple(self._subagents):
+            del self._subagents[subagent]
+            out.append(e.SubagentError(subagent_run_id=subagent, message=f"The run ended: {ending}.", code=ending))
+        return [e.of_run(one, self.run) for one in out]
+
+    # --- ids ------------------------------------------------------------------------------------------------------
+
+    def _named(self, event: Event) -> Event:
+        """The event with the id its item has in the log: an id that is used again after its END (`call_0` in every
+        answer of some models) names a new item, `call_0.2`, or what was said before would be overwritten."""
+        if isinstance(event, _OF_MESSAGE) and isinstance(event.message_id, str):
+            name = self._name(event.message_id, opens=isinstance(event, _OPENS))
+            return event if name == event.message_id else msgspec.structs.replace(event, message_id=name)
+        if isinstance(event, _OF_CALL) and isinstance(event.tool_call_id, str):
+            name = self._name(event.tool_call_id, opens=isinstance(event, _OPENS))
+            return event if name == event.tool_call_id else msgspec.structs.replace(event, tool_call_id=name)
+        return event
+
+    def _name(self, item: str, *, opens: bool) -> str:
+        name = self._names.get(item, item)
+        if opens and name not in self._texts and name not in self._reasoning and name not in self._calls:
+            count = self._used[item] = self._used.get(item, 0) + 1
+            name = self._names[item] = item if count == 1 else f"{item}.{count}"
+        return name
+
+    # --- one event ------------------------------------------------------------------------------------------------
+
+    def _expand(self, event: Event, now_s: float) -> Iterator[Event]:
+        match event:
+            case e.TextMessageContent(message_id=item, delta=delta):
+                if item not in self._texts:
+                    self._texts[item] = []
+                    yield e.TextMessageStart(message_id=item)
+                if delta:
+                    self._texts[item].append(delta)
+                    yield event
+            case e.TextMessageStart(message_id=item):
+                if item not in self._texts:
+                    self._texts[item] = []
+                    yield event
+            case e.TextMessageEnd(message_id=item):
+                if item in self._texts:
+                    yield self._end_text(item, event.incomplete)
+            case e.ReasoningStart(message_id=item):
+                if item not in self._spans:
+                    self._spans[item] = None
+                    yield event
+            case e.ReasoningMessageStart(message_id=item):
+                if item not in self._reasoning:
+                    self._reasoning[item] = []
+                    yield event
+            case e.ReasoningMessageContent(message_id=item, delta=delta):
+                if item not in self._reasoning:
+                    self._reasoning[item] = []
+                    yield e.ReasoningMessageStart(message_id=item, role="reasoning")
+                if delta:
+                    self._reasoning[item].append(delta)
+                    yield event
+            case e.ReasoningMessageEnd(message_id=item):
+                if item in self._reasoning:
+                    yield self._end_reasoning(item, event.incomplete)
+            case e.ReasoningEnd(message_id=item):
+                if item in self._spans:
+                    del self._spans[item]
+                    yield event
+            case e.ToolCallStart(tool_call_id=call):
+                if call not in self._calls:
+                    self._calls[call] = []
+                    self._unanswered[call] = event.tool_call_name
+                    yield event
+            case e.ToolCallArgs(tool_call_id=call, delta=delta):
+                if delta and call in self._calls:
+                    self._calls[call].append(delta)
+                    yield event
+            case e.ToolCallEnd(tool_call_id=call):
+                if call in self._calls:
+                    yield self._end_call(call, event.incomplete)
+            case e.ToolCallResult(tool_call_id=call):
+                yield from self._flush_progress(call)
+                if call in self._calls:
+                    yield self._end_call(call, UNSET)
+                self._unanswered.pop(call, None)
+                yield event
+            case e.ToolCallProgress():
+                yield from self._thin(event, now_s)
+            case e.StepStarted(step_name=step):
+                if step not in self._steps:
+                    self._steps[step] = None
+                    yield event
+            case e.StepFinished(step_name=step):
+                if step in self._steps:
+                    del self._steps[step]
+                    yield event
+            case e.SubagentStarted(subagent_run_id=subagent):
+                self._subagents[subagent] = None
+                yield event
+            case e.SubagentFinished(subagent_run_id=subagent) | e.SubagentError(subagent_run_id=subagent):
+                if subagent in self._subagents:
+                    del self._subagents[subagent]
+                    yield event
+            case e.MessageRetracted():
+                for item in event.message_ids or []:
+                    self._texts.pop(item, None)
+                    self._reasoning.pop(item, None)
+                for call in event.tool_call_ids or []:
+                    self._calls.pop(call, None)
+                    self._unanswered.pop(call, None)
+                yield event
+            case e.TextMessageChunk() | e.ReasoningMessageChunk() | e.ToolCallChunk():
+                yield from self._expand_chunk(event)
+            case e.MessagesSnapshot() | e.RunStarted() | e.RunFinished() | e.RunError():
+                pass  # derived, or the runner's own to write
+            case _:
+                yield event
+
+    def _expand_chunk(self, event: e.TextMessageChunk | e.ReasoningMessageChunk | e.ToolCallChunk) -> Iterator[Event]:
+        """AG-UI 1.0, "chunk" events: the id may be left out after the first; another id or kind closes the item."""
+        given = event.tool_call_id if isinstance(event, e.ToolCallChunk) else event.message_id
+        item = given if isinstance(given, str) else self._chunked[1] if self._chunked else None
+        if item is None:
+            return  # a continuation of nothing
+        self._chunked = (event.type, item)
+        delta = event.delta or ""
+        match event:
+            case e.TextMessageChunk():
+                if item not in self._texts:
+                    self._texts[item] = []
+                    yield e.TextMessageStart(message_id=item, role=event.role, name=event.name)
+                if delta:
+                    self._texts[item].append(delta)
+                    yield e.TextMessageContent(message_id=item, delta=delta)
+            case e.ReasoningMessageChunk():
+                if item not in self._reasoning:
+                    self._reasoning[item] = []
+                    yield e.ReasoningMessageStart(message_id=item, role="reasoning")
+                if delta:
+                    self._reasoning[item].append(delta)
+                    yield e.ReasoningMessageContent(message_id=item, delta=delta)
+            case e.ToolCallChunk():
+                if item not in self._calls:
+                    name = event.tool_call_name or "tool"
+                    self._calls[item] = []
+                    self._unanswered[item] = name
+                    yield e.ToolCallStart(
+                        tool_call_id=item, tool_call_name=name, parent_message_id=event.parent_message_id
+                    )
+                if delta:
+                    self._calls[item].append(delta)
+                    yield e.ToolCallArgs(tool_call_id=item, delta=delta)
+
+    def _end_chunked(self, event: Event) -> Iterator[Event]:
+        """The END of the item that chunks opened, if `event` is not its continuation."""
+        if self._chunked is None:
+            return
+        if isinstance(event, (e.TextMessageChunk, e.ReasoningMessageChunk, e.ToolCallChunk)):
+            given = event.tool_call_id if isinstance(event, e.ToolCallChunk) else event.message_id
+            if event.type == self._chunked[0] and (given is UNSET or self._names.get(given, given) == self._chunked[1]):
+                return
+        (kind, item), self._chunked = self._chunked, None
+        if kind == "TEXT_MESSAGE_CHUNK" and item in self._texts:
+            yield self._end_text(item, UNSET)
+        elif kind == "REASONING_MESSAGE_CHUNK" and item in self._reasoning:
+            yield self._end_reasoning(item, UNSET)
+        elif kind == "TOOL_CALL_CHUNK" and item in self._calls:
+            yield self._end_call(item, UNSET)
+
+    # --- ends -----------------------------------------------------------------------------------------------------
+
+    def _end_text(self, item: str, incomplete: str | UnsetType) -> Event:
+        return e.TextMessageEnd(message_id=item, text="".join(self._texts.pop(item)), incomplete=incomplete)
+
+    def _end_reasoning(self, item: str, incomplete: str | UnsetType) -> Event:
+        return e.ReasoningMessageEnd(message_id=item, text="".join(self._reasoning.pop(item)), incomplete=incomplete)
+
+    def _end_call(self, call: str, incomplete: str | UnsetType) -> Event:
+        return e.ToolCallEnd(tool_call_id=call, args="".join(self._calls.pop(call)) or "{}", incomplete=incomplete)
+
+    def _unfinished(self, call: str, ending: Ending) -> Event:
+        sentence = _UNFINISHED.get(ending, _UNFINISHED["done"])
+        return e.ToolCallResult(
+            message_id=f"{call}.result",
+            tool_call_id=call,
+            content=sentence,
+            role="tool",
+            status="cancelled"
+            if ending in ("cancelled", "done")
+            else "interrupted"
+            if ending == "interrupted"
+            else "error",
+            error=sentence,
+        )
+
+    # --- progress -------------------------------------------------------------------------------------------------
+
+    def _thin(self, event: e.ToolCallProgress, now_s: float) -> Iterator[Event]:
+        last, _ = self._progress.get(event.tool_call_id, (None, None))
+        if last is None or now_s - last >= 1 / PROGRESS_PER_S:
+            self._progress[event.tool_call_id] = (now_s, None)
+            yield event
+        else:
+            self._progress[event.tool_call_id] = (last, event)
+
+    def _flush_progress(self, call: str) -> Iterator[Event]:
+        _, held = self._progress.pop(call, (0.0, None))
+        if held is not None:
+            yield held
+
+
+def _safe(event: Event) -> Event:
+    """The event with every value in a form that JSON knows; the same object if it was so already."""
+    try:
+        e.encode(event)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+        fields = {name: _clean(getattr(event, name)) for name in event.__struct_fields__}
+        return type(event)(**fields)
+    return event
+
+
+def _clean(value: Any) -> Any:
+    if value is UNSET or value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, (e.Interrupt, e.Outcome, e.TokenUsage, e.RunSummary, e.SubagentOutcome)):
+        return value
+    if isinstance(value, list) and value and isinstance(value[0], (e.TokenUsage, e.Interrupt)):
+        return cast(Any, value)
+    return to_json(value)

@@ -1,0 +1,8 @@
+"""What third parties test their own seams with: conformance suites, scripted agents, a harness for agents."""
+
+from runcast.testing.agent_suite import AgentSuite as AgentSuite
+from runcast.testing.scripted import Collected as Collected
+from runcast.testing.scripted import Pause as Pause
+from runcast.testing.scripted import ScriptedAgent as ScriptedAgent
+from runcast.testing.scripted import collect as collect
+from runcast.testing.scripted import tokens as tokens

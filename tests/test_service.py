@@ -1,0 +1,214 @@
+"""The use-cases: whose is it, is it well formed, and what happens when it is asked twice."""
+
+from __future__ import annotations
+
+import anyio
+import msgspec
+import pytest
+from core import ME, OTHER, Gated, cancel, core, ended, log, new_id, resolve, send, types
+
+from runcast import events as e
+from runcast.commands import Cancel, Send, Subscribe
+from runcast.errors import ConfigError, IdempotencyConflict, InvalidRequest, NotFound, TooLarge
+from runcast.runs import Message
+from runcast.service import Sent, open_service
+from runcast.stores.sqlite import SqliteStore
+from runcast.transcript import load
+from runcast.updates import Events
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_k_deliveries_of_a_send_have_one_effect_and_one_answer() -> None:
+    async with core() as service:
+        command = send("hello")
+        answers: list[Sent] = []
+
+        async def deliver() -> None:
+            answers.append(await service.send(ME, command))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(deliver)
+        assert {(sent.thread, sent.run, sent.seq) for sent in answers} == {
+            (answers[0].thread, answers[0].run, answers[0].seq)
+        }
+        assert sum(not sent.replayed for sent in answers) == 1  # I5
+        await ended(service, answers[0])
+        assert types(await log(service, answers[0].thread)).count("RUN_STARTED") == 1
+        page = await service.list_threads(ME)
+        assert [thread.id for thread in page.threads] == [answers[0].thread]
+        with pytest.raises(IdempotencyConflict):
+            await service.send(ME, send("something else", key=command.message.id))
+        assert not (await service.send(OTHER, command)).replayed  # keys are the owner's
+
+
+async def test_what_is_not_yours_does_not_exist() -> None:
+    agent = Gated()
+    async with core(agent) as service:
+        sent = await service.send(ME, send("go"))
+
+        async def refused(call: object) -> str:
+            with pytest.raises(NotFound) as caught:
+                await call  # type: ignore[misc]
+            return str(caught.value)
+
+        for ask in (
+            lambda who, t, r: service.get_thread(who, t),
+            lambda who, t, r: service.view(who, t),
+            lambda who, t, r: service.update_thread(who, t, title="x"),
+            lambda who, t, r: service.delete_thread(who, t),
+            lambda who, t, r: service.send(who, send("x", t)),
+            lambda who, t, r: service.cancel(who, cancel(r)),
+            lambda who, t, r: service.cancel(who, Cancel(id=new_id(), thread=t)),
+            lambda who, t, r: service.resolve(who, resolve(f"{r}.1")),
+            lambda who, t, r: service.get_run(who, r),
+            lambda who, t, r: service.wait_run(who, r, timeout_s=0),
+            lambda who, t, r: service.subscribe(who, Subscribe(id="1", thread=t, after=0)),
+            lambda who, t, r: service.subscribe_run(who, r),
+            lambda who, t, r: service.read(who, t),
+            lambda who, t, r: service.read_run(who, r),
+        ):
+            foreign = await refused(ask(OTHER, sent.thread, sent.run))
+            missing = await refused(ask(OTHER, new_id(), new_id()))
+            assert foreign == missing
+        assert (await service.list_threads(OTHER)).threads == []
+        agent.gate.set()
+        assert await ended(service, sent) == "done"
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        (Send(id="1", message=Message(id="m", content="")), InvalidRequest),
+        (Send(id="1", message=Message(id="m", content="  \n")), InvalidRequest),
+        (Send(id="1", message=Message(id="m", content=[])), InvalidRequest),
+        (Send(id="1", message=Message(id="", content="x")), InvalidRequest),
+        (Send(id="1", message=Message(id="a b", content="x")), InvalidRequest),
+        (Send(id="1", message=Message(id="m" * 129, content="x")), InvalidRequest),
+        (Send(id="1", message=Message(id="m", content="x" * 40_000)), TooLarge),
+        (Send(id="1", message=Message(id="m", content="x"), agent="nobody"), InvalidRequest),
+        (Send(id="1", message=Message(id="m", content="x"), thread="nowhere"), NotFound),
+    ],
+)
+async def test_a_bad_send_is_refused_and_leaves_nothing(command: Send, error: type[Exception]) -> None:
+    async with core() as service:
+        with pytest.raises(error):
+            await service.send(ME, command)
+        assert (await service.list_threads(ME)).threads == []
+
+
+async def test_a_parent_of_another_thread_is_refused() -> None:
+    async with core() as service:
+        one, two = await service.send(ME, send("1")), await service.send(ME, send("2"))
+        await ended(service, one)
+        await ended(service, two)
+        with pytest.raises(InvalidRequest):
+            await service.send(ME, send("x", one.thread, parent_run_id=two.run))
+
+
+async def test_creating_a_thread_with_a_key_happens_once() -> None:
+    async with core() as service:
+        first = await service.create_thread(ME, title="Plans", key="k-1")
+        again = await service.create_thread(ME, title="Plans", key="k-1")
+        assert first.id == again.id and again.title == "Plans"
+        with pytest.raises(IdempotencyConflict):
+            await service.create_thread(ME, title="Other plans", key="k-1")
+
+
+async def test_a_thread_is_named_after_its_first_message_and_can_be_renamed_and_found() -> None:
+    async with core() as service:
+        sent = await service.send(ME, send("Tell me about\tzebras, please\nand more"))
+        await ended(service, sent)
+        assert (await service.get_thread(ME, sent.thread)).title == "Tell me about zebras, please"
+        assert (await service.update_thread(ME, sent.thread, title="  Striped   animals ")).title == "Striped animals"
+        assert [t.id for t in (await service.list_threads(ME, query="zebras")).threads] == [sent.thread]
+        assert [t.id for t in (await service.list_threads(ME, query="striped")).threads] == [sent.thread]
+        assert (await service.list_threads(ME, query="unicorns")).threads == []
+        view = await service.view(ME, sent.thread)
+        assert load(view.transcript).title == "Striped animals"
+        with pytest.raises(InvalidRequest):
+            await service.update_thread(ME, sent.thread, title="x" * 201)
+
+
+async def test_the_inbox_tells_how_every_thread_stands() -> None:
+    async with core() as service:
+        sent = await service.send(ME, send("go"))
+        await ended(service, sent)
+        await service.update_thread(ME, sent.thread, title="Renamed")
+        await service.delete_thread(ME, sent.thread)
+        subscription = await service.subscribe(ME, Subscribe(id="1", inbox=True, after=0))
+        update = await subscription.next(1)
+        subscription.close()
+        assert isinstance(update, Events)
+        told = [record.event for record in update.records]
+        assert all(isinstance(event, e.ThreadUpdated) and event.thread_id == sent.thread for event in told)
+        assert [event.run.status for event in told if isinstance(event, e.ThreadUpdated) and event.run] == [
+            "running",
+            "done",
+        ]
+        last = told[-1]
+        assert isinstance(last, e.ThreadUpdated) and last.deleted is True
+        page = await service.read_inbox(OTHER)
+        assert page.records == []
+
+
+async def test_pages_are_the_log_cut_anywhere() -> None:
+    async with core() as service:
+        sent = await service.send(ME, send("a b c d e"))
+        await ended(service, sent)
+        whole = await log(service, sent.thread)
+        one_by_one, after = [], 0
+        while (page := await service.read(ME, sent.thread, after=after, limit=1)).records:
+            assert len(page.records) == 1 and page.head == len(whole)
+            one_by_one.append(page.records[0].event)
+            after = page.next
+        assert one_by_one == whole
+        of_run = await service.read_run(ME, sent.run)
+        assert [r.event for r in of_run.records] == [event for event in whole if event.run_id == sent.run]
+
+
+async def test_a_page_waits_for_the_first_event() -> None:
+    agent = Gated()
+    async with core(agent) as service:
+        sent = await service.send(ME, send("go"))
+        await agent.reached.wait()
+        head = 0
+        while (page := await service.read(ME, sent.thread, after=head, wait_s=0.01)).records:
+            head = page.next
+        pages: list[int] = []
+
+        async def wait() -> None:
+            pages.append((await service.read(ME, sent.thread, after=head, wait_s=10)).next)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.sleep(0)
+            agent.gate.set()
+        assert pages[0] > head
+
+
+async def test_agents_need_names_of_their_own() -> None:
+    store = await SqliteStore.open(":memory:")
+    for agents in ([], [Gated(), Gated()]):
+        with pytest.raises(ConfigError):
+            async with open_service(store=store, agents=agents):
+                pass
+    await store.close()
+
+
+async def test_cancel_says_which_of_the_two_it_needs() -> None:
+    async with core() as service:
+        for command in (Cancel(id="1"), Cancel(id="1", run="r", thread="t")):
+            with pytest.raises(InvalidRequest):
+                await service.cancel(ME, command)
+
+
+async def test_answers_are_json() -> None:
+    assert msgspec.json.decode(msgspec.json.encode(Sent(thread="t", run="r", seq=1, status="running"))) == {
+        "thread": "t",
+        "run": "r",
+        "seq": 1,
+        "status": "running",
+        "replayed": False,
+    }

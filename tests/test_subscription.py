@@ -1,0 +1,153 @@
+"""History and live are one read: joins, lost wake-ups, slow readers, resync."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from core import DEADLINE_S, ME, Gated, Reader, Told, core, ended, log, said, send
+
+from runcast import events as e
+from runcast.agents.base import RunContext
+from runcast.commands import Subscribe
+from runcast.events import Event, Record
+from runcast.runs import RunInput
+from runcast.service import open_service
+from runcast.stores.sqlite import SqliteStore
+from runcast.updates import CaughtUp, Events, Resync, ThreadSnapshot
+
+pytestmark = pytest.mark.anyio
+
+
+async def counting(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+    for number in range(int(input.text)):
+        yield e.TextMessageContent(message_id="m", delta=f"{number} ")
+        if number % 50 == 0:
+            await anyio.sleep(0)
+
+
+async def test_every_reader_gets_every_event_once_and_in_order_wherever_it_joins() -> None:
+    readers = [Reader() for _ in range(8)]
+    async with core(Told(counting)) as service:
+        sent = await service.send(ME, send("1000"))
+        async with anyio.create_task_group() as tasks:
+            for number, reader in enumerate(readers):
+                tasks.start_soon(reader.follow, service, sent.thread)
+                if number % 2:
+                    await anyio.sleep(0)  # let the run go on between two of them
+            await ended(service, sent)
+            for reader in readers:
+                await reader.until(lambda reader=reader: bool(reader.events) and isinstance(reader.events[-1], e.RunFinished))  # type: ignore[misc]
+            tasks.cancel_scope.cancel()
+        whole = said(await log(service, sent.thread))
+    assert all(reader.text == whole for reader in readers)  # I7, I12; the order is asserted by the reader
+
+
+async def test_without_a_cursor_a_snapshot_then_the_tail() -> None:
+    agent = Gated()
+    async with core(agent) as service:
+        sent = await service.send(ME, send("go"))
+        await agent.reached.wait()
+        reader = Reader()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: reader.follow(service, sent.thread, after=None))
+            await reader.until(lambda: reader.caught_up is not None)
+            assert b"before " in reader.snapshots[0].transcript
+            agent.gate.set()
+            await reader.until(lambda: bool(reader.events) and isinstance(reader.events[-1], e.RunFinished))
+            tasks.cancel_scope.cancel()
+    assert reader.text == "after"
+
+
+async def test_a_cursor_of_another_log_is_told_so_and_gets_a_snapshot() -> None:
+    async with core() as service:
+        sent = await service.send(ME, send("go"))
+        await ended(service, sent)
+        head = len(await log(service, sent.thread))
+        for command, reason in [
+            (Subscribe(id="1", thread=sent.thread, after=1, epoch="another"), "epoch"),
+            (Subscribe(id="2", thread=sent.thread, after=head + 1), "ahead"),
+        ]:
+            subscription = await service.subscribe(ME, command)
+            updates = [await subscription.next(DEADLINE_S) for _ in range(3)]
+            subscription.close()
+            assert updates[0] == Resync(reason)  # type: ignore[arg-type]
+            assert isinstance(updates[1], ThreadSnapshot) and updates[1].seq == head
+            assert updates[2] == CaughtUp(head)
+
+
+async def test_caught_up_means_asleep_not_reading(tmp_path: Path) -> None:
+    store = await Counting.open(tmp_path / "log.db")
+    agent = Gated()
+    async with open_service(store=store, agents=[agent], poll_s=3600) as service:
+        sent = await service.send(ME, send("go"))
+        await agent.reached.wait()
+        readers = [Reader() for _ in range(20)]
+        async with anyio.create_task_group() as tasks:
+            for reader in readers:
+                tasks.start_soon(reader.follow, service, sent.thread)
+            for reader in readers:
+                await reader.until(lambda reader=reader: reader.caught_up is not None)  # type: ignore[misc]
+            before = store.reads
+            agent.gate.set()
+            for reader in readers:
+                await reader.until(lambda reader=reader: isinstance(reader.events[-1], e.RunFinished))  # type: ignore[misc]
+            assert store.reads == before
+            tasks.cancel_scope.cancel()
+    await store.close()
+
+
+class Counting(SqliteStore):
+    reads = 0
+
+    async def read(self, *args: Any, **kwargs: Any) -> list[Record]:
+        self.reads += 1
+        return await super().read(*args, **kwargs)
+
+
+async def test_with_every_wake_up_lost_events_are_late_and_never_lost() -> None:
+    store = await SqliteStore.open(":memory:")
+    async with open_service(store=store, agents=[Told(counting)], poll_s=0.02) as service:
+        hub = service.runner._hub
+        hub.push = lambda thread, records: None  # type: ignore[method-assign]  # I9: nobody is ever told
+        sent = await service.send(ME, send("500"))
+        reader = Reader()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reader.follow, service, sent.thread)
+            await reader.until(lambda: bool(reader.events) and isinstance(reader.events[-1], e.RunFinished))
+            tasks.cancel_scope.cancel()
+        assert reader.text == said(await log(service, sent.thread))
+    await store.close()
+
+
+async def test_a_reader_that_does_not_read_holds_nobody_up() -> None:
+    async with core(Told(counting)) as service:
+        sent = await service.send(ME, send("20000"))
+        stuck = await service.subscribe(ME, Subscribe(id="s", thread=sent.thread, after=0))
+        assert await ended(service, sent) == "done"  # I8
+        text, frames = "", 0
+        while True:
+            update = await stuck.next(DEADLINE_S)
+            if isinstance(update, CaughtUp):
+                break
+            assert isinstance(update, Events)
+            frames += len(update.records)
+            text += said([record.event for record in update.records])
+        stuck.close()
+        assert text == said(await log(service, sent.thread))  # I11
+        assert frames < 1000  # it lagged, so deltas were joined
+
+
+async def test_a_deleted_thread_ends_its_subscriptions() -> None:
+    async with core() as service:
+        sent = await service.send(ME, send("go"))
+        await ended(service, sent)
+        reader = Reader()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reader.follow, service, sent.thread)
+            await reader.until(lambda: reader.caught_up is not None)
+            await service.delete_thread(ME, sent.thread)
+            await reader.until(lambda: reader.resyncs == ["deleted"])
