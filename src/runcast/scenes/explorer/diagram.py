@@ -23,6 +23,7 @@ MAX_SOURCE = 40_000
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_]+")
+_KEYS = frozenset({"pk", "fk", "uk"})
 _RESERVED = frozenset(
     [
         "erdiagram",
@@ -160,7 +161,7 @@ def _attribute(table: Table, column: Column) -> str:
     if not column.key and table.is_unique((column.name,)):
         keys.append("UK")
     name = _ascii(column.name) or f"column_{table.columns.index(column) + 1}"
-    name = name if name[0].isalpha() else f"c_{name}"
+    name = name if name[0].isalpha() and name.lower() not in _KEYS else f"c_{name}"
     text = f"{_type(column)} {name}"
     if keys:
         text += " " + ", ".join(keys)
@@ -177,7 +178,7 @@ def _ascii(name: str) -> str:
 
 def _type(column: Column) -> str:
     base = _ascii(column.type.split("(")[0]).lower()
-    return base if base and base[0].isalpha() else "any"
+    return base if base and base[0].isalpha() and base not in _KEYS else "any"
 
 
 def _line(reference: Reference) -> str:
