@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Literal, cast, get_args, get_origin
 
@@ -22,7 +22,7 @@ import msgspec
 from msgspec import UNSET
 from pydantic_ai import exceptions as pai
 from pydantic_ai.agent import AbstractAgent
-from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
+from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart, repair_messages
 from pydantic_ai.output import NativeOutput, PromptedOutput
 from pydantic_ai.run import AgentRunResultEvent
 from pydantic_ai.settings import ModelSettings
@@ -120,7 +120,7 @@ class PydanticAIAgent:
         self._output_type = self._with_deferred(problems)
         if problems:
             raise ConfigError(f"The agent {self.name!r} cannot be served: " + "; ".join(problems), problems)
-        self._structured = _structured(agent.output_type)
+        self._structured: Literal["no", "tool", "text"] = _structured(agent.output_type)
         self._text_field = text_field or _text_field(agent.output_type)
 
     def __repr__(self) -> str:
@@ -130,6 +130,8 @@ class PydanticAIAgent:
         turns = await context.history()
         history = messages_of(turns)
         results, resumed = _results(input, turns, history)
+        if results is None:
+            history = repair_messages(history)  # a question that was never answered must not block the next message
         stream = Stream(
             new_id=context.new_id,
             resumed=resumed,
@@ -190,8 +192,9 @@ class PydanticAIAgent:
         events: list[Event] = []
         result: Any = UNSET
         if output is not None and not isinstance(output, str):
-            result = to_json(output)
-            fields = cast(dict[str, Any], result) if isinstance(result, dict) else {}
+            given: Any = to_json(output)
+            result = given
+            fields = cast(dict[str, Any], given) if isinstance(given, dict) else {}
             events += [
                 e.ArtifactSnapshot(artifact_id=context.new_id(), kind=name, content=fields[name])
                 for name in ARTIFACT_FIELDS
@@ -205,7 +208,7 @@ class PydanticAIAgent:
             return self._deps
         made = self._deps_factory(context)
         if inspect.isawaitable(made):
-            made = await cast(Awaitable[Any], made)
+            made = await made
         if isinstance(made, AbstractAsyncContextManager):
             return await stack.enter_async_context(cast(AbstractAsyncContextManager[Any], made))
         if isinstance(made, AbstractContextManager):
@@ -230,7 +233,7 @@ class PydanticAIAgent:
 
 
 @asynccontextmanager
-async def _running(manager: Any) -> AsyncIterator[Any]:
+async def _running(manager: Any) -> AsyncGenerator[Any]:
     """pydantic-ai's own context manager, left under a shield: a cancelled scope would cut its clean-up short."""
     events = await manager.__aenter__()
     try:
@@ -293,8 +296,6 @@ def _results(
         for part in message.parts
         if isinstance(part, InterruptPart)
     }
-    last = history[-1] if history else None
-    calls = {call.tool_call_id for call in last.parts if isinstance(call, ToolCallPart)} if isinstance(last, ModelResponse) else set[str]()
     answers = {answer.interrupt_id: answer for answer in input.answers}
     results = DeferredToolResults()
     for id, part in asked.items():
@@ -380,7 +381,12 @@ _EXPLANATIONS: tuple[tuple[str, str, str, bool], ...] = (
     ("UsageLimitExceeded", "usage_limit", "The run reached the limit of what it may use.", False),
     ("ConcurrencyLimitExceeded", "model_busy", "Too many requests to the model at once; try again in a moment.", True),
     ("ContentFilterError", "content_filtered", "The model's provider refused to answer this.", False),
-    ("ModelContextWindowExceededError", "context_too_long", "This conversation has become too long for the model.", False),
+    (
+        "ModelContextWindowExceededError",
+        "context_too_long",
+        "This conversation has become too long for the model.",
+        False,
+    ),
     ("ModelQuotaExceededError", "model_quota", "The account with the model's provider is used up.", False),
     ("ModelRateLimitError", "model_rate_limited", "The model gets too many requests; try again in a moment.", True),
     ("ModelUnavailableError", "model_unavailable", "The model is not available at the moment; try again.", True),
@@ -410,9 +416,13 @@ def explained(error: BaseException) -> AgentError | None:
     if isinstance(error, pai.ModelHTTPError):
         status = error.status_code
         if status == 429:
-            return AgentError("The model gets too many requests; try again in a moment.", code="model_rate_limited", retryable=True)
+            return AgentError(
+                "The model gets too many requests; try again in a moment.", code="model_rate_limited", retryable=True
+            )
         if status >= 500:
-            return AgentError("The model is not available at the moment; try again.", code="model_unavailable", retryable=True)
+            return AgentError(
+                "The model is not available at the moment; try again.", code="model_unavailable", retryable=True
+            )
         return AgentError("The model's provider refused the request.", code="model_error")
     if isinstance(error, pai.ModelAPIError):
         return AgentError("The model could not be reached; try again.", code="model_unavailable", retryable=True)
@@ -432,9 +442,10 @@ def _structured(output: Any) -> Literal["no", "tool", "text"]:
 
 
 def _text_field(output: Any) -> str | None:
-    for kind in [*output] if isinstance(output, list | tuple) else [output]:
-        inner = getattr(kind, "outputs", None) or getattr(kind, "output", None) or kind
-        found = _text_field(list(inner)) if isinstance(inner, list | tuple) else _own_text_field(inner)
+    kinds = cast(list[Any], [*output] if isinstance(output, list | tuple) else [output])
+    for kind in kinds:
+        inner: Any = getattr(kind, "outputs", None) or getattr(kind, "output", None) or kind
+        found = _text_field(inner) if isinstance(inner, list | tuple) else _own_text_field(inner)
         if found is not None:
             return found
     return None

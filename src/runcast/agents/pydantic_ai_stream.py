@@ -8,7 +8,7 @@ FinalResultEvent follows at once on the start of the call that is the output; on
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -324,8 +324,8 @@ class Stream:
         fields: dict[str, Any] = {**cast(dict[str, Any], result)} if isinstance(result, dict) else {}
         arguments = self.arguments.get(part.tool_call_id)
         known: dict[str, Any] = {"result": result, **(arguments or {}), **fields}
-        if isinstance(result, Sized) and "n" not in known:
-            known["n"] = len(result)
+        if isinstance(result, list | dict):
+            known.setdefault("n", len(cast(list[Any], result)))
         return _filled(template, known)
 
     # --- the answer as an object ----------------------------------------------------------------------------------
@@ -368,7 +368,9 @@ class Stream:
         fields = {name: value for name, value in vars(event).items() if name not in _FRAMEWORK_FIELDS}
         progress, total, message = (fields.get(name) for name in ("progress", "total", "message"))
         if call is not None and any(value is not None for value in (progress, total, message)):
-            rest = {key: value for key, value in fields.items() if key not in ("progress", "total", "message", "details")}
+            rest = {
+                key: value for key, value in fields.items() if key not in ("progress", "total", "message", "details")
+            }
             data = fields.get("details", rest or None)
             return [
                 e.ToolCallProgress(
@@ -407,7 +409,7 @@ def _arguments(args: Any) -> dict[str, Any]:
 
     if isinstance(args, str):
         return arguments(args)
-    value = to_json(args) if args is not None else {}
+    value: Any = to_json(args)
     return cast(dict[str, Any], value) if isinstance(value, dict) else {}
 
 
