@@ -77,7 +77,14 @@ def test_words(name: str, expected: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("word", "expected"),
-    [("suppliers", "supplier"), ("deliveries", "delivery"), ("boxes", "box"), ("status", "status"), ("address", "address"), ("bus", "bus")],
+    [
+        ("suppliers", "supplier"),
+        ("deliveries", "delivery"),
+        ("boxes", "box"),
+        ("status", "status"),
+        ("address", "address"),
+        ("bus", "bus"),
+    ],
 )
 def test_singular(word: str, expected: str) -> None:
     assert singular(word) == expected

@@ -36,7 +36,13 @@ def test_every_reference_has_its_target(connection: sqlite3.Connection) -> None:
 
 def test_holds_a_mart_of_some_size(connection: sqlite3.Connection) -> None:
     names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
-    assert {"fact_bs_purchase_order", "fact_bs_delivery", "dimv_bs_supplier", "dimv_bs_material", "dimv_bs_date"} <= set(names)
+    assert {
+        "fact_bs_purchase_order",
+        "fact_bs_delivery",
+        "dimv_bs_supplier",
+        "dimv_bs_material",
+        "dimv_bs_date",
+    } <= set(names)
     counts = {name: connection.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0] for name in names}
     assert min(counts.values()) > 0
     assert counts["fact_bs_purchase_order"] > 5_000
