@@ -12,9 +12,10 @@ exists only under `serve`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import FrameType
@@ -26,7 +27,7 @@ import uvicorn
 from runcast.agents.base import Agent
 from runcast.auth import Authenticator, NoAuth
 from runcast.config import Settings, is_loopback
-from runcast.errors import ConfigError
+from runcast.errors import ConfigError, RuncastError
 from runcast.ids import Clock, IdSource, SystemClock, Uuid7Source
 from runcast.runner import Limits
 from runcast.service import open_service
@@ -216,19 +217,32 @@ async def _no_such_socket(scope: Scope, receive: Receive, send: Send) -> None:
 # --- an own process -----------------------------------------------------------------------------------------------
 
 
-def serve(server: Server, *, host: str | None = None, port: int | None = None) -> None:
+def serve(
+    server: Server,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    on_started: Callable[[str], None] | None = None,
+) -> None:
     """Listen and serve until SIGTERM or Ctrl-C; then drain. A second signal stops at once.
+
+    `on_started` is called once, with the server's URL, when it answers.
 
     Raises:
         ConfigError: the address cannot be used, or serving there would not be safe.
+        RuncastError: whatever else kept the server from starting, a locked store for example.
     """
     host = server.settings.host if host is None else host
     port = server.settings.port if port is None else port
     check_bind(server, host)
-    listener = listen(host, port)
-    process = Process(server)
-    logger.info("listening on %s", url_of(listener, server.settings.root_path))
-    process.run(sockets=[listener])
+    with listen(host, port) as listener:
+        url = url_of(listener, server.settings.root_path)
+        told = on_started or (lambda url: logger.info("listening on %s", url))
+        process = Process(server, on_started=lambda: told(url))
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again once all is closed
+            process.run(sockets=[listener])
+    if process.failure is not None:
+        raise process.failure
 
 
 def check_bind(server: Server, host: str) -> None:
@@ -253,10 +267,13 @@ def url_of(listener: socket.socket, root_path: str = "") -> str:
 class Process(uvicorn.Server):
     """uvicorn with our way of stopping: its own closes every connection within a tenth of a second."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *, on_started: Callable[[], None] = lambda: None) -> None:
+        self.failure: RuncastError | None = None
+        """What kept the server from starting: uvicorn only logs it."""
         super().__init__(
             uvicorn.Config(
-                cast(Any, server),
+                cast(Any, self._application),
+                interface="asgi3",
                 ws="websockets-sansio",
                 ws_max_size=1024 * 1024,
                 ws_per_message_deflate=False,  # costs more CPU and memory than it saves, and a bomb cannot be sent
@@ -272,7 +289,21 @@ class Process(uvicorn.Server):
             )
         )
         self._server = server
+        self._on_started = on_started
         quiet_uvicorn()
+
+    async def _application(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._server(scope, receive, send)
+        except RuncastError as error:
+            if scope["type"] == "lifespan":
+                self.failure = error
+            raise
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit and not self.force_exit:

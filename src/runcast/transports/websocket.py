@@ -66,7 +66,7 @@ class NativeConnection:
         self._receive = receive
         self._asgi_send = send
         self._session = Session(clock=gateway.clock, new_id=gateway.new_id, limits=limits)
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
         self._sending_since: float | None = None
         self._pumps: dict[int, anyio.CancelScope] = {}
         self._wake = anyio.Event()
