@@ -18,11 +18,6 @@ from runcast.runs import Principal, RunInput
 from runcast.testing import AgentSuite, collect
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class TestAsyncGenerator(AgentSuite):
     def make_agent(self) -> Agent:
         @agent

@@ -17,11 +17,6 @@ from runcast.testing import AgentSuite, Collected, collect
 from runcast.testing.agent_suite import check
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class TestConformance(AgentSuite):
     prompt = "How do I compress a file?"
 

@@ -16,11 +16,6 @@ from runcast.testing import AgentSuite, Pause, ScriptedAgent, collect, tokens
 from runcast.testing.agent_suite import check
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class TestConformance(AgentSuite):
     def make_agent(self) -> Agent:
         return ScriptedAgent(["Hello ", {"type": "action", "name": "look"}, "world"])

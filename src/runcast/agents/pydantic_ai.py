@@ -369,7 +369,7 @@ def usage_of(messages: Sequence[ModelMessage]) -> list[e.TokenUsage]:
         e.TokenUsage(
             provider=provider or UNSET,
             model=model or UNSET,
-            **{name: value for name, value in total.items()},
+            **cast(Any, total),
             total_tokens=total.get("input_tokens", 0) + total.get("output_tokens", 0),
         )
         for (provider, model), total in sums.items()

@@ -242,7 +242,7 @@ async def collect(
                     async with aclosing(cast(Any, agent.run(input, context))) as items:
                         async for event in items:
                             await emit(event)
-                except Exception as error:  # noqa: BLE001 - whatever it is, the test decides
+                except Exception as error:
                     collected.error = error
             tasks.cancel_scope.cancel()
     collected.cancelled = scope.cancelled_caught
