@@ -123,11 +123,17 @@ class Yields:
         call = self._open_call(fields)
         if call is None:
             before = self._tool_start(
-                {key: fields[key] for key in ("id", "tool_call_id", "tool_id", "name", "tool_name", "tool") if key in fields}
+                {
+                    key: fields[key]
+                    for key in ("id", "tool_call_id", "tool_id", "name", "tool_name", "tool")
+                    if key in fields
+                }
                 or {"name": "observation"}
             )
             call = next(reversed(self._calls))
-        result = to_json(_first(fields, "result", "output", "observation", "content", "text", "message", "value", default=None))
+        result = to_json(
+            _first(fields, "result", "output", "observation", "content", "text", "message", "value", default=None)
+        )
         error = _first(fields, "error", default=None)
         failed = bool(error) or fields.get("status") in ("error", "failed") or fields.get("is_error") is True
         content = result if isinstance(result, str) else "" if result is None else json_text(result)
@@ -261,7 +267,13 @@ def _fields(value: object) -> Mapping[str, Any] | None:
 
 def _wire_event(kind: str, fields: Mapping[str, Any]) -> Event:
     """An event from its JSON object: AG-UI's or ours, without the envelope that only the log may fill."""
-    raw = to_json({key: item for key, item in fields.items() if key not in _ENVELOPE and item is not None or key in ("snapshot", "value", "event")})
+    raw = to_json(
+        {
+            key: item
+            for key, item in fields.items()
+            if key not in _ENVELOPE and item is not None or key in ("snapshot", "value", "event")
+        }
+    )
     raw["type"] = kind
     try:
         event = e.decode(msgspec.json.encode(raw))
@@ -275,7 +287,9 @@ def _wire_event(kind: str, fields: Mapping[str, Any]) -> Event:
 
 
 def _words(fields: Mapping[str, Any]) -> str:
-    value = _first(fields, "content", "delta", "text", "token", "answer", "thought", "thinking", "message", default=_MISSING)
+    value = _first(
+        fields, "content", "delta", "text", "token", "answer", "thought", "thinking", "message", default=_MISSING
+    )
     if isinstance(value, str):
         return value
     raise _invalid(f"a {fields.get('type')!r} without text in `content`")

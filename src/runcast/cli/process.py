@@ -33,6 +33,7 @@ def run(server: Server, started: Callable[[str], None]) -> None:
     """
     settings = server.settings
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
     serving.check_bind(server, settings.host)
     listener = listen(settings.host, settings.port)
     url = serving.url_of(listener, settings.root_path)

@@ -163,7 +163,9 @@ def error_frame(
     sub: int | None = None,
     retry_after_ms: int | None = None,
 ) -> bytes:
-    return control("error", None, id=id, sub=sub, code=code, message=message, requestId=request_id, retryAfterMs=retry_after_ms)
+    return control(
+        "error", None, id=id, sub=sub, code=code, message=message, requestId=request_id, retryAfterMs=retry_after_ms
+    )
 
 
 # --- events -------------------------------------------------------------------------------------------------------

@@ -121,7 +121,9 @@ async def _time(question: str, now: Callable[[zoneinfo.ZoneInfo], datetime]) -> 
 
 
 async def _zen() -> AsyncIterator[Piece]:
-    yield _think("The Zen hides in the module `this`, written in ROT13. I read it without importing it: that prints it.")
+    yield _think(
+        "The Zen hides in the module `this`, written in ROT13. I read it without importing it: that prints it."
+    )
     yield _act("read_source", {"module": "this"}, "Reading the source of this…")
     text = await anyio.to_thread.run_sync(_zen_text)
     yield _see({"lines": len(text.splitlines())}, f"Found {len(text.splitlines())} lines and turned each letter by 13")
@@ -216,7 +218,9 @@ def library() -> tuple[Module, ...]:
     return tuple(
         Module(name, _sentence(text))
         for name in sorted(sys.stdlib_module_names)
-        if not name.startswith("_") and name not in ("antigravity", "this", "idlelib", "turtledemo") and (text := _docstring(name))
+        if not name.startswith("_")
+        and name not in ("antigravity", "this", "idlelib", "turtledemo")
+        and (text := _docstring(name))
     )
 
 
@@ -297,7 +301,9 @@ def _named(question: str) -> str | None:
             continue
         if member and "." not in member and _has(module, member):
             return word
-    about = re.search(r"\b(?:about|module|does|is|explain|with)\s+`?([a-z_][a-z0-9_]*)`?\s*(?:do|work|for|module|\W*$)", question)
+    about = re.search(
+        r"\b(?:about|module|does|is|explain|with)\s+`?([a-z_][a-z0-9_]*)`?\s*(?:do|work|for|module|\W*$)", question
+    )
     alone = re.fullmatch(r"`?(?:import )?([a-z_][a-z0-9_]*)`?\W*", question)
     for match in (about, alone):
         if match is not None and match[1] in {module.name for module in library()}:
@@ -343,9 +349,16 @@ def _rank(modules: tuple[Module, ...], terms: list[str]) -> list[Module]:
     stems = [_stem(term) for term in terms]
     scored: list[tuple[int, str, Module]] = []
     for module in modules:
-        name, summary, text = module.name.casefold(), module.summary.casefold(), _docstring(module.name)[:600].casefold()
+        name, summary, text = (
+            module.name.casefold(),
+            module.summary.casefold(),
+            _docstring(module.name)[:600].casefold(),
+        )
         score = sum(
-            8 * (name == stem or name == term) + 4 * (stem in name) + 3 * _mentions(summary, stem) + _mentions(text, stem)
+            8 * (name == stem or name == term)
+            + 4 * (stem in name)
+            + 3 * _mentions(summary, stem)
+            + _mentions(text, stem)
             for stem, term in zip(stems, terms, strict=True)
         )
         if score:

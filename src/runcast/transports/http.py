@@ -52,7 +52,9 @@ from runcast.transports.requests import (
 from runcast.transports.sse import EventStream
 
 RUN_STREAM = "The run's events; ends after its last one. Ids are `<epoch>:<seq>`."
-THREAD_STREAM = "What follows the cursor, then live; without a cursor a `snapshot` event first. Ids are `<epoch>:<seq>`."
+THREAD_STREAM = (
+    "What follows the cursor, then live; without a cursor a `snapshot` event first. Ids are `<epoch>:<seq>`."
+)
 
 
 def build_api(gateway: Gateway) -> FastAPI:
@@ -109,7 +111,9 @@ def thread_routes(gateway: Gateway) -> APIRouter:
     @router.get("/threads", **answers(ThreadList, "One's own threads: pinned ones first, then the newest."))
     async def list_threads(
         request: Request,
-        q: Annotated[str, Query(max_length=200, description="Words that must all occur, in titles or in what was said.")] = "",
+        q: Annotated[
+            str, Query(max_length=200, description="Words that must all occur, in titles or in what was said.")
+        ] = "",
         cursor: Annotated[str | None, Query(max_length=500)] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 50,
     ) -> Response:
@@ -122,7 +126,9 @@ def thread_routes(gateway: Gateway) -> APIRouter:
         principal = await gateway.principal(request.scope)
         return thread_view(await gateway.service.view(principal, checked_id(thread)))
 
-    @router.patch("/threads/{thread}", **answers(Thread, "The thread as it is now.", changes=True), **body_of(ThreadChange))
+    @router.patch(
+        "/threads/{thread}", **answers(Thread, "The thread as it is now.", changes=True), **body_of(ThreadChange)
+    )
     async def update_thread(request: Request, thread: str) -> Response:
         principal = await gateway.principal(request.scope)
         body = await read_json(request, ThreadChange)
@@ -130,7 +136,9 @@ def thread_routes(gateway: Gateway) -> APIRouter:
         pinned = None if body.pinned is UNSET else body.pinned
         if title is None and pinned is None:
             raise InvalidRequest("Nothing to change: give `title`, `pinned` or both.")
-        return json_answer(await gateway.service.update_thread(principal, checked_id(thread), title=title, pinned=pinned))
+        return json_answer(
+            await gateway.service.update_thread(principal, checked_id(thread), title=title, pinned=pinned)
+        )
 
     @router.delete("/threads/{thread}", **answers(None, "It is gone.", status=204, changes=True))
     async def delete_thread(request: Request, thread: str) -> Response:
@@ -187,7 +195,9 @@ def message_routes(gateway: Gateway) -> APIRouter:
         return await send(request, None, wait, idempotency_key, last_event_id)
 
     @router.post(
-        "/interrupts/{interrupt}", **answers(ResolveResult, "It is answered.", changes=True), **body_of(Decision, optional=True)
+        "/interrupts/{interrupt}",
+        **answers(ResolveResult, "It is answered.", changes=True),
+        **body_of(Decision, optional=True),
     )
     async def resolve_interrupt(request: Request, interrupt: str, idempotency_key: IdempotencyKey = None) -> Response:
         principal = await gateway.principal(request.scope)
@@ -273,7 +283,12 @@ def run_routes(gateway: Gateway) -> APIRouter:
         ),
     )
     async def run_events(
-        request: Request, run: str, after: After = None, limit: Limit = 500, wait: Wait = 0, last_event_id: LastEventId = None
+        request: Request,
+        run: str,
+        after: After = None,
+        limit: Limit = 500,
+        wait: Wait = 0,
+        last_event_id: LastEventId = None,
     ) -> Response:
         principal = await gateway.principal(request.scope)
         cursor = cursor_of(after, last_event_id)
@@ -288,13 +303,17 @@ def run_routes(gateway: Gateway) -> APIRouter:
         return event_list(page, cursor).response()
 
     @router.post(
-        "/runs/{run}/cancel", **answers(CancelResult, "How the run stands.", changes=True), **body_of(Stop, optional=True)
+        "/runs/{run}/cancel",
+        **answers(CancelResult, "How the run stands.", changes=True),
+        **body_of(Stop, optional=True),
     )
     async def cancel_run(request: Request, run: str, idempotency_key: IdempotencyKey = None) -> Response:
         principal = await gateway.principal(request.scope)
         body = await read_json(request, Stop, optional=True)
         id = command_id(idempotency_key, gateway.new_id)
-        return json_answer(await gateway.service.cancel(principal, Cancel(id=id, run=checked_id(run), reason=body.reason)))
+        return json_answer(
+            await gateway.service.cancel(principal, Cancel(id=id, run=checked_id(run), reason=body.reason))
+        )
 
     return router
 

@@ -67,7 +67,9 @@ class EventStream:
                     {
                         "type": "http.response.start",
                         "status": 200,
-                        "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
+                        "headers": [
+                            (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
+                        ],
                     }
                 )
                 async with anyio.create_task_group() as tasks:

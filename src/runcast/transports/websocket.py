@@ -17,7 +17,18 @@ import anyio.abc
 import anyio.lowlevel
 import msgspec
 
-from runcast.commands import AnyCommand, Auth, Cancel, Hello, Ping, Resolve, Send as SendMessage, Steer, Subscribe, Unsubscribe
+from runcast.commands import (
+    AnyCommand,
+    Auth,
+    Cancel,
+    Hello,
+    Ping,
+    Resolve,
+    Send as SendMessage,
+    Steer,
+    Subscribe,
+    Unsubscribe,
+)
 from runcast.errors import ClientError, Forbidden, InvalidRequest, RuncastError, Unauthenticated
 from runcast.session import Close, CloseCode, Session, SessionLimits, close_for, negotiate
 from runcast.subscription import Subscription
@@ -119,7 +130,9 @@ class NativeConnection:
                     if isinstance(update, Resync) and update.reason == "deleted":
                         break
                     if isinstance(update, Events) and len(update.records) > 1:
-                        await anyio.lowlevel.checkpoint()  # a replay may never wait otherwise, and others want their turn
+                        await (
+                            anyio.lowlevel.checkpoint()
+                        )  # a replay may never wait otherwise, and others want their turn
             except Exception as error:
                 request_id = self._gateway.new_id()
                 if not isinstance(error, ClientError):
@@ -273,4 +286,4 @@ class NativeConnection:
                 self._gateway.refuse_while_draining()
                 return await service.resolve(principal, command)
             case Steer():
-                raise InvalidRequest("steer is not served yet: send the message with onBusy \"interrupt\" or \"enqueue\".")
+                raise InvalidRequest('steer is not served yet: send the message with onBusy "interrupt" or "enqueue".')
