@@ -292,7 +292,7 @@ class Custom(Event, frozen=True, kw_only=True, tag="CUSTOM"):
 
 class SubagentStarted(Event, frozen=True, kw_only=True, tag="SUBAGENT_STARTED"):
     subagent_run_id: str  # pyright: ignore[reportGeneralTypeIssues]  # required here, optional in the root
-    name: str | UnsetType = UNSET
+    name: str
     description: str | UnsetType = UNSET
     parent_subagent_run_id: str | UnsetType = UNSET
     parent_tool_call_id: str | UnsetType = UNSET
@@ -588,9 +588,26 @@ def decode(data: bytes | str) -> Event:
 
 
 def unknown(raw: Mapping[str, Any]) -> UnknownEvent:
-    """An event of a type that this version does not know, from its JSON object."""
-    envelope = {name: raw[wire] for wire, name in _ENVELOPE.items() if wire in raw}
-    return UnknownEvent(raw={key: value for key, value in raw.items() if key not in _ENVELOPE}, **envelope)
+    """An event of a type that this version does not know, from its JSON object.
+
+    Raises:
+        msgspec.ValidationError: a field of the envelope is wrong.
+    """
+    envelope = msgspec.convert({key: raw[key] for key in _ENVELOPE if key in raw}, _Envelope)
+    return UnknownEvent(
+        raw={key: value for key, value in raw.items() if key not in _ENVELOPE},
+        seq=envelope.seq,
+        from_=envelope.from_,
+        run_id=envelope.run_id,
+        timestamp=envelope.timestamp,
+    )
+
+
+class _Envelope(Struct, rename="camel"):
+    seq: int | UnsetType = UNSET
+    from_: int | UnsetType = msgspec.field(default=UNSET, name="from")
+    run_id: str | UnsetType = UNSET
+    timestamp: int | UnsetType = UNSET
 
 
 DELTAS: tuple[type[Event], ...] = (TextMessageContent, ReasoningMessageContent, ToolCallArgs)

@@ -71,13 +71,20 @@ async def test_can_still_be_called_like_the_function() -> None:
         return prompt
 
     assert await greeter("Hi") == "Hi"
-    assert (greeter.name, greeter.description, greeter.title, greeter.timeout_s) == ("other", "Says it.", "The other", 5)
+    assert (greeter.name, greeter.description, greeter.title, greeter.timeout_s) == (
+        "other",
+        "Says it.",
+        "The other",
+        5,
+    )
     assert greeter.on_crash == "never"
 
 
 @pytest.mark.anyio
 async def test_parameters_are_filled_by_annotation_and_by_name() -> None:
-    async def f(question, /, context, who: Principal, given: RunInput, *, limit: int = 3, model: str = "big", **rest: int):  # type: ignore[no-untyped-def]  # noqa: E501
+    async def f(
+        question, /, context, who: Principal, given: RunInput, *, limit: int = 3, model: str = "big", **rest: int
+    ):  # type: ignore[no-untyped-def]
         return f"{question} {context.run_id == given.run} {who.user} {limit} {model}"
 
     events = await collect(FunctionAgent(f), "Hi", principal=Principal(user="ann"))
@@ -269,3 +276,16 @@ async def test_exceptions_go_to_the_runner_as_they_are() -> None:
 
     with pytest.raises(AgentError, match="weather"):
         await collect(FunctionAgent(told), "?")
+
+
+@pytest.mark.anyio
+async def test_an_object_that_can_be_called_is_a_function_too() -> None:
+    class Greeter:
+        """Greets."""
+
+        async def __call__(self, prompt: str, run: RunContext) -> AsyncIterator[str]:
+            yield f"Hello {prompt}"
+
+    greeter = FunctionAgent(Greeter())
+    assert (greeter.name, greeter.description) == ("Greeter", "Greets.")
+    assert (await collect(greeter, "Ann")).text == "Hello Ann"

@@ -15,7 +15,7 @@ import contextvars
 import inspect
 import re
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, Literal, cast, get_type_hints, overload
 
@@ -108,7 +108,7 @@ class FunctionAgent:
         else:
             value = await anyio.to_thread.run_sync(lambda: function(*args, **kwargs), abandon_on_cancel=True)
         if inspect.isawaitable(value):
-            value = await cast(Awaitable[Any], value)
+            value = await value
         if isinstance(value, AsyncIterator):
             async with aclosing(_closable(cast(AsyncIterator[object], value))) as items:
                 async for item in items:
@@ -149,7 +149,11 @@ def agent(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         ConfigError: at decoration, when the signature cannot be filled or the name cannot be served.
     """
     if function is None:
-        return lambda function: FunctionAgent(function, **options)  # pyright: ignore[reportUnknownLambdaType]
+
+        def decorate(function: Callable[..., Any]) -> FunctionAgent:
+            return FunctionAgent(function, **options)
+
+        return decorate
     return FunctionAgent(function)
 
 
@@ -167,7 +171,7 @@ def _fillers(function: Callable[..., Any], problems: list[str]) -> tuple[list[Fi
     required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     named = any(p.name in _TEXT for p in parameters)
     strings = [p.name for p in required if hints.get(p.name) is str and p.name not in (*_TEXT, *_CONTEXT)]
-    texts = set(_TEXT) if named else set(_TEXT) | set(strings[:1]) if len(strings) == 1 else set(_TEXT)
+    texts: set[str] = {*_TEXT, *strings} if len(strings) == 1 and not named else {*_TEXT}
     positional: list[Filler] = []
     keywords: dict[str, Filler] = {}
     for parameter in parameters:
@@ -203,15 +207,16 @@ def _is(hint: Any, kind: type) -> bool:
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     """Annotations by parameter; where a name cannot be resolved (TYPE_CHECKING imports), its text."""
-    target: Any = function if inspect.isroutine(function) else getattr(type(function), "__call__", function)
+    target = _unwrapped(function)
     try:
         return get_type_hints(target)
-    except Exception:  # any name in any annotation may be missing at run time
+    except Exception:  # noqa: BLE001 - any name in any annotation may be missing at run time
         return dict(getattr(target, "__annotations__", {}))
 
 
 def _unwrapped(function: Callable[..., Any]) -> Any:
-    return function if inspect.isroutine(function) else getattr(type(function), "__call__", function)
+    """What is really called: of an object with `__call__`, that method."""
+    return function if inspect.isroutine(function) else vars(type(function)).get("__call__", function)
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
@@ -290,5 +295,6 @@ class _Steps:
             return not self._busy
 
     def close(self) -> None:
-        if isinstance(self._items, Generator):
-            self._context.run(self._items.close)
+        close: Callable[[], object] | None = getattr(self._items, "close", None)
+        if close is not None:
+            self._context.run(close)

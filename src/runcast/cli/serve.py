@@ -52,7 +52,21 @@ def serve(agents: tuple[str, ...], open_page: bool, **given: Any) -> None:
     from runcast.agents import loader
 
     settings = _settings(given)
+<<<<<<< HEAD
     _run(loader.load(*agents), settings, open_page)
+=======
+    sys.path.insert(0, str(Path.cwd()))
+    loaded: list[Agent] = []
+    problems: list[str] = []
+    for spec in agents:
+        try:
+            loaded.extend(loader.load(spec))
+        except ConfigError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ConfigError("\n".join(problems), problems)
+    _run(loaded, settings, open_page)
+>>>>>>> main
 
 
 @click.command()
@@ -83,7 +97,11 @@ def _scene(name: str, database: str | None) -> Agent:
     if name == "thoughts":
         from runcast.scenes import thoughts
 
+<<<<<<< HEAD
         return thoughts.make()
+=======
+        return loader.load("runcast.scenes.thoughts:agent")[0]
+>>>>>>> main
     from runcast.scenes import explorer
 
     return explorer.runcast_agent(database=database)
@@ -105,4 +123,8 @@ def _run(agents: list[Agent], settings: Settings, open_page: bool) -> None:
         if open_page:
             webbrowser.open(url)
 
+<<<<<<< HEAD
     run(Server(agents, settings=settings), started)
+=======
+    server.serve(server.Server(agents, settings=settings), on_started=started)
+>>>>>>> main

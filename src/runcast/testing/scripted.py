@@ -207,6 +207,7 @@ async def collect(
     )
     collected = Collected()
     ids = itertools.count(1)
+    scope = anyio.CancelScope()
 
     async def emit(event: Event) -> None:
         collected.append(event)
@@ -234,7 +235,7 @@ async def collect(
 
     with anyio.fail_after(timeout_s):
         async with anyio.create_task_group() as tasks:
-            with anyio.CancelScope() as scope:
+            with scope:
                 if cancel_when is not None:
                     tasks.start_soon(watch, cancel_when)
                 try:
@@ -243,7 +244,7 @@ async def collect(
                             collected.append(event)
                             if cancel_after is not None and cancel_after(event):
                                 scope.cancel()
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - whatever it is, the test decides
                     collected.error = error
             tasks.cancel_scope.cancel()
     collected.cancelled = scope.cancelled_caught

@@ -6,6 +6,7 @@ decoded by the structs in `bodies`, which also make the OpenAPI document.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request
@@ -17,7 +18,7 @@ from runcast.dialects.base import Start
 from runcast.dialects.native import NativeEncoder, fault_of_message
 from runcast.errors import InvalidRequest
 from runcast.runs import Message, Principal, Thread
-from runcast.service import CancelResult, ResolveResult, Sent, Service
+from runcast.service import CancelResult, EventPage, ResolveResult, Sent, Service
 from runcast.transports import openapi, problems
 from runcast.transports.answers import answer_of, event_list, thread_view
 from runcast.transports.bodies import (
@@ -162,7 +163,7 @@ def message_routes(gateway: Gateway) -> APIRouter:
 
     async def send(
         request: Request, thread: str | None, wait: float, idempotency_key: str | None, last_event_id: str | None
-    ) -> Response | EventStream:
+    ) -> Response:
         principal = await gateway.principal(request.scope)
         body = await read_json(request, MessageToSend)
         gateway.refuse_while_draining()
@@ -216,18 +217,19 @@ def event_routes(gateway: Gateway) -> APIRouter:
     async def events(
         request: Request, principal: Principal, subscribe: Subscribe, cursor: Cursor | None, limit: int, wait: float
     ) -> Response:
-        subscription = await gateway.service.subscribe(principal, subscribe)
+        service = gateway.service
         if wants_stream(request):
+            subscription = await service.subscribe(principal, subscribe)
             start = Start(subscription.thread.id, subscription.epoch, subscription.start)
             return EventStream(gateway, subscription, NativeEncoder(start))
-        subscription.close()
-        service, thread = gateway.service, subscription.thread.id
-        after = cursor.seq if cursor else 0
-        page = await service.read(principal, thread, after=after, limit=limit)
-        if wait > 0 and not page.records and event_list(page, cursor).resync is None:
-            with gateway.wait():
-                page = await service.read(principal, thread, after=after, limit=limit, wait_s=wait)
-        return event_list(page, cursor).response()
+
+        async def page(wait_s: float) -> EventPage:
+            after = cursor.seq if cursor else 0
+            if subscribe.thread is None:
+                return await service.read_inbox(principal, after=after, limit=limit, wait_s=wait_s)
+            return await service.read(principal, subscribe.thread, after=after, limit=limit, wait_s=wait_s)
+
+        return await read_page(gateway, page, cursor, wait)
 
     documented = answers(EventList, "One page of the log.", streams=THREAD_STREAM)
 
@@ -295,12 +297,12 @@ def run_routes(gateway: Gateway) -> APIRouter:
         service, run = gateway.service, checked_id(run)
         if wants_stream(request):
             return await run_stream(gateway, principal, run, cursor, {})
-        seq = cursor.seq if cursor else 0
-        page = await service.read_run(principal, run, after=seq, limit=limit)
-        if wait > 0 and not page.records and event_list(page, cursor).resync is None:
-            with gateway.wait():
-                page = await service.read_run(principal, run, after=seq, limit=limit, wait_s=wait)
-        return event_list(page, cursor).response()
+
+        async def page(wait_s: float) -> EventPage:
+            after = cursor.seq if cursor else 0
+            return await service.read_run(principal, run, after=after, limit=limit, wait_s=wait_s)
+
+        return await read_page(gateway, page, cursor, wait)
 
     @router.post(
         "/runs/{run}/cancel",
@@ -316,6 +318,17 @@ def run_routes(gateway: Gateway) -> APIRouter:
         )
 
     return router
+
+
+async def read_page(
+    gateway: Gateway, page: Callable[[float], Awaitable[EventPage]], cursor: Cursor | None, wait_s: float
+) -> Response:
+    """One page, at once if there is something to say; else when there is, or the time is over."""
+    answer = event_list(await page(0), cursor)
+    if wait_s > 0 and not answer.page.records and answer.resync is None:
+        with gateway.wait():
+            answer = event_list(await page(wait_s), cursor)
+    return answer.response()
 
 
 async def run_stream(
@@ -338,16 +351,25 @@ async def run_stream(
 
 
 def to_send(body: MessageToSend, thread: str | None, key: str | None, gateway: Gateway) -> Send:
-    """The command in a POSTed message. Its message's id is also its key, so that a retry without a key is safe as well."""
+    """The command in a POSTed message. The message's id is the key of idempotency; without one it takes the header's.
+
+    Raises:
+        InvalidRequest: an id and a header that differ, or a message that cannot be sent.
+    """
     given = body.message
     content = given if isinstance(given, str) else given.content
-    given_id = None if isinstance(given, str) else given.id
-    # A message without an id takes the key's: the body of a retry must be the same.
-    message = Message(id=given_id or command_id(key, gateway.new_id), content=content)
+    id = None if isinstance(given, str) else given.id
+    if key is not None:
+        key = command_id(key, gateway.new_id)
+        if id not in (None, key):
+            raise InvalidRequest(
+                "`message.id` is the key of a message: leave Idempotency-Key out, or give the same in both."
+            )
+    message = Message(id=id or key or gateway.new_id(), content=content)
     if fault := fault_of_message(message):
         raise InvalidRequest(fault)
     return Send(
-        id=message.id if key is None else command_id(key, gateway.new_id),
+        id=message.id,
         thread=thread,
         agent=body.agent,
         message=message,

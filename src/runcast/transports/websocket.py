@@ -10,7 +10,6 @@ The socket is accepted first and closed then: a close before the accept reaches 
 from __future__ import annotations
 
 import logging
-from typing import cast
 
 import anyio
 import anyio.abc
@@ -24,19 +23,24 @@ from runcast.commands import (
     Hello,
     Ping,
     Resolve,
-    Send as SendMessage,
     Steer,
     Subscribe,
     Unsubscribe,
 )
+from runcast.commands import (
+    Send as SendMessage,
+)
 from runcast.errors import ClientError, Forbidden, InvalidRequest, RuncastError, Unauthenticated
 from runcast.session import Close, CloseCode, Session, SessionLimits, close_for, negotiate
 from runcast.subscription import Subscription
-from runcast.transports.gateway import RETRY_MS, Gateway
+from runcast.transports.gateway import FLUSH_S, RETRY_MS, Gateway
 from runcast.transports.wire import Receive, Scope, Send, headers_of
 from runcast.updates import Events, Resync
 
 logger = logging.getLogger("runcast.websocket")
+
+Request = Subscribe | Unsubscribe | Auth | SendMessage | Cancel | Resolve | Steer
+"""What is answered by an ack or an error."""
 
 COMMAND_TIMEOUT_S = 60
 """A command that was begun is finished even if its client goes away, but not for ever."""
@@ -150,6 +154,8 @@ class NativeConnection:
         drain_told = False
         while True:
             if self._stop_asked:
+                if self._pumps:
+                    await anyio.sleep(FLUSH_S)
                 return self._end(Close(CloseCode.RESTART, "The server restarts."))
             if self._drain_asked and not drain_told and self._session.identity is not None:
                 drain_told = True
@@ -200,7 +206,7 @@ class NativeConnection:
     async def _carry_out(self, command: AnyCommand) -> None:
         if isinstance(command, Hello):
             return await self._hello(command)
-        id = cast(str, getattr(command, "id"))
+        assert not isinstance(command, Ping)  # the session answers it
         try:
             await self._execute(command)
         except Exception as error:
@@ -216,7 +222,7 @@ class NativeConnection:
             if isinstance(command, Subscribe):
                 await self._send(self._session.subscribe_failed(command, error, request_id=request_id))
             else:
-                await self._send(self._session.error(id, error, request_id=request_id))
+                await self._send(self._session.error(command.id, error, request_id=request_id))
 
     async def _hello(self, hello: Hello) -> None:
         try:
@@ -229,7 +235,7 @@ class NativeConnection:
         self._wake.set()
         await self._send(frame)
 
-    async def _execute(self, command: AnyCommand) -> None:
+    async def _execute(self, command: Request) -> None:
         service = self._gateway.service
         session = self._session
         assert session.identity is not None  # only `hello` is let through before
@@ -269,8 +275,6 @@ class NativeConnection:
                 with anyio.fail_after(COMMAND_TIMEOUT_S, shield=True):
                     result = await self._change(command)
                 await self._send(session.ack(command.id, result))
-            case Hello() | Ping():
-                raise AssertionError(command)  # answered elsewhere
 
     async def _change(self, command: SendMessage | Cancel | Resolve | Steer) -> msgspec.Struct:
         service = self._gateway.service
