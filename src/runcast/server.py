@@ -26,7 +26,7 @@ import uvicorn
 from runcast.agents.base import Agent
 from runcast.auth import Authenticator, NoAuth
 from runcast.config import Settings, is_loopback
-from runcast.errors import ConfigError
+from runcast.errors import ConfigError, RuncastError
 from runcast.ids import Clock, IdSource, SystemClock, Uuid7Source
 from runcast.runner import Limits
 from runcast.service import open_service
@@ -229,14 +229,18 @@ def serve(
 
     Raises:
         ConfigError: the address cannot be used, or serving there would not be safe.
+        RuncastError: whatever else kept the server from starting, a locked store for example.
     """
     host = server.settings.host if host is None else host
     port = server.settings.port if port is None else port
     check_bind(server, host)
-    listener = listen(host, port)
-    url = url_of(listener, server.settings.root_path)
-    process = Process(server, on_started=lambda: on_started(url) if on_started else logger.info("listening on %s", url))
-    process.run(sockets=[listener])
+    with listen(host, port) as listener:
+        url = url_of(listener, server.settings.root_path)
+        told = on_started or (lambda url: logger.info("listening on %s", url))
+        process = Process(server, on_started=lambda: told(url))
+        process.run(sockets=[listener])
+    if process.failure is not None:
+        raise process.failure
 
 
 def check_bind(server: Server, host: str) -> None:
@@ -262,9 +266,11 @@ class Process(uvicorn.Server):
     """uvicorn with our way of stopping: its own closes every connection within a tenth of a second."""
 
     def __init__(self, server: Server, *, on_started: Callable[[], None] = lambda: None) -> None:
+        self.failure: RuncastError | None = None
+        """What kept the server from starting: uvicorn only logs it."""
         super().__init__(
             uvicorn.Config(
-                cast(Any, server),
+                cast(Any, self._application),
                 ws="websockets-sansio",
                 ws_max_size=1024 * 1024,
                 ws_per_message_deflate=False,  # costs more CPU and memory than it saves, and a bomb cannot be sent
@@ -282,6 +288,14 @@ class Process(uvicorn.Server):
         self._server = server
         self._on_started = on_started
         quiet_uvicorn()
+
+    async def _application(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._server(scope, receive, send)
+        except RuncastError as error:
+            if scope["type"] == "lifespan":
+                self.failure = error
+            raise
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

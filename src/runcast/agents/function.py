@@ -12,6 +12,7 @@ thread; they write to the log by yielding.
 from __future__ import annotations
 
 import contextvars
+import functools
 import inspect
 import re
 import threading
@@ -215,8 +216,10 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _unwrapped(function: Callable[..., Any]) -> Any:
-    """What is really called: of an object with `__call__`, that method."""
-    return function if inspect.isroutine(function) else vars(type(function)).get("__call__", function)
+    """What is really called: under a partial, and of an object with `__call__` that method."""
+    while isinstance(function, functools.partial):
+        function = cast(Callable[..., Any], function.func)
+    return function if inspect.isroutine(function) else inspect.getattr_static(type(function), "__call__", function)
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

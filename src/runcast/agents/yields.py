@@ -28,6 +28,10 @@ from runcast.events import Event
 from runcast.jsonvalue import to_json
 
 _ENVELOPE = ("seq", "from", "timestamp")
+_JSON_FIELDS = ("snapshot", "delta", "patch", "value", "event", "content", "result", "rawEvent", "metadata")
+"""Fields of AG-UI's events that hold any JSON."""
+_NULLABLE = ("snapshot", "value", "event")
+"""Fields in which null is a value: they are required."""
 _MISSING: Any = object()
 
 
@@ -122,11 +126,7 @@ class Yields:
         before: list[Event] = []
         call = self._open_call(fields)
         if call is None:
-<<<<<<< HEAD
-            before = self._tool_start(
-=======
             before = self.tool_start(
->>>>>>> main
                 {
                     key: fields[key]
                     for key in ("id", "tool_call_id", "tool_id", "name", "tool_name", "tool")
@@ -261,7 +261,10 @@ def _fields(value: object) -> Mapping[str, Any] | None:
         return None
     dump = getattr(value, "model_dump", None)
     if callable(dump):  # pydantic, without importing it; AG-UI's models name their fields by alias
-        return cast(Mapping[str, Any], dump(mode="json", by_alias=True, exclude_none=True))
+        whole = cast(dict[str, Any], dump(mode="json", by_alias=True))
+        given = cast(dict[str, Any], dump(mode="json", by_alias=True, exclude_none=True))
+        # A null in an optional field says nothing, a null in somebody's JSON is a value.
+        return {**given, **{name: whole[name] for name in _JSON_FIELDS if name in whole}}
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, msgspec.Struct):
@@ -273,9 +276,9 @@ def _wire_event(kind: str, fields: Mapping[str, Any]) -> Event:
     """An event from its JSON object: AG-UI's or ours, without the envelope that only the log may fill."""
     raw = to_json(
         {
-            key: item
-            for key, item in fields.items()
-            if key not in _ENVELOPE and item is not None or key in ("snapshot", "value", "event")
+            name: item
+            for name, item in fields.items()
+            if name not in _ENVELOPE and (item is not None or name in _NULLABLE)
         }
     )
     raw["type"] = kind

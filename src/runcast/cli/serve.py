@@ -52,21 +52,7 @@ def serve(agents: tuple[str, ...], open_page: bool, **given: Any) -> None:
     from runcast.agents import loader
 
     settings = _settings(given)
-<<<<<<< HEAD
     _run(loader.load(*agents), settings, open_page)
-=======
-    sys.path.insert(0, str(Path.cwd()))
-    loaded: list[Agent] = []
-    problems: list[str] = []
-    for spec in agents:
-        try:
-            loaded.extend(loader.load(spec))
-        except ConfigError as error:
-            problems.extend(error.problems)
-    if problems:
-        raise ConfigError("\n".join(problems), problems)
-    _run(loaded, settings, open_page)
->>>>>>> main
 
 
 @click.command()
@@ -97,11 +83,7 @@ def _scene(name: str, database: str | None) -> Agent:
     if name == "thoughts":
         from runcast.scenes import thoughts
 
-<<<<<<< HEAD
         return thoughts.make()
-=======
-        return loader.load("runcast.scenes.thoughts:agent")[0]
->>>>>>> main
     from runcast.scenes import explorer
 
     return explorer.runcast_agent(database=database)
@@ -114,8 +96,10 @@ def _settings(given: dict[str, Any]) -> Settings:
 
 
 def _run(agents: list[Agent], settings: Settings, open_page: bool) -> None:
-    from runcast.cli.process import run
+    import logging
+
     from runcast.server import Server
+    from runcast.server import serve as run
 
     def started(url: str) -> None:
         click.echo(f"Runcast serves {', '.join(agent.name for agent in agents)} on {url}   (Ctrl-C stops)")
@@ -123,8 +107,7 @@ def _run(agents: list[Agent], settings: Settings, open_page: bool) -> None:
         if open_page:
             webbrowser.open(url)
 
-<<<<<<< HEAD
-    run(Server(agents, settings=settings), started)
-=======
-    server.serve(server.Server(agents, settings=settings), on_started=started)
->>>>>>> main
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    run(Server(agents, settings=settings), on_started=started)

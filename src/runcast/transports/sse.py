@@ -68,19 +68,7 @@ class EventStream(Response):
         self._request_id = request_id_of(scope)
         try:
             with self._gateway.join(self), self._scope:
-<<<<<<< HEAD
-                await send(
-                    {
-                        "type": "http.response.start",
-                        "status": 200,
-                        "headers": [
-                            (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
-                        ],
-                    }
-                )
-=======
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
->>>>>>> main
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._watch, receive, tasks.cancel_scope)
                     await self._write(send)
