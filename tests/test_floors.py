@@ -51,7 +51,7 @@ def test_a_bare_install_is_enough_to_import_everything_but_adapters() -> None:
         "import sys\n"
         "for name in ('pydantic_ai', 'httpx', 'pytest', 'ag_ui', 'google', 'openai', 'langgraph'):\n"
         "    sys.modules[name] = None\n"
-        "import runcast.cli, runcast.cli.process, runcast.server, runcast.client.sync, runcast.ui.terminal\n"
+        "import runcast.cli, runcast.server, runcast.client.sync, runcast.ui.terminal\n"
         "import runcast.agents.loader, runcast.scenes.thoughts, runcast.stores.sqlite\n"
     )
     result = subprocess.run(

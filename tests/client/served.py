@@ -10,24 +10,11 @@ from typing import Any
 
 import anyio
 import anyio.abc
-import uvicorn
 
 from runcast.agents import loader
 from runcast.server import Process, Server
 
 DEADLINE_S = 10.0
-
-
-class Quiet(Process):
-    """Leaves the signals of the process to pytest."""
-
-    def __init__(self, server: Server, ready: anyio.Event) -> None:
-        super().__init__(server)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._ready.set()
 
 
 def free_socket(port: int = 0) -> socket.socket:
@@ -47,11 +34,11 @@ async def served(*agents: Callable[..., Any], database: Path, port: int = 0, **s
     )
     listener = free_socket(port)
     ready = anyio.Event()
-    process = Quiet(server, ready)
+    process = Process(server, on_started=ready.set)
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)  # after uvicorn has let go of it
         tasks = await stack.enter_async_context(anyio.create_task_group())
-        tasks.start_soon(uvicorn.Server._serve, process, [listener])  # pyright: ignore[reportPrivateUsage]
+        tasks.start_soon(process._serve, [listener])  # `serve` would take the signals of pytest
         with anyio.fail_after(DEADLINE_S):
             await ready.wait()
         assert process.started
