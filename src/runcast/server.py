@@ -271,6 +271,7 @@ class Process(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 cast(Any, self._application),
+                interface="asgi3",
                 ws="websockets-sansio",
                 ws_max_size=1024 * 1024,
                 ws_per_message_deflate=False,  # costs more CPU and memory than it saves, and a bomb cannot be sent
