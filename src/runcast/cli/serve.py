@@ -107,7 +107,6 @@ def _run(agents: list[Agent], settings: Settings, open_page: bool) -> None:
         if open_page:
             webbrowser.open(url)
 
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # it tells of its own start and stop
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     run(Server(agents, settings=settings), on_started=started)
