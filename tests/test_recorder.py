@@ -19,15 +19,15 @@ def record(*given: Event, ending: Ending = "done") -> list[Event]:
 
 def test_ends_hold_the_whole_text_and_arguments() -> None:
     out = record(
-        e.TextMessageStart("m"),
-        e.TextMessageContent("m", "a"),
-        e.ToolCallStart("c", "search"),
-        e.ToolCallArgs("c", '{"q":'),
-        e.TextMessageContent("m", "b"),
-        e.ToolCallArgs("c", "1}"),
-        e.ToolCallEnd("c"),
-        e.TextMessageEnd("m"),
-        e.ToolCallResult("res", "c", "ok"),
+        e.TextMessageStart(message_id="m"),
+        e.TextMessageContent(message_id="m", delta="a"),
+        e.ToolCallStart(tool_call_id="c", tool_call_name="search"),
+        e.ToolCallArgs(tool_call_id="c", delta='{"q":'),
+        e.TextMessageContent(message_id="m", delta="b"),
+        e.ToolCallArgs(tool_call_id="c", delta="1}"),
+        e.ToolCallEnd(tool_call_id="c"),
+        e.TextMessageEnd(message_id="m"),
+        e.ToolCallResult(message_id="res", tool_call_id="c", content="ok"),
     )
     assert next(x for x in out if isinstance(x, e.TextMessageEnd)).text == "ab"
     assert next(x for x in out if isinstance(x, e.ToolCallEnd)).args == '{"q":1}'
@@ -65,19 +65,19 @@ def test_chunks_become_what_they_stand_for() -> None:
 
 def test_what_needs_a_start_gets_one_and_doubles_are_dropped() -> None:
     out = record(
-        e.TextMessageContent("m", "a"),
-        e.TextMessageStart("m"),
-        e.TextMessageContent("m", ""),
-        e.TextMessageEnd("m"),
-        e.TextMessageEnd("m"),
-        e.ReasoningEnd("never opened"),
-        e.ToolCallArgs("never opened", "x"),
+        e.TextMessageContent(message_id="m", delta="a"),
+        e.TextMessageStart(message_id="m"),
+        e.TextMessageContent(message_id="m", delta=""),
+        e.TextMessageEnd(message_id="m"),
+        e.TextMessageEnd(message_id="m"),
+        e.ReasoningEnd(message_id="never opened"),
+        e.ToolCallArgs(tool_call_id="never opened", delta="x"),
     )
     assert [x.type for x in out] == ["TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END"]
 
 
 def test_a_waiting_run_keeps_its_unanswered_calls() -> None:
-    call = [e.ToolCallStart("c", "delete"), e.ToolCallEnd("c")]
+    call = [e.ToolCallStart(tool_call_id="c", tool_call_name="delete"), e.ToolCallEnd(tool_call_id="c")]
     assert not any(isinstance(x, e.ToolCallResult) for x in record(*call, ending="waiting"))
     closed = record(*call, ending="cancelled")[-1]
     assert isinstance(closed, e.ToolCallResult) and closed.status == "cancelled" and closed.error
@@ -85,11 +85,11 @@ def test_a_waiting_run_keeps_its_unanswered_calls() -> None:
 
 def test_a_flood_of_progress_is_thinned_first_and_last_kept() -> None:
     recorder = Recorder("r")
-    recorder.take(e.ToolCallStart("c", "count"), 0)
+    recorder.take(e.ToolCallStart(tool_call_id="c", tool_call_name="count"), 0)
     out: list[Event] = []
     for number in range(10_001):
-        out += recorder.take(e.ToolCallProgress("c", progress=float(number)), number / 10_000)
-    out += recorder.take(e.ToolCallResult("res", "c", "done"), 1.1)
+        out += recorder.take(e.ToolCallProgress(tool_call_id="c", progress=float(number)), number / 10_000)
+    out += recorder.take(e.ToolCallResult(message_id="res", tool_call_id="c", content="done"), 1.1)
     reports = [x.progress for x in out if isinstance(x, e.ToolCallProgress)]
     assert reports[0] == 0 and reports[-1] == 10_000
     assert len(reports) <= 23
@@ -102,8 +102,8 @@ def test_values_that_json_does_not_know_are_converted() -> None:
     given = [
         e.StateSnapshot(snapshot={"a": object(), "b": {1, 2}}),
         e.Custom(name="x", value=loop),
-        e.TextMessageContent("m", "lone \ud800 surrogate"),
-        e.ToolCallResult("res", "c", "ok", result=float("nan")),
+        e.TextMessageContent(message_id="m", delta="lone \ud800 surrogate"),
+        e.ToolCallResult(message_id="res", tool_call_id="c", content="ok", result=float("nan")),
     ]
     for event in record(*given):
         assert e.decode(e.encode(event))
@@ -111,20 +111,20 @@ def test_values_that_json_does_not_know_are_converted() -> None:
 
 ITEMS = st.sampled_from(["a", "b"])
 ANY = st.one_of(
-    st.builds(e.TextMessageStart, ITEMS),
-    st.builds(e.TextMessageContent, ITEMS, st.text(max_size=3)),
-    st.builds(e.TextMessageEnd, ITEMS),
+    st.builds(e.TextMessageStart, message_id=ITEMS),
+    st.builds(e.TextMessageContent, message_id=ITEMS, delta=st.text(max_size=3)),
+    st.builds(e.TextMessageEnd, message_id=ITEMS),
     st.builds(e.TextMessageChunk, message_id=ITEMS, delta=st.text(max_size=3)),
-    st.builds(e.ReasoningStart, ITEMS),
-    st.builds(e.ReasoningMessageContent, ITEMS, st.text(max_size=3)),
-    st.builds(e.ReasoningEnd, ITEMS),
-    st.builds(e.ToolCallStart, ITEMS, st.just("t")),
-    st.builds(e.ToolCallArgs, ITEMS, st.text(max_size=3)),
-    st.builds(e.ToolCallEnd, ITEMS),
-    st.builds(lambda c: e.ToolCallResult("r" + c, c, "x"), ITEMS),
-    st.builds(e.StepStarted, ITEMS),
-    st.builds(e.StepFinished, ITEMS),
-    st.builds(lambda s: e.SubagentStarted(subagent_run_id=s), ITEMS),
+    st.builds(e.ReasoningStart, message_id=ITEMS),
+    st.builds(e.ReasoningMessageContent, message_id=ITEMS, delta=st.text(max_size=3)),
+    st.builds(e.ReasoningEnd, message_id=ITEMS),
+    st.builds(e.ToolCallStart, tool_call_id=ITEMS, tool_call_name=st.just("t")),
+    st.builds(e.ToolCallArgs, tool_call_id=ITEMS, delta=st.text(max_size=3)),
+    st.builds(e.ToolCallEnd, tool_call_id=ITEMS),
+    st.builds(lambda c: e.ToolCallResult(message_id="r" + c, tool_call_id=c, content="x"), ITEMS),
+    st.builds(e.StepStarted, step_name=ITEMS),
+    st.builds(e.StepFinished, step_name=ITEMS),
+    st.builds(lambda s: e.SubagentStarted(subagent_run_id=s, name="helper"), ITEMS),
 )
 
 

@@ -12,6 +12,8 @@ Source: AG-UI 1.0 (`ag-ui-protocol` 1.0.0, models `ag_ui.core`); own types: `spe
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, cast
 
@@ -46,7 +48,7 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="type", rename="camel",
 # --- AG-UI 1.0: the run -------------------------------------------------------------------------------------------
 
 
-class RunStarted(Event, tag="RUN_STARTED"):
+class RunStarted(Event, frozen=True, kw_only=True, tag="RUN_STARTED"):
     """First event of a run. `input` is a minimal valid RunAgentInput that holds only the new message(s)."""
 
     thread_id: str
@@ -93,7 +95,7 @@ class Outcome(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     interrupts: list[Interrupt] | UnsetType = UNSET
 
 
-class RunFinished(Event, tag="RUN_FINISHED"):
+class RunFinished(Event, frozen=True, kw_only=True, tag="RUN_FINISHED"):
     """Terminal event of a run that did not fail. An absent outcome means success."""
 
     thread_id: str
@@ -104,7 +106,7 @@ class RunFinished(Event, tag="RUN_FINISHED"):
     """Own field: why it was cancelled, in the canceller's words."""
 
 
-class RunError(Event, tag="RUN_ERROR"):
+class RunError(Event, frozen=True, kw_only=True, tag="RUN_ERROR"):
     """Terminal event of a run that failed, or (code `interrupted`) whose process went away."""
 
     message: str
@@ -116,30 +118,30 @@ class RunError(Event, tag="RUN_ERROR"):
     """Own field: by this id the operator finds the exception in the server's log."""
 
 
-class StepStarted(Event, tag="STEP_STARTED"):
+class StepStarted(Event, frozen=True, kw_only=True, tag="STEP_STARTED"):
     step_name: str
 
 
-class StepFinished(Event, tag="STEP_FINISHED"):
+class StepFinished(Event, frozen=True, kw_only=True, tag="STEP_FINISHED"):
     step_name: str
 
 
 # --- AG-UI 1.0: text ----------------------------------------------------------------------------------------------
 
 
-class TextMessageStart(Event, tag="TEXT_MESSAGE_START"):
+class TextMessageStart(Event, frozen=True, kw_only=True, tag="TEXT_MESSAGE_START"):
     message_id: str
     role: Literal["developer", "system", "assistant", "user"] | UnsetType = UNSET
     """Absent means assistant."""
     name: str | UnsetType = UNSET
 
 
-class TextMessageContent(Event, tag="TEXT_MESSAGE_CONTENT"):
+class TextMessageContent(Event, frozen=True, kw_only=True, tag="TEXT_MESSAGE_CONTENT"):
     message_id: str
     delta: str
 
 
-class TextMessageEnd(Event, tag="TEXT_MESSAGE_END"):
+class TextMessageEnd(Event, frozen=True, kw_only=True, tag="TEXT_MESSAGE_END"):
     message_id: str
     text: str | UnsetType = UNSET
     """Own field: the whole text. Always in the log; left out of live frames for readers that saw the start."""
@@ -147,7 +149,7 @@ class TextMessageEnd(Event, tag="TEXT_MESSAGE_END"):
     """Own field: `cancelled`, `failed` or `interrupted` when the run ended in the middle of it."""
 
 
-class TextMessageChunk(Event, tag="TEXT_MESSAGE_CHUNK"):
+class TextMessageChunk(Event, frozen=True, kw_only=True, tag="TEXT_MESSAGE_CHUNK"):
     message_id: str | UnsetType = UNSET
     role: Literal["developer", "system", "assistant", "user"] | UnsetType = UNSET
     delta: str | UnsetType = UNSET
@@ -157,39 +159,39 @@ class TextMessageChunk(Event, tag="TEXT_MESSAGE_CHUNK"):
 # --- AG-UI 1.0: reasoning -----------------------------------------------------------------------------------------
 
 
-class ReasoningStart(Event, tag="REASONING_START"):
+class ReasoningStart(Event, frozen=True, kw_only=True, tag="REASONING_START"):
     """Opens a span of thinking; its messages lie inside."""
 
     message_id: str
 
 
-class ReasoningMessageStart(Event, tag="REASONING_MESSAGE_START"):
+class ReasoningMessageStart(Event, frozen=True, kw_only=True, tag="REASONING_MESSAGE_START"):
     message_id: str
     role: Literal["reasoning"]
 
 
-class ReasoningMessageContent(Event, tag="REASONING_MESSAGE_CONTENT"):
+class ReasoningMessageContent(Event, frozen=True, kw_only=True, tag="REASONING_MESSAGE_CONTENT"):
     message_id: str
     delta: str
 
 
-class ReasoningMessageEnd(Event, tag="REASONING_MESSAGE_END"):
+class ReasoningMessageEnd(Event, frozen=True, kw_only=True, tag="REASONING_MESSAGE_END"):
     message_id: str
     text: str | UnsetType = UNSET
     """Own field, as in `TextMessageEnd`."""
     incomplete: str | UnsetType = UNSET
 
 
-class ReasoningMessageChunk(Event, tag="REASONING_MESSAGE_CHUNK"):
+class ReasoningMessageChunk(Event, frozen=True, kw_only=True, tag="REASONING_MESSAGE_CHUNK"):
     message_id: str | UnsetType = UNSET
     delta: str | UnsetType = UNSET
 
 
-class ReasoningEnd(Event, tag="REASONING_END"):
+class ReasoningEnd(Event, frozen=True, kw_only=True, tag="REASONING_END"):
     message_id: str
 
 
-class ReasoningEncryptedValue(Event, tag="REASONING_ENCRYPTED_VALUE"):
+class ReasoningEncryptedValue(Event, frozen=True, kw_only=True, tag="REASONING_ENCRYPTED_VALUE"):
     subtype: Literal["message", "tool-call"]
     entity_id: str
     encrypted_value: str
@@ -198,7 +200,7 @@ class ReasoningEncryptedValue(Event, tag="REASONING_ENCRYPTED_VALUE"):
 # --- AG-UI 1.0: tools ---------------------------------------------------------------------------------------------
 
 
-class ToolCallStart(Event, tag="TOOL_CALL_START"):
+class ToolCallStart(Event, frozen=True, kw_only=True, tag="TOOL_CALL_START"):
     tool_call_id: str
     tool_call_name: str
     parent_message_id: str | UnsetType = UNSET
@@ -206,14 +208,14 @@ class ToolCallStart(Event, tag="TOOL_CALL_START"):
     """Own field: the tool's own sentence for what it is doing, e.g. `Searching your tasks…`."""
 
 
-class ToolCallArgs(Event, tag="TOOL_CALL_ARGS"):
+class ToolCallArgs(Event, frozen=True, kw_only=True, tag="TOOL_CALL_ARGS"):
     """A piece of the arguments' JSON text."""
 
     tool_call_id: str
     delta: str
 
 
-class ToolCallEnd(Event, tag="TOOL_CALL_END"):
+class ToolCallEnd(Event, frozen=True, kw_only=True, tag="TOOL_CALL_END"):
     """The arguments are complete; the tool begins (or waits for approval)."""
 
     tool_call_id: str
@@ -222,14 +224,14 @@ class ToolCallEnd(Event, tag="TOOL_CALL_END"):
     incomplete: str | UnsetType = UNSET
 
 
-class ToolCallChunk(Event, tag="TOOL_CALL_CHUNK"):
+class ToolCallChunk(Event, frozen=True, kw_only=True, tag="TOOL_CALL_CHUNK"):
     tool_call_id: str | UnsetType = UNSET
     tool_call_name: str | UnsetType = UNSET
     parent_message_id: str | UnsetType = UNSET
     delta: str | UnsetType = UNSET
 
 
-class ToolCallResult(Event, tag="TOOL_CALL_RESULT"):
+class ToolCallResult(Event, frozen=True, kw_only=True, tag="TOOL_CALL_RESULT"):
     """`content` is what the model reads: text, or a list of AG-UI content parts."""
 
     message_id: str
@@ -249,21 +251,21 @@ class ToolCallResult(Event, tag="TOOL_CALL_RESULT"):
 # --- AG-UI 1.0: state, activities, the rest -----------------------------------------------------------------------
 
 
-class StateSnapshot(Event, tag="STATE_SNAPSHOT"):
+class StateSnapshot(Event, frozen=True, kw_only=True, tag="STATE_SNAPSHOT"):
     snapshot: Json
 
 
-class StateDelta(Event, tag="STATE_DELTA"):
+class StateDelta(Event, frozen=True, kw_only=True, tag="STATE_DELTA"):
     """`delta` is a JSON Patch (RFC 6902)."""
 
     delta: list[dict[str, Json]]
 
 
-class MessagesSnapshot(Event, tag="MESSAGES_SNAPSHOT"):
+class MessagesSnapshot(Event, frozen=True, kw_only=True, tag="MESSAGES_SNAPSHOT"):
     messages: list[dict[str, Json]]
 
 
-class ActivitySnapshot(Event, tag="ACTIVITY_SNAPSHOT"):
+class ActivitySnapshot(Event, frozen=True, kw_only=True, tag="ACTIVITY_SNAPSHOT"):
     message_id: str
     activity_type: str
     content: dict[str, Json]
@@ -271,7 +273,7 @@ class ActivitySnapshot(Event, tag="ACTIVITY_SNAPSHOT"):
     """Absent means true."""
 
 
-class ActivityDelta(Event, tag="ACTIVITY_DELTA"):
+class ActivityDelta(Event, frozen=True, kw_only=True, tag="ACTIVITY_DELTA"):
     """`patch` is a JSON Patch (RFC 6902) on the activity's content."""
 
     message_id: str
@@ -279,19 +281,19 @@ class ActivityDelta(Event, tag="ACTIVITY_DELTA"):
     patch: list[dict[str, Json]]
 
 
-class Raw(Event, tag="RAW"):
+class Raw(Event, frozen=True, kw_only=True, tag="RAW"):
     event: Json
     source: str | UnsetType = UNSET
 
 
-class Custom(Event, tag="CUSTOM"):
+class Custom(Event, frozen=True, kw_only=True, tag="CUSTOM"):
     name: str
     value: Json
 
 
-class SubagentStarted(Event, tag="SUBAGENT_STARTED"):
-    subagent_run_id: str
-    name: str | UnsetType = UNSET
+class SubagentStarted(Event, frozen=True, kw_only=True, tag="SUBAGENT_STARTED"):
+    subagent_run_id: str  # pyright: ignore[reportGeneralTypeIssues]  # required here, optional in the root
+    name: str
     description: str | UnsetType = UNSET
     parent_subagent_run_id: str | UnsetType = UNSET
     parent_tool_call_id: str | UnsetType = UNSET
@@ -303,14 +305,14 @@ class SubagentOutcome(Struct, frozen=True, kw_only=True, rename="camel", omit_de
     interrupt_ids: list[str] | UnsetType = UNSET
 
 
-class SubagentFinished(Event, tag="SUBAGENT_FINISHED"):
-    subagent_run_id: str
+class SubagentFinished(Event, frozen=True, kw_only=True, tag="SUBAGENT_FINISHED"):
+    subagent_run_id: str  # pyright: ignore[reportGeneralTypeIssues]  # required here, optional in the root
     result: Json | UnsetType = UNSET
     outcome: SubagentOutcome | UnsetType = UNSET
 
 
-class SubagentError(Event, tag="SUBAGENT_ERROR"):
-    subagent_run_id: str
+class SubagentError(Event, frozen=True, kw_only=True, tag="SUBAGENT_ERROR"):
+    subagent_run_id: str  # pyright: ignore[reportGeneralTypeIssues]  # required here, optional in the root
     message: str
     code: str | UnsetType = UNSET
 
@@ -318,7 +320,7 @@ class SubagentError(Event, tag="SUBAGENT_ERROR"):
 # --- our own ------------------------------------------------------------------------------------------------------
 
 
-class RunQueued(Event, tag="RUN_QUEUED"):
+class RunQueued(Event, frozen=True, kw_only=True, tag="RUN_QUEUED"):
     """The run waits for the thread to be free. Its RUN_STARTED follows, or RUN_DEQUEUED."""
 
     thread_id: str
@@ -327,33 +329,33 @@ class RunQueued(Event, tag="RUN_QUEUED"):
     parent_run_id: str | UnsetType = UNSET
 
 
-class RunDequeued(Event, tag="RUN_DEQUEUED"):
+class RunDequeued(Event, frozen=True, kw_only=True, tag="RUN_DEQUEUED"):
     """Terminal event of a run that never started: removed from the queue."""
 
     reason: str | UnsetType = UNSET
 
 
-class RunCancelRequested(Event, tag="RUN_CANCEL_REQUESTED"):
+class RunCancelRequested(Event, frozen=True, kw_only=True, tag="RUN_CANCEL_REQUESTED"):
     """Somebody pressed Stop: other tabs show *Stopping*."""
 
     by: str | UnsetType = UNSET
     reason: str | UnsetType = UNSET
 
 
-class RunSteered(Event, tag="RUN_STEERED"):
+class RunSteered(Event, frozen=True, kw_only=True, tag="RUN_STEERED"):
     """A message was handed to the running agent. `consumed` false: it became a queued message."""
 
     message: dict[str, Json]
     consumed: bool
 
 
-class RunRestarted(Event, tag="RUN_RESTARTED"):
+class RunRestarted(Event, frozen=True, kw_only=True, tag="RUN_RESTARTED"):
     """The same run goes on under a new owner; `attempt` counts from 2."""
 
     attempt: int
 
 
-class InterruptRequested(Event, tag="INTERRUPT_REQUESTED"):
+class InterruptRequested(Event, frozen=True, kw_only=True, tag="INTERRUPT_REQUESTED"):
     """The agent asks a person something. The run's RUN_FINISHED repeats it in its outcome."""
 
     interrupt: Interrupt
@@ -361,7 +363,7 @@ class InterruptRequested(Event, tag="INTERRUPT_REQUESTED"):
     """SHA-256, hex, of the canonical JSON of the tool's arguments: what exactly was approved."""
 
 
-class InterruptResolved(Event, tag="INTERRUPT_RESOLVED"):
+class InterruptResolved(Event, frozen=True, kw_only=True, tag="INTERRUPT_RESOLVED"):
     """An interrupt was answered, once. An event of the thread (no `runId`): the waiting run has ended already."""
 
     interrupt_id: str
@@ -372,7 +374,7 @@ class InterruptResolved(Event, tag="INTERRUPT_RESOLVED"):
     """True: the question was withdrawn by Stop; the waiting run stands as cancelled and no run resumes it."""
 
 
-class ToolCallProgress(Event, tag="TOOL_CALL_PROGRESS"):
+class ToolCallProgress(Event, frozen=True, kw_only=True, tag="TOOL_CALL_PROGRESS"):
     """How far a tool is. `progress` counts towards `total` (MCP 2025-06-18, progress notifications)."""
 
     tool_call_id: str
@@ -381,8 +383,14 @@ class ToolCallProgress(Event, tag="TOOL_CALL_PROGRESS"):
     message: str | UnsetType = UNSET
     data: Json | UnsetType = UNSET
 
+    def __post_init__(self) -> None:
+        for name in ("progress", "total"):
+            value = getattr(self, name)
+            if value is not UNSET and not math.isfinite(value):  # JSON has no such numbers
+                msgspec.structs.force_setattr(self, name, UNSET)
 
-class ArtifactSnapshot(Event, tag="ARTIFACT_SNAPSHOT"):
+
+class ArtifactSnapshot(Event, frozen=True, kw_only=True, tag="ARTIFACT_SNAPSHOT"):
     """A thing beside the text: a diagram, a file, a table. The same `artifactId` again replaces it; `version` counts from 1.
 
     `kind` is an open word; the project itself uses `diagram` (Mermaid source), `canvas_trigger`, `metrics`, `file`.
@@ -399,7 +407,7 @@ class ArtifactSnapshot(Event, tag="ARTIFACT_SNAPSHOT"):
     message_id: str | UnsetType = UNSET
 
 
-class ArtifactDelta(Event, tag="ARTIFACT_DELTA"):
+class ArtifactDelta(Event, frozen=True, kw_only=True, tag="ARTIFACT_DELTA"):
     """Exactly one of `append` (to a text content) and `patch` (RFC 6902)."""
 
     artifact_id: str
@@ -407,7 +415,7 @@ class ArtifactDelta(Event, tag="ARTIFACT_DELTA"):
     patch: list[dict[str, Json]] | UnsetType = UNSET
 
 
-class Source(Event, tag="SOURCE"):
+class Source(Event, frozen=True, kw_only=True, tag="SOURCE"):
     """Where something in the answer comes from."""
 
     source_id: str
@@ -417,7 +425,7 @@ class Source(Event, tag="SOURCE"):
     message_id: str | UnsetType = UNSET
 
 
-class MessageRetracted(Event, tag="MESSAGE_RETRACTED"):
+class MessageRetracted(Event, frozen=True, kw_only=True, tag="MESSAGE_RETRACTED"):
     """These items no longer count: a model call was tried again after a partial output."""
 
     message_ids: list[str] | UnsetType = UNSET
@@ -425,7 +433,7 @@ class MessageRetracted(Event, tag="MESSAGE_RETRACTED"):
     reason: str | UnsetType = UNSET
 
 
-class MessagePosted(Event, tag="MESSAGE_POSTED"):
+class MessagePosted(Event, frozen=True, kw_only=True, tag="MESSAGE_POSTED"):
     """A whole message that no run made: server push, or a person beside the agent. AG-UI message shape."""
 
     message: dict[str, Json]
@@ -437,7 +445,7 @@ class RunSummary(Struct, frozen=True, kw_only=True, rename="camel", omit_default
     status: str
 
 
-class ThreadUpdated(Event, tag="THREAD_UPDATED"):
+class ThreadUpdated(Event, frozen=True, kw_only=True, tag="THREAD_UPDATED"):
     """Something about the thread itself changed; only what changed is there.
 
     In a thread's own log `threadId` is absent. In an inbox it says which thread, and `run` says how its newest run stands.
@@ -454,7 +462,7 @@ class ThreadUpdated(Event, tag="THREAD_UPDATED"):
     run: RunSummary | UnsetType = UNSET
 
 
-class Feedback(Event, tag="FEEDBACK"):
+class Feedback(Event, frozen=True, kw_only=True, tag="FEEDBACK"):
     """What a person thinks of a run: `value` 1 or -1, 0 takes it back."""
 
     target_run_id: str
@@ -463,7 +471,7 @@ class Feedback(Event, tag="FEEDBACK"):
     by: str | UnsetType = UNSET
 
 
-class UnknownEvent(Event, tag="UNKNOWN"):
+class UnknownEvent(Event, frozen=True, kw_only=True, tag="UNKNOWN"):
     """A type of a newer version, kept whole in `raw` and passed through; folds skip it."""
 
     raw: dict[str, Json]
@@ -523,6 +531,7 @@ _decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
     | Feedback
 )  # fmt: skip
 _raw_decoder: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _TYPES: frozenset[str] = frozenset(cast(str, kind.__struct_config__.tag) for kind in (*AGUI, *OWN))
 _ENVELOPE: dict[str, str] = {"seq": "seq", "from": "from_", "runId": "run_id", "timestamp": "timestamp"}
 
@@ -538,11 +547,34 @@ def of_run(event: Event, run: str) -> Event:
 
 
 def encode(event: Event) -> bytes:
-    """The event as one line of JSON, UTF-8."""
+    """The event as one line of JSON, UTF-8. A lone surrogate, which UTF-8 cannot hold, becomes U+FFFD.
+
+    Raises:
+        TypeError: a field holds what is no JSON value; `runcast.jsonvalue.to_json` makes one of anything.
+    """
     if isinstance(event, UnknownEvent):
         envelope = {wire: value for wire, name in _ENVELOPE.items() if (value := getattr(event, name)) is not UNSET}
-        return _encoder.encode({**event.raw, **envelope})
-    return _encoder.encode(event)
+        return encode_value({**event.raw, **envelope})
+    return encode_value(event)
+
+
+def encode_value(value: Any) -> bytes:
+    """Any struct of the vocabulary, or JSON value, as `encode` does it."""
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        return _encoder.encode(_without_surrogates(msgspec.to_builtins(value)))
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        members = cast(dict[Any, Any], value)
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in members.items()}
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in cast(list[Any], value)]
+    return value
 
 
 def decode(data: bytes | str) -> Event:
@@ -550,22 +582,44 @@ def decode(data: bytes | str) -> Event:
 
     Raises:
         msgspec.ValidationError: a known type with a missing or wrong field, or no `type` at all.
-        msgspec.DecodeError: not JSON.
+        msgspec.DecodeError: not JSON, not UTF-8, or nested too deep.
     """
     try:
-        return cast(Event, _decoder.decode(data))
-    except msgspec.ValidationError:
-        raw = _raw_decoder.decode(data)
-        kind = raw.get("type")
-        if not isinstance(kind, str) or kind in _TYPES:
-            raise
-        return unknown(raw)
+        try:
+            return cast(Event, _decoder.decode(data))
+        except msgspec.ValidationError:
+            raw = _raw_decoder.decode(data)
+            kind = raw.get("type")
+            if not isinstance(kind, str) or kind in _TYPES:
+                raise
+            return unknown(raw)
+    except UnicodeError as error:
+        raise msgspec.DecodeError("The event is not valid UTF-8.") from error
+    except RecursionError as error:
+        raise msgspec.DecodeError("The event nests too deep.") from error
 
 
 def unknown(raw: Mapping[str, Any]) -> UnknownEvent:
-    """An event of a type that this version does not know, from its JSON object."""
-    envelope = {name: raw[wire] for wire, name in _ENVELOPE.items() if wire in raw}
-    return UnknownEvent(raw={key: value for key, value in raw.items() if key not in _ENVELOPE}, **envelope)
+    """An event of a type that this version does not know, from its JSON object.
+
+    Raises:
+        msgspec.ValidationError: a field of the envelope is wrong.
+    """
+    envelope = msgspec.convert({key: raw[key] for key in _ENVELOPE if key in raw}, _Envelope)
+    return UnknownEvent(
+        raw={key: value for key, value in raw.items() if key not in _ENVELOPE},
+        seq=envelope.seq,
+        from_=envelope.from_,
+        run_id=envelope.run_id,
+        timestamp=envelope.timestamp,
+    )
+
+
+class _Envelope(Struct, rename="camel"):
+    seq: int | UnsetType = UNSET
+    from_: int | UnsetType = msgspec.field(default=UNSET, name="from")
+    run_id: str | UnsetType = UNSET
+    timestamp: int | UnsetType = UNSET
 
 
 DELTAS: tuple[type[Event], ...] = (TextMessageContent, ReasoningMessageContent, ToolCallArgs)

@@ -1,4 +1,4 @@
-"""The pieces a message is made of, as a person sees them: the shapes inside `runcast.transcript`.
+"""What a person sees, as shapes: parts in messages in runs in a transcript. `runcast.transcript` folds a log into them.
 
 In JSON a field that every reader needs (status, text, open …) is always written; any other is left out while it has its
 default, and null is never written for it. TypeScript reads `field?: T` for those. No I/O, no behaviour.
@@ -10,14 +10,19 @@ from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
+from runcast.runs import RunStatus
+
 T = TypeVar("T")
+
+SCHEMA = 1
+"""Version of the snapshot's shape. A snapshot of another version is thrown away and folded anew."""
 
 
 def shown(default: T) -> T:
     """A default that is written out all the same: `omit_defaults` leaves out plain defaults, but not those of a factory."""
     if isinstance(default, list):
-        return cast(T, msgspec.field(default_factory=lambda: cast(T, [])))
-    return cast(T, msgspec.field(default_factory=lambda: default))
+        return msgspec.field(default_factory=lambda: cast(T, []))
+    return msgspec.field(default_factory=lambda: default)
 
 
 Incomplete = Literal["cancelled", "failed", "interrupted"]
@@ -163,3 +168,77 @@ AnyPart = (
     | StepPart
     | SubagentPart
 )
+
+
+class TranscriptMessage(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """One message. What a run's agent says is one assistant message whose id is the run's id; its parts are in the order
+    of the events. An input message has one part for each of its content parts: the first has the message's id, the next
+    ones `<id>.1`, `<id>.2` …; text becomes text parts, everything else activity parts with the type `attachment`."""
+
+    id: str
+    role: str
+    name: str | None = None
+    parts: list[AnyPart] = shown(cast(list[AnyPart], []))
+    created_at: int | None = None
+    after: str | None = None
+    """Of a posted message: the run that was the newest when it came."""
+
+
+class Failure(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
+    code: str
+    message: str
+    retryable: bool = shown(False)
+    request_id: str | None = None
+
+
+class RunFeedback(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """The newest FEEDBACK on a run; one with value 0 takes it away."""
+
+    value: Literal[-1, 1]
+    comment: str | None = None
+    by: str | None = None
+
+
+class TranscriptRun(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """One run: its input message(s) first, then the assistant message (there from RUN_STARTED on), then others it made."""
+
+    id: str
+    agent: str = shown("")
+    parent: str | None = None
+    resumes: str | None = None
+    status: RunStatus = shown("queued")
+    """`waiting` while one of its interrupts is open; once all are answered it is `done`, and a run that resumes it follows."""
+    cancelling: bool = False
+    """RUN_CANCEL_REQUESTED came and the run has not ended."""
+    attempt: int = 1
+    queued_at: int | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
+    reason: str | None = None
+    """Why it was cancelled."""
+    failure: Failure | None = None
+    usage: list[dict[str, Any]] = []
+    result: Any = None
+    feedback: RunFeedback | None = None
+    messages: list[TranscriptMessage] = shown(cast(list[TranscriptMessage], []))
+
+    @property
+    def ended(self) -> bool:
+        """Its terminal event came: nothing of it follows."""
+        return self.status not in ("queued", "running")
+
+
+class Transcript(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True, dict=True):
+    """A thread as a person sees it, folded up to and including `seq`. Runs are in the order of their first event;
+    `parent` makes them a tree."""
+
+    schema: int = shown(SCHEMA)
+    seq: int = shown(0)
+    title: str = shown("")
+    head_run: str | None = None
+    """The run whose path is shown by default: the one whose first event came last, unless THREAD_UPDATED said otherwise."""
+    state: Any = None
+    """The agents' shared state: the last STATE_SNAPSHOT with the STATE_DELTAs after it."""
+    runs: list[TranscriptRun] = shown(cast(list[TranscriptRun], []))
+    posted: list[TranscriptMessage] = shown(cast(list[TranscriptMessage], []))
+    """Messages that no run made (MESSAGE_POSTED)."""

@@ -442,12 +442,17 @@ async def open_service(
     new_id = new_id or Uuid7Source(clock)
     hub = Hub(store, broker, poll_s=poll_s)
     runner = Runner(store, hub, agents, clock=clock, new_id=new_id, limits=limits or Limits(), app=app or {})
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(hub.run)
-        await runner.start(tasks)
-        try:
-            yield Service(store, hub, runner, agents, clock=clock, new_id=new_id)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await runner.stop()
-            tasks.cancel_scope.cancel()
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hub.run)
+            await runner.start(tasks)
+            try:
+                yield Service(store, hub, runner, agents, clock=clock, new_id=new_id)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await runner.stop()
+                tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:  # the caller's own error, not a bundle around it
+            raise group.exceptions[0] from None
+        raise

@@ -1,0 +1,131 @@
+"""`runcast export` and `runcast threads`: conversations out of a database file, also while a server writes to it."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import click
+import msgspec
+
+from runcast.cli import markdown
+from runcast.errors import ConfigError, NotFound
+
+if TYPE_CHECKING:
+    from runcast.runs import Thread
+    from runcast.stores.base import Store
+
+EXPORT_VERSION = 1
+Item = TypeVar("Item")
+
+_database = click.option(
+    "--database",
+    type=click.Path(dir_okay=False),
+    default="runcast.db",
+    show_default=True,
+    envvar="RUNCAST_DATABASE",
+    help="The SQLite file of the logs.",
+)
+
+
+@click.command()
+@_database
+@click.option("--query", default="", help="Only those in which all these words occur.")
+@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True)
+def threads(database: str, query: str, limit: int) -> None:
+    """List the newest conversations."""
+
+    async def work(store: Store) -> list[Thread]:
+        from runcast.runs import Principal
+
+        return (await store.list_threads(Principal(), query=query, limit=limit)).threads
+
+    for thread in _with_store(database, work):
+        when = datetime.datetime.fromtimestamp(thread.updated_at / 1000, datetime.UTC).astimezone()
+        status = thread.status or "-"
+        click.echo(f"{thread.id}  {when:%Y-%m-%d %H:%M}  {status:<11}  {thread.title or '(no title)'}")
+
+
+@click.command()
+@click.argument("thread")
+@click.option("--format", "form", type=click.Choice(["md", "json"]), default="md", show_default=True)
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, writable=True), help="File to write.  [default: stdout]"
+)
+@_database
+def export(thread: str, form: Literal["md", "json"], output: str | None, database: str) -> None:
+    """Write one conversation as Markdown, or whole (every event of its log) as JSON."""
+
+    async def work(store: Store) -> bytes:
+        return await _export(store, thread, form)
+
+    data = _with_store(database, work)
+    if output is None:
+        click.echo(data, nl=False)
+    else:
+        Path(output).write_bytes(data)
+        click.echo(f"Wrote {output} ({len(data)} bytes)", err=True)
+
+
+async def _export(store: Store, thread_id: str, form: Literal["md", "json"]) -> bytes:
+    from runcast.transcript import Transcript, dump, fold
+
+    thread = await store.get_thread(thread_id)
+    if thread is None:
+        raise NotFound(f"There is no conversation {thread_id!r} in this file. `runcast threads` lists them.")
+    transcript = Transcript()
+    raws: list[msgspec.Raw] = []
+    after = 0
+    while after < thread.head:
+        records = await store.read(thread_id, after)
+        if not records:
+            break
+        transcript = fold(transcript, (record.event for record in records))
+        raws.extend(msgspec.Raw(record.data) for record in records)
+        after = records[-1].seq
+    if form == "md":
+        return markdown.render(thread, transcript).encode()
+    whole: dict[str, Any] = {
+        "format": "runcast-thread",
+        "version": EXPORT_VERSION,
+        "runcast": _version(),
+        "thread": thread,
+        "events": raws,
+        "transcript": msgspec.Raw(dump(transcript)),
+    }
+    return msgspec.json.encode(whole) + b"\n"
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("runcast")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"  # run from its sources, without being installed
+
+
+def _with_store(database: str, work: Callable[[Store], Awaitable[Item]]) -> Item:
+    import anyio
+
+    if not Path(database).is_file():
+        raise ConfigError(f"There is no database {database!r}. Name the server's file: --database FILE")
+
+    async def run() -> Item:
+        async with _open(database) as store:
+            return await work(store)
+
+    return anyio.run(run)
+
+
+@asynccontextmanager
+async def _open(database: str) -> AsyncGenerator[Store, None]:
+    from runcast.stores.sqlite import SqliteStore
+
+    store = await SqliteStore.open(database, read_only=True)
+    try:
+        yield store
+    finally:
+        await store.close()

@@ -1,0 +1,160 @@
+"""What all transports of one server share: the service behind them, who may come in, and how the server stands.
+
+It owns no task and no socket. Connections add themselves (`join`) to be told when the server drains and stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Literal, Protocol
+
+import anyio
+
+from runcast.auth import Authenticator, Credentials, Identity
+from runcast.errors import Unavailable
+from runcast.ids import Clock, IdSource
+from runcast.runs import Principal
+from runcast.service import Service
+from runcast.transports.wire import Headers, Scope, cookies_of, headers_of
+
+RETRY_MS: tuple[int, int] = (500, 8000)
+"""After a restart clients come back at a random time in this range, so that they do not come all at once."""
+
+FLUSH_S = 0.5
+"""What readers get to be told how their runs ended, before a stop closes their connections."""
+
+
+class Connection(Protocol):
+    """A long-lived connection: both calls only leave a note and return at once."""
+
+    def drain(self) -> None:
+        """Tell the client that the server is about to stop."""
+        ...
+
+    def stop(self) -> None:
+        """End it, so that the client sees a restart and not a success."""
+        ...
+
+
+class Gateway:
+    def __init__(
+        self, *, authenticator: Authenticator, clock: Clock, new_id: IdSource, send_timeout_s: float = 45
+    ) -> None:
+        self.authenticator = authenticator
+        self.clock = clock
+        self.new_id = new_id
+        self.send_timeout_s = send_timeout_s
+        self.draining = False
+        self.stopping = False
+        self._service: Service | None = None
+        self._connections: set[Connection] = set()
+        self._left = anyio.Event()
+
+    @property
+    def service(self) -> Service:
+        if self._service is None:
+            raise Unavailable("The server is not running yet, or no longer.", retry_after_ms=RETRY_MS[0])
+        return self._service
+
+    @property
+    def is_started(self) -> bool:
+        return self._service is not None
+
+    def start(self, service: Service) -> None:
+        self._service = service
+        self.draining = self.stopping = False
+
+    def end(self) -> None:
+        self._service = None
+
+    @property
+    def status(self) -> Literal["ok", "draining", "starting"]:
+        """How the server stands; new runs are taken only while it is `ok`."""
+        if self.draining:
+            return "draining"
+        return "ok" if self._service is not None else "starting"
+
+    def refuse_while_draining(self) -> None:
+        """
+        Raises:
+            Unavailable: the server is about to stop and starts nothing new.
+        """
+        if self.draining:
+            raise Unavailable("The server is restarting; send it again in a moment.", retry_after_ms=RETRY_MS[1])
+
+    async def identify(self, scope: Scope) -> Identity:
+        """Who makes this HTTP request."""
+        headers = headers_of(scope)
+        return await self.authenticator.authenticate(Credentials("http", headers, cookies_of(headers)))
+
+    async def principal(self, scope: Scope) -> Principal:
+        return (await self.identify(scope)).principal
+
+    async def identify_socket(self, headers: Headers, subprotocols: tuple[str, ...], token: str | None) -> Identity:
+        """Who is behind this WebSocket."""
+        return await self.authenticator.authenticate(
+            Credentials("websocket", headers, cookies_of(headers), subprotocols, token)
+        )
+
+    # --- long-lived connections -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def join(self, connection: Connection) -> Generator[None]:
+        """Be told of drain and stop while the context lasts."""
+        self._connections.add(connection)
+        if self.stopping:
+            connection.stop()
+        elif self.draining:
+            connection.drain()
+        try:
+            yield
+        finally:
+            self._connections.discard(connection)
+            self._left.set()
+            self._left = anyio.Event()
+
+    @contextmanager
+    def wait(self) -> Generator[None]:
+        """Wait for something on behalf of one request, but not beyond the server's stop.
+
+        Raises:
+            Unavailable: the server stopped meanwhile.
+        """
+        waiting = _Waiting()
+        with self.join(waiting), waiting.scope:
+            yield
+        if waiting.scope.cancelled_caught:
+            raise Unavailable("The server is restarting; ask again in a moment.", retry_after_ms=RETRY_MS[1])
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    def drain(self) -> None:
+        """Start nothing new, and say so."""
+        self.draining = True
+        for connection in tuple(self._connections):
+            connection.drain()
+
+    async def stop(self, *, timeout_s: float) -> None:
+        """End all connections; returns when they are gone or the time is over."""
+        self.draining = self.stopping = True
+        for connection in tuple(self._connections):
+            connection.stop()
+        with anyio.move_on_after(timeout_s):
+            while self._connections:
+                await self._left.wait()
+
+
+class _Waiting:
+    """A request that waits: a stop wakes it."""
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
+
+    def drain(self) -> None:
+        """It may go on waiting: what it waits for may still come."""
+
+    def stop(self) -> None:
+        self.scope.cancel()

@@ -1,0 +1,272 @@
+"""What every request passes before anything looks at it: who may talk to this server at all.
+
+    peer      without authentication only this machine, and no proxy, however the server was started
+    host      without authentication only loopback's names and `allowed_hosts`: a web page whose name was re-bound to
+              127.0.0.1 would otherwise be same-origin with this server (DNS rebinding)
+    origin    a WebSocket, and every request that changes something, from a page of another origin must be listed
+
+It also gives each request its id, answers CORS preflights, puts the security headers on every answer, and logs and answers
+exceptions that nobody else did.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from starlette.responses import Response
+
+from runcast.config import is_loopback
+from runcast.ids import CLIENT_ID, IdSource
+from runcast.session import CloseCode
+from runcast.transports.problems import problem
+from runcast.transports.wire import REQUEST_ID, App, Message, Receive, Scope, Send, StreamCut, header_values
+
+logger = logging.getLogger("runcast.http")
+access_logger = logging.getLogger("runcast.access")
+
+FORWARDING = frozenset(
+    {
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-forwarded-port",
+        b"x-forwarded-server",
+        b"x-real-ip",
+        b"x-client-ip",
+        b"true-client-ip",
+        b"cf-connecting-ip",
+    }
+)
+"""Headers by which a proxy says for whom it speaks: their presence means that the peer is not the client."""
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+SECURITY_HEADERS: dict[bytes, bytes] = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"permissions-policy": b"camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    b"x-frame-options": b"DENY",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"cache-control": b"no-store",
+}
+"""On every answer that does not say otherwise itself."""
+
+ALLOW_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
+ALLOW_HEADERS = "content-type, authorization, idempotency-key, last-event-id, x-request-id"
+EXPOSE_HEADERS = b"x-request-id, retry-after, location, runcast-thread, runcast-run, runcast-seq"
+
+
+class Refusal(NamedTuple):
+    status: int
+    code: str
+    message: str
+    """Also the reason of the close: at most 123 bytes."""
+
+
+class Guard:
+    def __init__(
+        self,
+        app: App,
+        *,
+        is_open: bool,
+        new_id: IdSource,
+        allowed_origins: Sequence[str] = (),
+        allowed_hosts: Sequence[str] = (),
+    ) -> None:
+        self._app = app
+        self._is_open = is_open
+        self._new_id = new_id
+        self._origins = frozenset(parse_origin(origin) or origin for origin in allowed_origins)
+        self._hosts = tuple(host.lower() for host in allowed_hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[REQUEST_ID] = self._request_id(scope)
+        if scope["type"] == "websocket":
+            return await self._websocket(scope, receive, send)
+        started = time.perf_counter()
+        answer = _Answer(send, self._common_headers(scope))
+        try:
+            if (refusal := self.refusal(scope)) is not None:
+                response = problem(scope, refusal.status, refusal.code, refusal.message)
+                await response(scope, receive, answer.send)
+            elif scope["method"] == "OPTIONS" and (preflight := self._preflight(scope)) is not None:
+                await preflight(scope, receive, answer.send)
+            else:
+                await self._app(scope, receive, answer.send)
+        except StreamCut:
+            raise
+        except Exception as error:
+            logger.error("request failed", exc_info=error, extra={"request_id": scope[REQUEST_ID]})
+            if not answer.complete:
+                raise StreamCut from error
+        finally:
+            access_logger.info(
+                "%s %s %s",
+                scope["method"],
+                printable(scope["path"]),
+                answer.status or "-",
+                extra={
+                    "request_id": scope[REQUEST_ID],
+                    "status": answer.status,
+                    "duration_ms": round((time.perf_counter() - started) * 1000, 1),
+                },
+            )
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        access_logger.info("WS %s", printable(scope["path"]), extra={"request_id": scope[REQUEST_ID]})
+        if (refusal := self.refusal(scope)) is None:
+            return await self._app(scope, receive, send)
+        logger.info("websocket refused: %s", refusal.message, extra={"request_id": scope[REQUEST_ID]})
+        await receive()
+        await send(
+            {"type": "websocket.accept"}
+        )  # a close before it would reach a browser as HTTP 403, without the code
+        await send({"type": "websocket.close", "code": int(CloseCode.FORBIDDEN), "reason": refusal.message})
+
+    # --- the rules ------------------------------------------------------------------------------------------------
+
+    def refusal(self, scope: Scope) -> Refusal | None:
+        """Why this connection is not served; None if it is."""
+        if self._is_open and (refusal := _not_local(scope)) is not None:
+            return refusal
+        hosts = header_values(scope, "host")
+        if len(hosts) != 1:
+            return Refusal(400, "invalid_request", "A request needs exactly one Host header.")
+        if not self._host_allowed(hosts[0]):
+            return Refusal(421, "host_not_allowed", "This server does not answer to that host name; see allowed_hosts.")
+        websocket = scope["type"] == "websocket"
+        if not websocket and scope["method"] in SAFE_METHODS:
+            return None
+        origins = header_values(scope, "origin")
+        if origins:
+            if len(origins) > 1 or not self.origin_allowed(origins[0], scope):
+                return Refusal(
+                    403, "origin_not_allowed", "Pages of this origin may not talk to this server; see allowed_origins."
+                )
+            return None
+        # Fetch Metadata, "Sec-Fetch-Site": browsers say where a request comes from even where they leave Origin out.
+        if header_values(scope, "sec-fetch-site")[-1:] in (["cross-site"], ["same-site"]):
+            return Refusal(403, "origin_not_allowed", "Another site's page may not make this request.")
+        return None
+
+    def _host_allowed(self, host: str) -> bool:
+        name = _without_port(host.lower())
+        if name is None:
+            return False
+        if is_loopback(name) or any(_host_matches(name, allowed) for allowed in self._hosts):
+            return True
+        return not self._is_open and not self._hosts
+
+    def origin_allowed(self, origin: str, scope: Scope) -> bool:
+        """Whether a page of this origin may use this server with the user's rights."""
+        parsed = parse_origin(origin)
+        if (parsed or origin) in self._origins:
+            return True
+        if parsed is None:
+            return False
+        if self._is_open and is_loopback(urlsplit(parsed).hostname or ""):
+            return True  # front-end development servers run on other ports of this machine
+        scheme = {"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"])
+        hosts = header_values(scope, "host")
+        return len(hosts) == 1 and parsed == parse_origin(f"{scheme}://{hosts[0]}")
+
+    # --- headers --------------------------------------------------------------------------------------------------
+
+    def _request_id(self, scope: Scope) -> str:
+        given = header_values(scope, "x-request-id")
+        return given[0] if len(given) == 1 and CLIENT_ID.fullmatch(given[0]) else self._new_id()
+
+    def _common_headers(self, scope: Scope) -> dict[bytes, bytes]:
+        headers = SECURITY_HEADERS | {b"x-request-id": scope[REQUEST_ID].encode(), b"vary": b"origin"}
+        origins = header_values(scope, "origin")
+        if len(origins) == 1 and self.origin_allowed(origins[0], scope):
+            headers |= {
+                b"access-control-allow-origin": origins[0].encode("latin-1"),
+                b"access-control-allow-credentials": b"true",
+                b"access-control-expose-headers": EXPOSE_HEADERS,
+            }
+        return headers
+
+    def _preflight(self, scope: Scope) -> Response | None:
+        """The answer to a CORS preflight (Fetch, section 3.2.2); None if it is an OPTIONS request of another kind."""
+        origins = header_values(scope, "origin")
+        if not origins or not header_values(scope, "access-control-request-method"):
+            return None
+        if len(origins) > 1 or not self.origin_allowed(origins[0], scope):
+            return problem(scope, 403, "origin_not_allowed", "Pages of this origin may not talk to this server.")
+        headers = {
+            "access-control-allow-methods": ALLOW_METHODS,
+            "access-control-allow-headers": ALLOW_HEADERS,
+            "access-control-max-age": "600",
+        }
+        return Response(status_code=204, headers=headers)
+
+
+class _Answer:
+    """Passes an answer on, with the common headers that it does not set itself."""
+
+    def __init__(self, send: Send, headers: dict[bytes, bytes]) -> None:
+        self._send = send
+        self._headers = headers
+        self.status: int | None = None
+        self.complete = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            given = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in given}
+            message["headers"] = given + [item for item in self._headers.items() if item[0] not in names]
+        elif message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.complete = True
+        await self._send(message)
+
+
+def _not_local(scope: Scope) -> Refusal | None:
+    client = scope.get("client")
+    if client is None or not is_loopback(str(client[0])):
+        return Refusal(403, "loopback_only", "Without authentication this server serves only the machine it runs on.")
+    if any(name.lower() in FORWARDING for name, _ in scope["headers"]):
+        return Refusal(403, "loopback_only", "Without authentication this server does not serve through a proxy.")
+    return None
+
+
+def parse_origin(text: str) -> str | None:
+    """An origin in its one spelling, `scheme://host:port`; None if it is none, or `null` (RFC 6454, section 6.2)."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return None
+    host = parts.hostname
+    if parts.scheme not in ("http", "https") or not host or parts.username is not None or parts.password is not None:
+        return None
+    if parts.path or parts.query or parts.fragment or "?" in text or "#" in text or host.endswith("."):
+        return None
+    if not host.isascii():
+        return None
+    default = 443 if parts.scheme == "https" else 80
+    name = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{name}:{default if port is None else port}"
+
+
+def _without_port(host: str) -> str | None:
+    found = re.fullmatch(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?", host)
+    return found[1] if found else None
+
+
+def _host_matches(name: str, allowed: str) -> bool:
+    return name == allowed or (allowed.startswith("*.") and name.endswith(allowed[1:]))
+
+
+def printable(text: str) -> str:
+    """For a log line: control characters and line breaks written out, at most 200 characters."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:200])

@@ -1,0 +1,294 @@
+"""The native WebSocket: moves bytes between one socket and one `Session`, and carries out its commands.
+
+One task reads and carries out commands in the order they came; one pump per subscription sends; one keeps time. All sends go
+through one fair lock, so that frames never interleave and no subscription starves another. A client that does not read holds
+its own pumps back (they await the send) and nothing else; one that makes no progress within `send_timeout_s` is let go.
+
+The socket is accepted first and closed then: a close before the accept reaches a browser as HTTP 403, without its code.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+import msgspec
+
+from runcast.commands import (
+    AnyCommand,
+    Auth,
+    Cancel,
+    Hello,
+    Ping,
+    Resolve,
+    Steer,
+    Subscribe,
+    Unsubscribe,
+)
+from runcast.commands import (
+    Send as SendMessage,
+)
+from runcast.errors import ClientError, Forbidden, InvalidRequest, RuncastError, Unauthenticated
+from runcast.session import Close, CloseCode, Session, SessionLimits, close_for, negotiate
+from runcast.subscription import Subscription
+from runcast.transports.gateway import FLUSH_S, RETRY_MS, Gateway
+from runcast.transports.wire import Receive, Scope, Send, headers_of
+from runcast.updates import Events, Resync
+
+logger = logging.getLogger("runcast.websocket")
+
+Request = Subscribe | Unsubscribe | Auth | SendMessage | Cancel | Resolve | Steer
+"""What is answered by an ack or an error."""
+
+COMMAND_TIMEOUT_S = 60
+"""A command that was begun is finished even if its client goes away, but not for ever."""
+
+
+class NativeSocket:
+    """The ASGI application behind `/v1/ws`."""
+
+    def __init__(self, gateway: Gateway, limits: SessionLimits | None = None) -> None:
+        self._gateway = gateway
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await NativeConnection(self._gateway, scope, receive, send, self._limits).run()
+
+
+class NativeConnection:
+    def __init__(
+        self, gateway: Gateway, scope: Scope, receive: Receive, send: Send, limits: SessionLimits | None = None
+    ) -> None:
+        self._gateway = gateway
+        self._scope = scope
+        self._receive = receive
+        self._asgi_send = send
+        self._session = Session(clock=gateway.clock, new_id=gateway.new_id, limits=limits)
+        self._lock = anyio.Lock(fast_acquire=True)
+        self._sending_since: float | None = None
+        self._pumps: dict[int, anyio.CancelScope] = {}
+        self._wake = anyio.Event()
+        self._drain_asked = False
+        self._stop_asked = False
+        self._close: Close | None = None
+        self._tasks: anyio.abc.TaskGroup
+
+    async def run(self) -> None:
+        """Returns when the connection is over, whatever ended it."""
+        if (await self._receive())["type"] != "websocket.connect":
+            return
+        subprotocol, refusal = negotiate(self._scope.get("subprotocols", ()))
+        await self._asgi_send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+        if refusal is not None:
+            self._close = refusal
+        else:
+            with self._gateway.join(self):
+                async with anyio.create_task_group() as self._tasks:
+                    self._tasks.start_soon(self._keep_time)
+                    await self._guarded_read()
+                    self._tasks.cancel_scope.cancel()
+        if self._close is not None:
+            logger.debug("closing %s with %d", self._session.id, self._close.code)
+            with anyio.move_on_after(5, shield=True):
+                try:
+                    await self._asgi_send(
+                        {"type": "websocket.close", "code": int(self._close.code), "reason": self._close.reason}
+                    )
+                except (OSError, RuntimeError):  # the peer was faster: there is nobody left to be told
+                    pass
+
+    def drain(self) -> None:
+        self._drain_asked = True
+        self._wake.set()
+
+    def stop(self) -> None:
+        self._stop_asked = True
+        self._wake.set()
+
+    def _end(self, close: Close | None) -> None:
+        """Stop all tasks; the first reason counts. Without a reason the peer is gone."""
+        if self._close is None:
+            self._close = close
+        self._tasks.cancel_scope.cancel()
+
+    # --- out ------------------------------------------------------------------------------------------------------
+
+    async def _send(self, frame: bytes) -> None:
+        async with self._lock:
+            self._sending_since = self._gateway.clock.monotonic()
+            try:
+                await self._asgi_send({"type": "websocket.send", "text": frame.decode()})
+            except OSError:  # uvicorn's ClientDisconnected is one
+                self._end(None)
+            finally:
+                self._sending_since = None
+
+    async def _pump(self, sub: int, subscription: Subscription, scope: anyio.CancelScope) -> None:
+        with scope:
+            try:
+                async for update in subscription:
+                    for frame in self._session.encode(sub, update):
+                        await self._send(frame)
+                    if isinstance(update, Resync) and update.reason == "deleted":
+                        break
+                    if isinstance(update, Events) and len(update.records) > 1:
+                        await (
+                            anyio.lowlevel.checkpoint()
+                        )  # a replay may never wait otherwise, and others want their turn
+            except Exception as error:
+                request_id = self._gateway.new_id()
+                if not isinstance(error, ClientError):
+                    logger.exception("subscription failed", extra={"request_id": request_id})
+                await self._send(self._session.error(None, error, sub=sub, request_id=request_id))
+            finally:
+                subscription.close()
+                self._session.ended(sub)
+                self._pumps.pop(sub, None)
+
+    # --- time -----------------------------------------------------------------------------------------------------
+
+    async def _keep_time(self) -> None:
+        clock = self._gateway.clock
+        drain_told = False
+        while True:
+            if self._stop_asked:
+                if self._pumps:
+                    await anyio.sleep(FLUSH_S)
+                return self._end(Close(CloseCode.RESTART, "The server restarts."))
+            if self._drain_asked and not drain_told and self._session.identity is not None:
+                drain_told = True
+                self._tasks.start_soon(self._send, self._session.drain(RETRY_MS))
+            # A frame of ours that is stuck in the socket must not hold up the time: frames are sent by tasks of their own.
+            for due in self._session.tick():
+                if isinstance(due, Close):
+                    return self._end(due)
+                self._tasks.start_soon(self._send, due)
+            # A send that begins while this task sleeps is looked at when it may be stuck.
+            deadline = min(self._session.next_deadline(), clock.monotonic() + self._gateway.send_timeout_s)
+            if self._sending_since is not None:
+                stuck_at = self._sending_since + self._gateway.send_timeout_s
+                if clock.monotonic() >= stuck_at:
+                    return self._end(Close(CloseCode.NO_PROGRESS, "No progress."))
+                deadline = min(deadline, stuck_at)
+            self._wake = anyio.Event()
+            if (self._drain_asked and not drain_told and self._session.identity is not None) or self._stop_asked:
+                continue
+            with anyio.move_on_after(max(0.0, deadline - clock.monotonic())):
+                await self._wake.wait()
+
+    # --- in -------------------------------------------------------------------------------------------------------
+
+    async def _guarded_read(self) -> None:
+        try:
+            await self._read()
+        except Exception:
+            logger.exception("websocket failed", extra={"connection": self._session.id})
+            self._end(Close(CloseCode.INTERNAL, "Something went wrong on the server."))
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._receive()
+            if message["type"] == "websocket.disconnect":
+                return self._end(None)
+            text: str | None = message.get("text")
+            for effect in self._session.receive(text if text is not None else message.get("bytes") or b""):
+                match effect:
+                    case bytes():
+                        await self._send(effect)
+                    case Close():
+                        return self._end(effect)
+                    case _:
+                        await self._carry_out(effect)
+            if self._close is not None:
+                return
+
+    async def _carry_out(self, command: AnyCommand) -> None:
+        if isinstance(command, Hello):
+            return await self._hello(command)
+        assert not isinstance(command, Ping)  # the session answers it
+        try:
+            await self._execute(command)
+        except Exception as error:
+            request_id = self._gateway.new_id()
+            if not isinstance(error, ClientError):
+                fields = {"request_id": request_id, "op": str(command.__struct_config__.tag)}
+                logger.log(
+                    logging.WARNING if isinstance(error, RuncastError) else logging.ERROR,
+                    "command failed",
+                    exc_info=error,
+                    extra=fields,
+                )
+            if isinstance(command, Subscribe):
+                await self._send(self._session.subscribe_failed(command, error, request_id=request_id))
+            else:
+                await self._send(self._session.error(command.id, error, request_id=request_id))
+
+    async def _hello(self, hello: Hello) -> None:
+        try:
+            identity = await self._gateway.identify_socket(
+                headers_of(self._scope), tuple(self._scope.get("subprotocols", ())), hello.token
+            )
+        except (Unauthenticated, Forbidden) as error:
+            return self._end(close_for(error))
+        frame = self._session.welcome(identity)
+        self._wake.set()
+        await self._send(frame)
+
+    async def _execute(self, command: Request) -> None:
+        service = self._gateway.service
+        session = self._session
+        assert session.identity is not None  # only `hello` is let through before
+        principal = session.identity.principal
+        match command:
+            case Subscribe():
+                subscription = await service.subscribe(principal, command)
+                sub, ack = session.subscribed(
+                    command,
+                    thread=subscription.thread.id,
+                    epoch=subscription.epoch,
+                    head=subscription.head,
+                    start=subscription.start,
+                )
+                self._pumps[sub] = scope = anyio.CancelScope()
+                try:
+                    await self._send(ack)
+                except BaseException:
+                    subscription.close()
+                    raise
+                self._tasks.start_soon(self._pump, sub, subscription, scope)
+            case Unsubscribe():
+                ack = session.unsubscribed(command)
+                if (scope := self._pumps.pop(command.sub, None)) is not None:
+                    scope.cancel()
+                await self._send(ack)
+            case Auth():
+                identity = await self._gateway.identify_socket(
+                    headers_of(self._scope), tuple(self._scope.get("subprotocols", ())), command.token
+                )
+                renewed = session.renew(command, identity)
+                self._wake.set()
+                if isinstance(renewed, Close):
+                    return self._end(renewed)
+                await self._send(renewed)
+            case SendMessage() | Cancel() | Resolve() | Steer():
+                with anyio.fail_after(COMMAND_TIMEOUT_S, shield=True):
+                    result = await self._change(command)
+                await self._send(session.ack(command.id, result))
+
+    async def _change(self, command: SendMessage | Cancel | Resolve | Steer) -> msgspec.Struct:
+        service = self._gateway.service
+        assert self._session.identity is not None
+        principal = self._session.identity.principal
+        match command:
+            case SendMessage():
+                self._gateway.refuse_while_draining()
+                return await service.send(principal, command)
+            case Cancel():
+                return await service.cancel(principal, command)
+            case Resolve():
+                self._gateway.refuse_while_draining()
+                return await service.resolve(principal, command)
+            case Steer():
+                raise InvalidRequest('steer is not served yet: send the message with onBusy "interrupt" or "enqueue".')

@@ -1,0 +1,294 @@
+"""A chat in the terminal: sends what is typed, shows the run as it happens, asks when the agent asks.
+
+Ctrl-C stops the run; a second one, or one at the prompt, leaves. A lost connection is mended underneath; the run goes on
+either way. Imports the client only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import os
+import signal
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import anyio
+import anyio.abc
+import msgspec
+
+from runcast import events as e
+from runcast.client.client import Client, SentRun
+from runcast.client.effects import SnapshotTaken
+from runcast.errors import RuncastError
+from runcast.events import Event, Interrupt
+from runcast.runs import RunStatus
+from runcast.transcript import load
+from runcast.ui.screen import BOLD, DIM, RED, YELLOW, Screen, how_it_ended
+
+EXIT_OK, EXIT_FAILED, EXIT_WAITING, EXIT_LEFT = 0, 1, 3, 130
+"""What `runcast chat` exits with: done · failed or interrupted · waits for an answer nobody can give here · left by Ctrl-C."""
+
+ReadLine = Callable[[], Awaitable[str | None]]
+"""The next line without its end; None when there will be none."""
+
+
+class Keyboard:
+    """Lines from a file descriptor, read by a thread of its own only when one is asked for.
+
+    `os.read` and not `sys.stdin`: a thread that waits inside the latter's lock would hang the interpreter's exit.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._asked = threading.Semaphore(0)
+        self._pending: asyncio.Future[str | None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def line(self) -> str | None:
+        """The next line. If the wait is cancelled, the line that was being typed is the next call's."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            threading.Thread(target=self._read, name="runcast keyboard", daemon=True).start()
+        if self._pending is None:
+            self._pending = self._loop.create_future()
+            self._asked.release()
+        line = await asyncio.shield(self._pending)
+        self._pending = None
+        return line
+
+    def _read(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        text = ""
+        while True:
+            self._asked.acquire()
+            ended = False
+            while "\n" not in text and not ended:
+                data = os.read(self._descriptor, 65536)
+                text += decoder.decode(data, final=not data)
+                ended = not data
+            line, _, text = text.partition("\n")
+            self._give(None if ended and not line else line.removesuffix("\r"))
+
+    def _give(self, line: str | None) -> None:
+        def arrive() -> None:
+            if self._pending is not None and not self._pending.done():
+                self._pending.set_result(line)
+
+        assert self._loop is not None  # `line` set it before it asked
+        try:
+            self._loop.call_soon_threadsafe(arrive)
+        except RuntimeError:
+            pass  # the loop is closed: the program is ending
+
+
+class _Chat:
+    def __init__(self, client: Client, screen: Screen, read_line: ReadLine | None, tasks: anyio.abc.TaskGroup) -> None:
+        self._client = client
+        self._screen = screen
+        self._read_line = read_line
+        self._tasks = tasks
+        self._runs: set[str] = set()
+        """The run that was sent, and those that go on with its answers."""
+        self._current: str | None = None
+        self._stopping = False
+        self._open: dict[str, Interrupt] = {}
+        self._asking: anyio.CancelScope | None = None
+        self._playing = anyio.CancelScope()
+
+    async def play(self, text: str, *, thread: str | None, agent: str | None) -> tuple[str, RunStatus]:
+        """Send and show until the run has ended for good: the thread, and how it ended."""
+        sent = await self._client.send(text, thread=thread, agent=agent)
+        self._runs, self._current, self._stopping = {sent.id}, sent.id, False
+        self._open.clear()
+        self._playing = anyio.CancelScope()
+        try:
+            with self._playing:
+                return sent.thread, await self._follow(sent)
+        finally:
+            self._current = None
+            self._stop_asking()
+        return sent.thread, "waiting"  # nobody is there to answer
+
+    async def _follow(self, sent: SentRun) -> RunStatus:
+        async with aclosing(self._client.follow(sent.thread, after=sent.seq - 1)) as followed:
+            async for event in followed:
+                status = self._take(event)
+                if status == "waiting":
+                    if self._read_line is None:
+                        self._screen.line("The agent waits for an answer: open this conversation to give it.", YELLOW)
+                        return status
+                    self._tasks.start_soon(self._answer_all)
+                elif status is not None:
+                    return status
+        raise RuncastError("The connection was closed before the run had ended.")
+
+    @property
+    def busy(self) -> bool:
+        """A run is being shown."""
+        return self._current is not None
+
+    def interrupt(self) -> bool:
+        """Ctrl-C: stop the run. False when there is nothing (more) to stop."""
+        if self._current is None or self._stopping:
+            return False
+        self._stopping = True
+        self._stop_asking()
+        self._screen.line("Stopping… (Ctrl-C again leaves; the run is stopped all the same)", DIM)
+        self._tasks.start_soon(self._cancel, self._current)
+        return True
+
+    async def _cancel(self, run: str) -> None:
+        try:
+            await self._client.cancel(run=run, reason="Ctrl-C")
+        except RuncastError as error:
+            self._screen.line(error.message, RED)
+
+    def _take(self, event: Event) -> RunStatus | None:
+        """Show one event of ours; the status if it ended the run."""
+        match event:
+            case e.RunStarted(resumes=str(resumed)) if resumed in self._runs and isinstance(event.run_id, str):
+                self._runs.add(event.run_id)
+                self._current = event.run_id
+                self._stop_asking()
+            case e.InterruptResolved():
+                if self._open.pop(event.interrupt_id, None) is not None:
+                    who = f" by {event.by}" if isinstance(event.by, str) and event.by else ""
+                    self._screen.line(f"Answered{who}: {event.status}.", DIM)
+                    if not self._open:
+                        self._stop_asking()
+                return "cancelled" if event.ends_run is True else None
+            case e.InterruptRequested() if event.run_id in self._runs:
+                self._open[event.interrupt.id] = event.interrupt
+            case _:
+                pass
+        if event.run_id not in self._runs:
+            return None
+        self._screen.show(event)
+        if isinstance(event, (e.RunFinished, e.RunError, e.RunDequeued)) and event.run_id == self._current:
+            return how_it_ended(event)
+        return None
+
+    def _stop_asking(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
+
+    async def _answer_all(self) -> None:
+        with anyio.CancelScope() as scope:
+            self._asking = scope
+            for interrupt in list(self._open.values()):
+                if interrupt.id in self._open:
+                    await self._answer(interrupt)
+
+    async def _answer(self, interrupt: Interrupt) -> None:
+        assert self._read_line is not None
+        question = interrupt.message if isinstance(interrupt.message, str) else "The agent asks for your decision."
+        self._screen.line(question, YELLOW)
+        yes_or_no = interrupt.reason in ("tool_call", "confirmation")
+        while True:
+            self._screen.prompt("Allow it? [y/n] " if yes_or_no else "Answer: ")
+            line = await self._read_line()
+            self._screen.entered()
+            if line is None:
+                self._playing.cancel()  # nobody is there; it stays open for another client to answer
+                return
+            if not yes_or_no or line.strip().lower() in ("y", "yes", "n", "no"):
+                break
+        del self._open[interrupt.id]  # ours: what comes back over the log need not be told again
+        try:
+            if yes_or_no:
+                await self._client.resolve(interrupt.id, approved=line.strip().lower().startswith("y"))
+            else:
+                await self._client.resolve(interrupt.id, payload=_payload(line, interrupt))
+        except RuncastError as error:
+            self._screen.line(error.message, RED)
+
+
+def _payload(line: str, interrupt: Interrupt) -> Any:
+    """What was typed, as JSON if the question wants something else than text and it is JSON."""
+    schema = interrupt.response_schema if isinstance(interrupt.response_schema, dict) else {}
+    if schema and schema.get("type") != "string":
+        try:
+            return msgspec.json.decode(line)
+        except msgspec.DecodeError:
+            pass
+    return line
+
+
+async def chat(
+    client: Client,
+    screen: Screen,
+    *,
+    read_line: ReadLine | None,
+    thread: str | None = None,
+    agent: str | None = None,
+    message: str | None = None,
+    on_interrupt: Callable[[], AsyncGenerator[None, None]] | None = None,
+) -> int:
+    """Chat until the person leaves, or, with `message`, until that one is answered: the exit code.
+
+    `read_line` None: nobody can be asked. `on_interrupt`: one item for each Ctrl-C; default: SIGINT of this process.
+    """
+    code = EXIT_OK
+    if thread is not None and message is None:
+        await _show_history(client, screen, thread)
+    async with anyio.create_task_group() as tasks:
+        talk = _Chat(client, screen, read_line, tasks)
+
+        async def watch_interrupts() -> None:
+            nonlocal code
+            async with aclosing((on_interrupt or _sigint)()) as presses:
+                async for _ in presses:
+                    if not talk.interrupt():
+                        code = EXIT_LEFT if talk.busy else EXIT_OK
+                        screen.line("")
+                        tasks.cancel_scope.cancel()
+                        return
+
+        tasks.start_soon(watch_interrupts)
+        while True:
+            text = message if message is not None else await _next_message(screen, read_line)
+            if text is None:
+                break
+            try:
+                thread, status = await talk.play(text, thread=thread, agent=agent)
+            except RuncastError as error:
+                screen.line(error.message, RED)
+                status = "failed"
+            code = {"done": EXIT_OK, "cancelled": EXIT_LEFT, "waiting": EXIT_WAITING}.get(status, EXIT_FAILED)
+            if message is not None:
+                break
+            code = EXIT_OK
+        tasks.cancel_scope.cancel()
+    return code
+
+
+async def _next_message(screen: Screen, read_line: ReadLine | None) -> str | None:
+    if read_line is None:
+        return None
+    while True:
+        screen.prompt("> ")
+        line = await read_line()
+        screen.entered()
+        if line is None or line.strip() in ("/quit", "/exit"):
+            return None
+        if line.strip():
+            return line
+
+
+async def _show_history(client: Client, screen: Screen, thread: str) -> None:
+    async with aclosing(client.updates(thread)) as updates:
+        async for update in updates:
+            if isinstance(update, SnapshotTaken):
+                screen.history(load(update.transcript))
+                screen.line("─" * 20, BOLD)
+                return
+
+
+async def _sigint() -> AsyncGenerator[None, None]:
+    with anyio.open_signal_receiver(signal.SIGINT) as signals:
+        async for _ in signals:
+            yield
