@@ -57,6 +57,7 @@ async def test_tables_bring_metrics_and_the_table_view() -> None:
     assert [event.title for event in starts] == ["Listing the tables…"]
     assert [event.summary for event in results(events)] == ["Found 12 tables"]
     assert events.text.startswith("`dm_bs_purchase` has **3 fact tables")
+    assert "| Table | Columns | Rows |\n| --- | ---: | ---: |\n| `fact_bs_delivery` | 11 | 8,236 |\n" in events.text
 
 
 @pytest.mark.anyio
