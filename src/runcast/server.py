@@ -238,7 +238,11 @@ def serve(
         url = url_of(listener, server.settings.root_path)
         told = on_started or (lambda url: logger.info("listening on %s", url))
         process = Process(server, on_started=lambda: told(url))
-        process.run(sockets=[listener])
+        try:
+            process.run(sockets=[listener])
+        except SystemExit:  # what uvicorn does when the start fails
+            if process.failure is None:
+                raise
     if process.failure is not None:
         raise process.failure
 
