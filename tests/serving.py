@@ -105,6 +105,7 @@ class NativeClient:
 async def serving(*agents: Agent, **options: Any) -> AsyncGenerator[Running]:
     """A server with these agents (or an echo); further arguments are the server's."""
     options.setdefault("store", ":memory:")
+    options.setdefault("drain_timeout_s", 0)  # an agent that a test holds still must not hold up its end
     async with serving_app(Server(list(agents) or [Told(echo, "echo")], **options)) as running:
         yield running
 
@@ -129,10 +130,11 @@ async def serving_app(server: Server, app: Any = None) -> AsyncGenerator[Running
 
 
 async def _serve(process: Process, listener: Any) -> None:
-    await process.serve(sockets=[listener])
+    with anyio.CancelScope(shield=True):  # also after a failed test: `should_exit` ends it
+        await process.serve(sockets=[listener])
     if not process.started:
         raise AssertionError("the server did not start")
 
 
 def said(events: list[dict[str, Any]]) -> str:
-    return "".join(event["delta"] for event in events if event["type"] == "TEXT_MESSAGE_CONTENT")
+    return "".join(event["delta"] for event in events if event.get("type") == "TEXT_MESSAGE_CONTENT")

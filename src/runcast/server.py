@@ -12,6 +12,7 @@ exists only under `serve`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -238,11 +239,8 @@ def serve(
         url = url_of(listener, server.settings.root_path)
         told = on_started or (lambda url: logger.info("listening on %s", url))
         process = Process(server, on_started=lambda: told(url))
-        try:
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again once all is closed
             process.run(sockets=[listener])
-        except SystemExit:  # what uvicorn does when the start fails
-            if process.failure is None:
-                raise
     if process.failure is not None:
         raise process.failure
 

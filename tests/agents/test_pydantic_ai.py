@@ -43,11 +43,6 @@ from runcast.testing.agent_suite import check
 Script = Any
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def model(*answers: Any) -> FunctionModel:
     """A model that gives the n-th of `answers` (pieces of a stream) to the n-th request of a run, by what it is told."""
 

@@ -66,7 +66,7 @@ class NativeConnection:
         self._receive = receive
         self._asgi_send = send
         self._session = Session(clock=gateway.clock, new_id=gateway.new_id, limits=limits)
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
         self._sending_since: float | None = None
         self._pumps: dict[int, anyio.CancelScope] = {}
         self._wake = anyio.Event()
@@ -165,7 +165,8 @@ class NativeConnection:
                 if isinstance(due, Close):
                     return self._end(due)
                 self._tasks.start_soon(self._send, due)
-            deadline = self._session.next_deadline()
+            # A send that begins while this task sleeps is looked at when it may be stuck.
+            deadline = min(self._session.next_deadline(), clock.monotonic() + self._gateway.send_timeout_s)
             if self._sending_since is not None:
                 stuck_at = self._sending_since + self._gateway.send_timeout_s
                 if clock.monotonic() >= stuck_at:

@@ -206,6 +206,8 @@ def guarded(connection: sqlite3.Connection) -> Generator[None]:
 def _authorize(action: int, first: str | None, second: str | None, database: str | None, source: str | None) -> int:
     if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in _FORBIDDEN_FUNCTIONS:
         return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_READ and (first or "").lower().startswith("pragma_"):
+        return sqlite3.SQLITE_DENY  # a PRAGMA in the shape of a table, which a connection may know from the catalogue
     if action in _READS:
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_PRAGMA and first == "data_version" and second is None:
