@@ -1,9 +1,9 @@
 """Conformance of agents: what the runner and every reader rely on.
 
-    class TestMyAgent(AgentSuite):
-        def make_agent(self) -> Agent:
-            return my_agent
-        prompt = "Show me all tables"
+class TestMyAgent(AgentSuite):
+    def make_agent(self) -> Agent:
+        return my_agent
+    prompt = "Show me all tables"
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """An agent that does exactly what a test says, and a harness that runs one agent without a server.
 
-    agent = ScriptedAgent(["Hello ", "world"])
-    events = await collect(agent, "Hi")
-    again = await collect(agent, "And now?", history=[events])
+agent = ScriptedAgent(["Hello ", "world"])
+events = await collect(agent, "Hi")
+again = await collect(agent, "And now?", history=[events])
 """
 
 from __future__ import annotations
