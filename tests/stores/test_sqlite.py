@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from runcast import events as e
@@ -303,7 +304,8 @@ async def test_what_arrives_during_a_commit_shares_the_next_one(path: Path) -> N
         await store.close()
 
 
-_NAMED = "thread seq status ids key head journal_from newest title pinned head_run updated_at".split()
+_NAMED = ("thread", "seq", "status", "ids", "key", "head", "journal_from", "newest", "title", "pinned", "head_run",
+          "updated_at")  # fmt: skip
 
 
 def test_every_statement_is_described_and_can_be_prepared(path: Path) -> None:
@@ -317,3 +319,63 @@ def test_every_statement_is_described_and_can_be_prepared(path: Path) -> None:
         count = statement.sql.count("?")
         file.execute("EXPLAIN " + statement.sql, [None] * count if count else arguments)
     file.close()
+
+
+@pytest.mark.anyio
+async def test_readers_see_the_log_whole_while_it_is_written_and_sealed(path: Path) -> None:
+    """I1, I13: whatever moment of the sealing a read meets, it finds everything that was acknowledged before it began."""
+    store = await SqliteStore.open(path)
+    try:
+        one = await line(store)
+        over = anyio.Event()
+        reads = 0
+
+        async def watch() -> None:
+            nonlocal reads
+            while not over.is_set():
+                head = one.head
+                after = max(0, head - 40)
+                found = await store.read(one.id, after)
+                assert [r.seq for r in found] == list(range(after + 1, after + 1 + len(found)))
+                assert after + len(found) >= head
+                reads += 1
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(watch)
+            with anyio.fail_after(40):
+                for number in range(150):
+                    run = one.run(f"r{number}")
+                    await one.append(started(one.id, run.id, "go"), runs=[run])
+                    for _ in range(10):
+                        await one.append(delta("x" * 50))
+                    ended = one.run(run.id, "done", first_seq=run.first_seq)
+                    await one.append(e.RunFinished(run_id=run.id, thread_id=one.id), runs=[ended])
+            over.set()
+        assert reads > 50
+        assert [r.seq for r in await one.all()] == list(range(1, 150 * 12 + 1))
+    finally:
+        await store.close()
+
+
+@pytest.mark.anyio
+async def test_a_closed_store_says_so(path: Path) -> None:
+    store = await SqliteStore.open(path)
+    one = await line(store)
+    told: list[StoreError] = []
+
+    async def read() -> None:
+        try:
+            await store.read(one.id, 0)
+        except StoreError as error:
+            told.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(read)
+        await anyio.lowlevel.checkpoint()
+        await store.close()
+    await read()
+    with pytest.raises(StoreError, match="closed"):
+        await one.append(delta("x"))
+    assert told and all("closed" in error.message for error in told)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from runcast import events as e
@@ -552,7 +553,7 @@ class StoreSuite:
     async def test_orphans_are_threads_that_nobody_drives(self, store: Store) -> None:
         """I21."""
         statuses: Sequence[RunStatus] = ("running", "queued", "waiting", "done")
-        lines = {status: await line(store) for status in statuses}
+        lines: dict[RunStatus, Line] = {status: await line(store) for status in statuses}
         for status, one in lines.items():
             await one.append(delta("x"), runs=[one.run(status, status)])
         both = lines["running"]
