@@ -79,14 +79,14 @@ def serve(kind: str, port: int, database: str) -> None:
     from agent import parse, tokens
 
     import runcast
-    from runcast.server import Server, serve_forever
+    from runcast.server import Server, serve as serve_runcast
 
     @runcast.agent
     async def scripted(prompt: str):  # noqa: ANN202
         async for token in tokens(*parse(prompt)):
             yield token
 
-    serve_forever(Server(agents=[scripted], database=database, host="127.0.0.1", port=port, log_level="warning"))
+    serve_runcast(Server(agents=[scripted], database=database, host="127.0.0.1", port=port, log_level="warning"))
 
 
 if __name__ == "__main__":

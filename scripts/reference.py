@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,37 @@ import msgspec
 from runcast import errors, events
 from runcast.cli import main as command_line
 from runcast.client import refusals
+
+WHEN = {
+    "internal": "Something went wrong on the server; the operator finds it by the request id.",
+    "invalid_request": "The request is not understood: the message names the field. (400 or 422)",
+    "unauthenticated": "No token, or one that is not valid (any more).",
+    "forbidden": "This user or origin may not do that.",
+    "not_found": "It is not there, or not yours: the same answer for both.",
+    "conflict": "It does not fit what is there now.",
+    "idempotency_conflict": "The same id was used before, for something else.",
+    "run_active": "A run goes on in this thread, and the message was sent with `onBusy: reject`.",
+    "run_ended": "The run has ended and can no longer be changed.",
+    "already_decided": "The question was answered by somebody else.",
+    "expired": "Nobody answered the question in time.",
+    "payload_too_large": "A message or body is larger than allowed.",
+    "rate_limited": "Too much in too short a time; `retryAfterMs` says when again.",
+    "queue_full": "Too many messages wait in this thread already.",
+    "too_many_subscriptions": "This connection follows as many threads as it may.",
+    "agent_error": "The agent failed. The sentence is its own, or says only that it failed and under which request id.",
+    "timeout": "The run took longer than its limit.",
+    "storage_unavailable": "The log could not be read or written; nothing was changed.",
+    "sequence_conflict": "Inside the server: another append came first.",
+    "lease_lost": "Inside the server: another owner has the thread now.",
+    "store_locked": "Another process writes to this database file.",
+    "store_corrupt": "The database file is damaged or not one of Runcast's.",
+    "unavailable": "The server starts, stops, or is overloaded.",
+    "config": "At the start: settings or agents that cannot be served. Never sent to a client.",
+    "unreachable": "In the Python client: no connection could be made.",
+    "refused": "In the Python client: the server refused with a code that this version does not know.",
+    "log_changed": "In the Python client: the log that was being read has been replaced; read it anew.",
+}
+"""When each code is met. A code that is missing here fails the script, and so the tests."""
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 
@@ -49,8 +79,8 @@ def codes() -> str:
         if kind.__module__ not in (errors.__name__, refusals.__name__) or kind.code in seen:
             continue
         seen.add(kind.code)
-        words = _first_sentence(kind.__doc__ if "__doc__" in vars(kind) else None) or _spaced(kind.__name__)
-        rows.append(f"| `{kind.code}` | {kind.status} | {'yes' if kind.retryable else 'no'} | {_cell(words)} |")
+        again = "yes" if kind.retryable else "no"
+        rows.append(f"| `{kind.code}` | {kind.status} | {again} | {_cell(WHEN[kind.code])} |")
     return "\n".join(rows)
 
 
@@ -121,15 +151,6 @@ def _tree(kind: type[errors.RuncastError]) -> Iterator[type[errors.RuncastError]
     yield kind
     for below in kind.__subclasses__():
         yield from _tree(below)
-
-
-def _first_sentence(text: str | None) -> str:
-    words = " ".join(inspect.cleandoc(text).split()) if text else ""
-    return re.split(r"(?<=\.)\s", words, maxsplit=1)[0]
-
-
-def _spaced(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize() + "."
 
 
 def _cell(text: str) -> str:

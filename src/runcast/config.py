@@ -55,7 +55,9 @@ class Settings(BaseSettings):
     send_timeout_s: float = Field(
         45, gt=0, le=3600, description="Longest time one write to a reader may block, in seconds; then it is let go."
     )
-    title: str = Field("", max_length=80, description="Name shown in the web app; empty takes the default agent's name.")
+    title: str = Field(
+        "", max_length=80, description="Name shown in the web app; empty takes the default agent's name."
+    )
     welcome: str = Field("", max_length=500, description="One sentence above the empty conversation.")
     starters: Lines = Field((), max_length=8, description="Suggested first messages, at most 8.")
     web: bool = Field(True, description="Serve the web app.")
@@ -65,7 +67,9 @@ class Settings(BaseSettings):
     allowed_hosts: Listed = Field(
         (), description="Host names, beside loopback's, under which this server may be addressed."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged."
+    )
 
     def __init__(self, **values: Any) -> None:
         try:

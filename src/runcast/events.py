@@ -12,6 +12,7 @@ Source: AG-UI 1.0 (`ag-ui-protocol` 1.0.0, models `ag_ui.core`); own types: `spe
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, cast
@@ -292,7 +293,7 @@ class Custom(Event, frozen=True, kw_only=True, tag="CUSTOM"):
 
 class SubagentStarted(Event, frozen=True, kw_only=True, tag="SUBAGENT_STARTED"):
     subagent_run_id: str  # pyright: ignore[reportGeneralTypeIssues]  # required here, optional in the root
-    name: str | UnsetType = UNSET
+    name: str
     description: str | UnsetType = UNSET
     parent_subagent_run_id: str | UnsetType = UNSET
     parent_tool_call_id: str | UnsetType = UNSET
@@ -381,6 +382,12 @@ class ToolCallProgress(Event, frozen=True, kw_only=True, tag="TOOL_CALL_PROGRESS
     total: float | UnsetType = UNSET
     message: str | UnsetType = UNSET
     data: Json | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        for name in ("progress", "total"):
+            value = getattr(self, name)
+            if value is not UNSET and not math.isfinite(value):  # JSON has no such numbers
+                msgspec.structs.force_setattr(self, name, UNSET)
 
 
 class ArtifactSnapshot(Event, frozen=True, kw_only=True, tag="ARTIFACT_SNAPSHOT"):
@@ -575,22 +582,44 @@ def decode(data: bytes | str) -> Event:
 
     Raises:
         msgspec.ValidationError: a known type with a missing or wrong field, or no `type` at all.
-        msgspec.DecodeError: not JSON.
+        msgspec.DecodeError: not JSON, not UTF-8, or nested too deep.
     """
     try:
-        return cast(Event, _decoder.decode(data))
-    except msgspec.ValidationError:
-        raw = _raw_decoder.decode(data)
-        kind = raw.get("type")
-        if not isinstance(kind, str) or kind in _TYPES:
-            raise
-        return unknown(raw)
+        try:
+            return cast(Event, _decoder.decode(data))
+        except msgspec.ValidationError:
+            raw = _raw_decoder.decode(data)
+            kind = raw.get("type")
+            if not isinstance(kind, str) or kind in _TYPES:
+                raise
+            return unknown(raw)
+    except UnicodeError as error:
+        raise msgspec.DecodeError("The event is not valid UTF-8.") from error
+    except RecursionError as error:
+        raise msgspec.DecodeError("The event nests too deep.") from error
 
 
 def unknown(raw: Mapping[str, Any]) -> UnknownEvent:
-    """An event of a type that this version does not know, from its JSON object."""
-    envelope = {name: raw[wire] for wire, name in _ENVELOPE.items() if wire in raw}
-    return UnknownEvent(raw={key: value for key, value in raw.items() if key not in _ENVELOPE}, **envelope)
+    """An event of a type that this version does not know, from its JSON object.
+
+    Raises:
+        msgspec.ValidationError: a field of the envelope is wrong.
+    """
+    envelope = msgspec.convert({key: raw[key] for key in _ENVELOPE if key in raw}, _Envelope)
+    return UnknownEvent(
+        raw={key: value for key, value in raw.items() if key not in _ENVELOPE},
+        seq=envelope.seq,
+        from_=envelope.from_,
+        run_id=envelope.run_id,
+        timestamp=envelope.timestamp,
+    )
+
+
+class _Envelope(Struct, rename="camel"):
+    seq: int | UnsetType = UNSET
+    from_: int | UnsetType = msgspec.field(default=UNSET, name="from")
+    run_id: str | UnsetType = UNSET
+    timestamp: int | UnsetType = UNSET
 
 
 DELTAS: tuple[type[Event], ...] = (TextMessageContent, ReasoningMessageContent, ToolCallArgs)

@@ -94,7 +94,7 @@ class _Conversion:
 
     def convert(self, value: Any, depth: int) -> Json:
         self.nodes += 1
-        kind: type[Any] = type(value)
+        kind = cast(Any, type(value))
         if value is None or kind is bool:
             return value
         if kind is str:
@@ -108,7 +108,7 @@ class _Conversion:
             return self.plain(value, depth)
         except RecursionError:
             return TOO_DEEP
-        except Exception:  # noqa: BLE001  whatever a foreign class does when it is looked at
+        except Exception:  # whatever a foreign class does when it is looked at
             return describe(value)
         finally:
             self.inside.discard(id(value))
@@ -143,11 +143,11 @@ class _Conversion:
                 return self.container(value, depth)
 
     def container(self, value: Any, depth: int) -> Json:
-        kind: type[Any] = type(value)
+        kind = cast(Any, type(value))
         if isinstance(value, Mapping):
             return self.object(cast(Mapping[Any, Any], value).items(), depth)
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
-            names = cast(Sequence[str], cast(Any, kind)._fields)
+            names = cast(Sequence[str], kind._fields)
             return self.object(zip(names, cast(tuple[Any, ...], value), strict=False), depth)
         if isinstance(value, AbstractSet):
             return sorted(self.array(cast(AbstractSet[Any], value), depth), key=_sort_key)
@@ -171,7 +171,7 @@ class _Conversion:
                     made["…"] = MORE
                     break
                 made[self.key(key, depth)] = self.convert(item, depth + 1)
-        except Exception:  # noqa: BLE001  what was read so far is kept
+        except Exception:  # what was read so far is kept
             made["…"] = UNREADABLE
         return made
 
@@ -189,7 +189,7 @@ class _Conversion:
                     made.append(MORE)
                     break
                 made.append(self.convert(item, depth + 1))
-        except Exception:  # noqa: BLE001  what was read so far is kept
+        except Exception:  # what was read so far is kept
             made.append(UNREADABLE)
         return made
 
@@ -223,7 +223,7 @@ def _bytes(value: bytes) -> str:
 
 
 def _fields(value: Any) -> tuple[Any] | None:
-    kind: Any = type(value)
+    kind = cast(Any, type(value))
     if isinstance(value, msgspec.Struct):
         config = value.__struct_config__
         made: dict[str, Any] = {} if config.tag is None else {str(config.tag_field): config.tag}
@@ -236,7 +236,7 @@ def _fields(value: Any) -> tuple[Any] | None:
     if (attributes := getattr(kind, "__attrs_attrs__", None)) is not None:
         return ({attribute.name: _read(value, attribute.name) for attribute in attributes},)
     if kind is types.SimpleNamespace:
-        return (dict(vars(value)),)
+        return (dict(cast("dict[str, Any]", vars(value))),)
     return None
 
 
@@ -260,7 +260,7 @@ def _proto_plus(value: Any) -> tuple[Any] | None:
     proto: Any = sys.modules.get("proto")
     if proto is None or not isinstance(value, proto.Message):
         return None
-    return _protobuf(type(value).pb(value))
+    return _protobuf(cast(Any, type(value)).pb(value))
 
 
 def _numpy(value: Any) -> tuple[Any] | None:
@@ -273,7 +273,7 @@ def _numpy(value: Any) -> tuple[Any] | None:
 def _read(value: Any, name: str) -> Any:
     try:
         return getattr(value, name)
-    except Exception:  # noqa: BLE001  a field that was deleted, a property that fails
+    except Exception:  # a field that was deleted, a property that fails
         return UNREADABLE
 
 
@@ -285,9 +285,9 @@ def _sort_key(value: Json) -> tuple[str, float, str]:
 
 def describe(value: Any) -> str:
     """What a value is, when it has no JSON form: its type, never its address."""
-    kind: Any = value if isinstance(value, type) else type(value)
+    kind = cast(Any, value if issubclass(type(value), type) else type(value))  # isinstance asks the value itself
     try:
         name = f"{kind.__module__}.{kind.__qualname__}"[:MAX_TEXT]
-    except Exception:  # noqa: BLE001  a metaclass that fails
+    except Exception:
         return "<object>"
     return f"<class {name}>" if kind is value else f"<object of type {name}>"

@@ -138,7 +138,9 @@ class Session:
             case Subscribe():
                 if len(self._subs) + self._pending_subscribes >= self._limits.max_subscriptions:
                     most = self._limits.max_subscriptions
-                    return [self.error(command.id, TooManySubscriptions(f"A connection has at most {most} subscriptions."))]
+                    return [
+                        self.error(command.id, TooManySubscriptions(f"A connection has at most {most} subscriptions."))
+                    ]
                 self._pending_subscribes += 1
             case Unsubscribe():
                 if command.sub not in self._subs:
@@ -151,7 +153,10 @@ class Session:
         limits = self._limits
         most = limits.max_frame_bytes if self.identity is not None else limits.max_hello_bytes
         # A character has at most four bytes, so most frames need no second look.
-        if len(data) * 4 > most and (len(data) if isinstance(data, bytes) else len(data.encode("utf-8", "replace"))) > most:
+        if (
+            len(data) * 4 > most
+            and (len(data) if isinstance(data, bytes) else len(data.encode("utf-8", "replace"))) > most
+        ):
             return Close(CloseCode.TOO_BIG, f"A frame has at most {most} bytes.")
         now = self._clock.monotonic()
         if now >= self._window_ends:
@@ -205,7 +210,9 @@ class Session:
         separator = b"" if fields == b"{}" else b","
         return self._out(b'{"op":"ack","id":%b%b%b' % (to_bytes(id), separator, fields[1:]))
 
-    def error(self, id: str | None, error: BaseException, *, sub: int | None = None, request_id: str | None = None) -> bytes:
+    def error(
+        self, id: str | None, error: BaseException, *, sub: int | None = None, request_id: str | None = None
+    ) -> bytes:
         """The one answer to a command that was not; never a foreign exception's text."""
         code, message = describe(error)
         if isinstance(error, NotFound):
@@ -224,7 +231,9 @@ class Session:
         request_id: str | None = None,
     ) -> bytes:
         request_id = request_id or self._new_id()
-        return self._out(error_frame(code, message, request_id=request_id, id=id, sub=sub, retry_after_ms=retry_after_ms))
+        return self._out(
+            error_frame(code, message, request_id=request_id, id=id, sub=sub, retry_after_ms=retry_after_ms)
+        )
 
     # --- subscriptions --------------------------------------------------------------------------------------------
 
@@ -259,7 +268,9 @@ class Session:
         match update:
             case Events():
                 state.cursor = update.records[-1].seq
-                return [self._out(native.events_frame(sub, [state.encoder.payload(record) for record in update.records]))]
+                return [
+                    self._out(native.events_frame(sub, [state.encoder.payload(record) for record in update.records]))
+                ]
             case ThreadSnapshot():
                 state.cursor = update.seq
                 state.encoder.forget()
@@ -302,7 +313,9 @@ class Session:
             self._expiry_told = True
             due.append(self._out(control("token_expiring", at=self.identity.expires_at if self.identity else None)))
         if now >= self._last_sent + self._limits.heartbeat_s:
-            due.append(self._out(control("heartbeat", heads={str(sub): state.cursor for sub, state in self._subs.items()})))
+            due.append(
+                self._out(control("heartbeat", heads={str(sub): state.cursor for sub, state in self._subs.items()}))
+            )
         return due
 
     def drain(self, retry_ms: tuple[int, int]) -> bytes:

@@ -53,7 +53,7 @@ def join(records: Sequence[Record], limit: int | None = None) -> list[Record]:
     """Consecutive deltas of one item joined into one: text, reasoning or arguments of the same run, message or tool call,
     adjacent in the log, never across another event.
 
-    A joined record's `from` is its first seq and `seq` its last; joined ones can be joined again. A record that nothing is
+    A joined record's `from` is its first seq, `seq` its last, `timestamp` the first's; joined ones can be joined again. A record that nothing is
     joined to is passed on as it is, the same object. `limit` bounds a joined delta, in characters (one that is longer
     already stays as it is). A delta that carries more than its envelope (`rawEvent`, `metadata`) is never joined: nothing is lost.
     """
@@ -108,8 +108,9 @@ def _one(group: list[Record]) -> Record:
     first = group[0].event
     last = group[-1].event
     whole = msgspec.structs.replace(
-        last,
+        first,
         from_=first.seq if first.from_ is UNSET else first.from_,
+        seq=last.seq,
         delta="".join([cast(_Delta, record.event).delta for record in group]),
     )
     return Record(whole, encode(whole))

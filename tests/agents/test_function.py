@@ -18,11 +18,6 @@ from runcast.runs import Principal, RunInput
 from runcast.testing import AgentSuite, collect
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class TestAsyncGenerator(AgentSuite):
     def make_agent(self) -> Agent:
         @agent
@@ -71,13 +66,20 @@ async def test_can_still_be_called_like_the_function() -> None:
         return prompt
 
     assert await greeter("Hi") == "Hi"
-    assert (greeter.name, greeter.description, greeter.title, greeter.timeout_s) == ("other", "Says it.", "The other", 5)
+    assert (greeter.name, greeter.description, greeter.title, greeter.timeout_s) == (
+        "other",
+        "Says it.",
+        "The other",
+        5,
+    )
     assert greeter.on_crash == "never"
 
 
 @pytest.mark.anyio
 async def test_parameters_are_filled_by_annotation_and_by_name() -> None:
-    async def f(question, /, context, who: Principal, given: RunInput, *, limit: int = 3, model: str = "big", **rest: int):  # type: ignore[no-untyped-def]  # noqa: E501
+    async def f(
+        question, /, context, who: Principal, given: RunInput, *, limit: int = 3, model: str = "big", **rest: int
+    ):  # type: ignore[no-untyped-def]
         return f"{question} {context.run_id == given.run} {who.user} {limit} {model}"
 
     events = await collect(FunctionAgent(f), "Hi", principal=Principal(user="ann"))
@@ -172,6 +174,7 @@ async def test_steps_of_a_plain_generator_share_context_variables() -> None:
     def steps() -> Iterator[str]:
         yield variable.get() + " "
         variable.set("set inside")
+        yield ""
         yield variable.get()
 
     variable.set("set outside")
@@ -231,7 +234,8 @@ async def test_cancel_lets_a_thread_finish_its_step_and_closes_the_generator() -
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stop_inside)
-        events = await collect(FunctionAgent(slow), "?", cancel_when=stop)
+        generator = slow()  # held, so that it is not closed by being forgotten
+        events = await collect(FunctionAgent(lambda: generator, name="slow"), "?", cancel_when=stop)
     assert events.cancelled
     assert not closed.is_set()
     release.set()
@@ -269,3 +273,16 @@ async def test_exceptions_go_to_the_runner_as_they_are() -> None:
 
     with pytest.raises(AgentError, match="weather"):
         await collect(FunctionAgent(told), "?")
+
+
+@pytest.mark.anyio
+async def test_an_object_that_can_be_called_is_a_function_too() -> None:
+    class Greeter:
+        """Greets."""
+
+        async def __call__(self, prompt: str, run: RunContext) -> AsyncIterator[str]:
+            yield f"Hello {prompt}"
+
+    greeter = FunctionAgent(Greeter())
+    assert (greeter.name, greeter.description) == ("Greeter", "Greets.")
+    assert (await collect(greeter, "Ann")).text == "Hello Ann"

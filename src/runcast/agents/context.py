@@ -10,7 +10,7 @@ the same open message; it is closed when a tool, a thought or another message be
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,7 @@ class RunContext:
         """Who asked."""
         self.new_id = new_id
         """Ids for messages, tool calls and artifacts."""
-        self.app = app if app is not None else {}
+        self.app: Mapping[str, Any] = app if app is not None else {}
         """What the application's lifespan made (connections, clients): the same object for every run."""
         self.state = state
         """The thread's shared state as it stands; change it by `set_state` or `patch_state`."""
@@ -91,7 +91,7 @@ class RunContext:
             await self._write([*self.draft.close(), *self.draft.thought(text), *self.draft.close()])
 
     @asynccontextmanager
-    async def message(self, *, role: str = "assistant", name: str | None = None) -> AsyncIterator[Writer]:
+    async def message(self, *, role: str = "assistant", name: str | None = None) -> AsyncGenerator[Writer]:
         """A text message of its own, whatever else is written meanwhile: `async with run.message() as m: await m.write("…")`.
 
         An exception inside ends it as incomplete and goes on; on cancellation the runner closes it.
@@ -110,7 +110,7 @@ class RunContext:
         await self._emit(e.TextMessageEnd(message_id=id))
 
     @asynccontextmanager
-    async def reasoning(self) -> AsyncIterator[Writer]:
+    async def reasoning(self) -> AsyncGenerator[Writer]:
         """A span of thinking, written in pieces; ends like `message`."""
         id = self.new_id()
         await self.emit(e.ReasoningStart(message_id=id))
@@ -135,7 +135,7 @@ class RunContext:
         *,
         title: str | None = None,
         **more: Any,
-    ) -> AsyncIterator[ToolCall]:
+    ) -> AsyncGenerator[ToolCall]:
         """A tool call, from its arguments to its result: set `call.result` (and `call.summary`) inside.
 
         Arguments are keywords; those that are called like a parameter here go into the mapping. An exception inside

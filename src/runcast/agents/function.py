@@ -12,15 +12,17 @@ thread; they write to the log by yielding.
 from __future__ import annotations
 
 import contextvars
+import functools
 import inspect
 import re
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, Literal, cast, get_type_hints, overload
 
 import anyio
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 
 from runcast.agents.context import RunContext
 from runcast.agents.yields import Yields
@@ -34,6 +36,12 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 CLOSE_LIMIT_S = 5.0
 """How long a generator's own clean-up may take when its run is over."""
+
+THREADS = 64
+"""How many functions without `async` may run at once; more wait. A limit of their own: slow agents must not hold up others'
+threads."""
+
+_limiter: RunVar[anyio.CapacityLimiter] = RunVar("runcast_agent_threads")
 
 _CONTEXT = ("run", "context", "ctx")
 _TEXT = ("prompt", "message", "text", "question", "query")
@@ -106,9 +114,9 @@ class FunctionAgent:
         if _is_async(function) or inspect.isgeneratorfunction(_unwrapped(function)):
             value = function(*args, **kwargs)
         else:
-            value = await anyio.to_thread.run_sync(lambda: function(*args, **kwargs), abandon_on_cancel=True)
+            value = await _in_worker(lambda: function(*args, **kwargs))
         if inspect.isawaitable(value):
-            value = await cast(Awaitable[Any], value)
+            value = await value
         if isinstance(value, AsyncIterator):
             async with aclosing(_closable(cast(AsyncIterator[object], value))) as items:
                 async for item in items:
@@ -149,7 +157,11 @@ def agent(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         ConfigError: at decoration, when the signature cannot be filled or the name cannot be served.
     """
     if function is None:
-        return lambda function: FunctionAgent(function, **options)  # pyright: ignore[reportUnknownLambdaType]
+
+        def decorate(function: Callable[..., Any]) -> FunctionAgent:
+            return FunctionAgent(function, **options)
+
+        return decorate
     return FunctionAgent(function)
 
 
@@ -167,7 +179,7 @@ def _fillers(function: Callable[..., Any], problems: list[str]) -> tuple[list[Fi
     required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     named = any(p.name in _TEXT for p in parameters)
     strings = [p.name for p in required if hints.get(p.name) is str and p.name not in (*_TEXT, *_CONTEXT)]
-    texts = set(_TEXT) if named else set(_TEXT) | set(strings[:1]) if len(strings) == 1 else set(_TEXT)
+    texts: set[str] = {*_TEXT, *strings} if len(strings) == 1 and not named else {*_TEXT}
     positional: list[Filler] = []
     keywords: dict[str, Filler] = {}
     for parameter in parameters:
@@ -203,15 +215,18 @@ def _is(hint: Any, kind: type) -> bool:
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     """Annotations by parameter; where a name cannot be resolved (TYPE_CHECKING imports), its text."""
-    target: Any = function if inspect.isroutine(function) else getattr(type(function), "__call__", function)
+    target = _unwrapped(function)
     try:
         return get_type_hints(target)
-    except Exception:  # any name in any annotation may be missing at run time
+    except Exception:
         return dict(getattr(target, "__annotations__", {}))
 
 
 def _unwrapped(function: Callable[..., Any]) -> Any:
-    return function if inspect.isroutine(function) else getattr(type(function), "__call__", function)
+    """What is really called: under a partial, and of an object with `__call__` that method."""
+    while isinstance(function, functools.partial):
+        function = cast(Callable[..., Any], function.func)
+    return function if inspect.isroutine(function) else inspect.getattr_static(type(function), "__call__", function)
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
@@ -250,14 +265,23 @@ async def _in_thread(items: Iterator[object]) -> AsyncGenerator[object, None]:
     steps = _Steps(items)
     try:
         while True:
-            item = await anyio.to_thread.run_sync(steps.next, abandon_on_cancel=True)
+            item = await _in_worker(steps.next)
             if item is _END:
                 return
             yield item
     finally:
         if steps.stop():
             with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
-                await anyio.to_thread.run_sync(steps.close, abandon_on_cancel=True)
+                await _in_worker(steps.close)
+
+
+async def _in_worker(work: Callable[[], Any]) -> Any:
+    """`work` in a thread. A cancelled run does not wait for it: what it still does is lost."""
+    limiter = _limiter.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(THREADS)
+        _limiter.set(limiter)
+    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
 
 
 class _Steps:
@@ -290,5 +314,6 @@ class _Steps:
             return not self._busy
 
     def close(self) -> None:
-        if isinstance(self._items, Generator):
-            self._context.run(self._items.close)
+        close: Callable[[], object] | None = getattr(self._items, "close", None)
+        if close is not None:
+            self._context.run(close)

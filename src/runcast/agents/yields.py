@@ -28,6 +28,10 @@ from runcast.events import Event
 from runcast.jsonvalue import to_json
 
 _ENVELOPE = ("seq", "from", "timestamp")
+_JSON_FIELDS = ("snapshot", "delta", "patch", "value", "event", "content", "result", "rawEvent", "metadata")
+"""Fields of AG-UI's events that hold any JSON."""
+_NULLABLE = ("snapshot", "value", "event")
+"""Fields in which null is a value: they are required."""
 _MISSING: Any = object()
 
 
@@ -90,15 +94,15 @@ class Yields:
                 pass
         return [*self._draft.before(event), event]
 
-    def _text(self, fields: Mapping[str, Any]) -> list[Event]:
+    def text(self, fields: Mapping[str, Any]) -> list[Event]:
         return self._draft.text(_words(fields))
 
-    def _thinking(self, fields: Mapping[str, Any]) -> list[Event]:
+    def thinking(self, fields: Mapping[str, Any]) -> list[Event]:
         if "delta" in fields and "content" not in fields:
             return self._draft.thought(_words(fields))
         return [*self._draft.close(), *self._draft.thought(_words(fields)), *self._draft.close()]
 
-    def _tool_start(self, fields: Mapping[str, Any]) -> list[Event]:
+    def tool_start(self, fields: Mapping[str, Any]) -> list[Event]:
         name = _first(fields, "name", "tool_name", "tool", "tool_call_name", "toolName")
         words = _first(fields, "content", "message", "title")
         title = _first(fields, "title", default=words)
@@ -118,16 +122,22 @@ class Yields:
             e.ToolCallEnd(tool_call_id=call),
         ]
 
-    def _tool_end(self, fields: Mapping[str, Any]) -> list[Event]:
+    def tool_end(self, fields: Mapping[str, Any]) -> list[Event]:
         before: list[Event] = []
         call = self._open_call(fields)
         if call is None:
-            before = self._tool_start(
-                {key: fields[key] for key in ("id", "tool_call_id", "tool_id", "name", "tool_name", "tool") if key in fields}
+            before = self.tool_start(
+                {
+                    key: fields[key]
+                    for key in ("id", "tool_call_id", "tool_id", "name", "tool_name", "tool")
+                    if key in fields
+                }
                 or {"name": "observation"}
             )
             call = next(reversed(self._calls))
-        result = to_json(_first(fields, "result", "output", "observation", "content", "text", "message", "value", default=None))
+        result = to_json(
+            _first(fields, "result", "output", "observation", "content", "text", "message", "value", default=None)
+        )
         error = _first(fields, "error", default=None)
         failed = bool(error) or fields.get("status") in ("error", "failed") or fields.get("is_error") is True
         content = result if isinstance(result, str) else "" if result is None else json_text(result)
@@ -143,7 +153,7 @@ class Yields:
         self._calls.pop(call, None)
         return [e.ToolCallResult(message_id=self._context.new_id(), tool_call_id=call, **fields)]
 
-    def _progress(self, fields: Mapping[str, Any]) -> list[Event]:
+    def progress(self, fields: Mapping[str, Any]) -> list[Event]:
         call = self._open_call(fields) or self._id(fields)
         message = _first(fields, "message", "content", "text", default=None)
         progress = _first(fields, "progress", "current", "count", default=None)
@@ -160,10 +170,10 @@ class Yields:
             )
         ]
 
-    def _artifact(self, fields: Mapping[str, Any]) -> list[Event]:
+    def artifact(self, fields: Mapping[str, Any]) -> list[Event]:
         return self._thing(fields, _text_or(fields, "kind", "artifact_type", default="file"))
 
-    def _diagram(self, fields: Mapping[str, Any]) -> list[Event]:
+    def diagram(self, fields: Mapping[str, Any]) -> list[Event]:
         return self._thing(fields, "diagram")
 
     def _thing(self, fields: Mapping[str, Any], kind: str) -> list[Event]:
@@ -182,7 +192,7 @@ class Yields:
             )
         ]
 
-    def _source(self, fields: Mapping[str, Any]) -> list[Event]:
+    def source(self, fields: Mapping[str, Any]) -> list[Event]:
         url = _first(fields, "url", "content", "href", default=_MISSING)
         if not isinstance(url, str):
             raise _invalid("a source without a `url`")
@@ -194,13 +204,13 @@ class Yields:
             )
         ]
 
-    def _state(self, fields: Mapping[str, Any]) -> list[Event]:
+    def state(self, fields: Mapping[str, Any]) -> list[Event]:
         value = _first(fields, "state", "snapshot", "value", "content", "data", default=_MISSING)
         if value is _MISSING:
             raise _invalid("a state without a `state`")
         return self._event(e.StateSnapshot(snapshot=to_json(value)))
 
-    def _error(self, fields: Mapping[str, Any]) -> list[Event]:
+    def error(self, fields: Mapping[str, Any]) -> list[Event]:
         message = _first(fields, "message", "error", "content", "text", default=None)
         code = fields.get("code")
         raise AgentError(
@@ -208,7 +218,7 @@ class Yields:
             code=code if isinstance(code, str) and code else None,
         )
 
-    def _done(self, fields: Mapping[str, Any]) -> list[Event]:
+    def done(self, fields: Mapping[str, Any]) -> list[Event]:
         return self._draft.close()
 
     # --- matching -------------------------------------------------------------------------------------------------
@@ -228,17 +238,17 @@ class Yields:
 
 
 WORDS: dict[str, Callable[[Yields, Mapping[str, Any]], list[Event]]] = {
-    **dict.fromkeys(("text", "answer", "token", "content", "response", "message"), Yields._text),
-    **dict.fromkeys(("thinking", "thought", "reasoning"), Yields._thinking),
-    **dict.fromkeys(("tool_call", "tool_start", "tool_call_start", "tool_starting", "action"), Yields._tool_start),
-    **dict.fromkeys(("tool_result", "tool_end", "tool_call_end", "tool_complete", "observation"), Yields._tool_end),
-    **dict.fromkeys(("progress", "tool_progress"), Yields._progress),
-    "artifact": Yields._artifact,
-    "diagram": Yields._diagram,
-    **dict.fromkeys(("source", "citation"), Yields._source),
-    "state": Yields._state,
-    "error": Yields._error,
-    **dict.fromkeys(("done", "end"), Yields._done),
+    **dict.fromkeys(("text", "answer", "token", "content", "response", "message"), Yields.text),
+    **dict.fromkeys(("thinking", "thought", "reasoning"), Yields.thinking),
+    **dict.fromkeys(("tool_call", "tool_start", "tool_call_start", "tool_starting", "action"), Yields.tool_start),
+    **dict.fromkeys(("tool_result", "tool_end", "tool_call_end", "tool_complete", "observation"), Yields.tool_end),
+    **dict.fromkeys(("progress", "tool_progress"), Yields.progress),
+    "artifact": Yields.artifact,
+    "diagram": Yields.diagram,
+    **dict.fromkeys(("source", "citation"), Yields.source),
+    "state": Yields.state,
+    "error": Yields.error,
+    **dict.fromkeys(("done", "end"), Yields.done),
 }
 """What `type` of a small dict may be (case and `-` or `_` do not matter), and what it means."""
 
@@ -251,7 +261,10 @@ def _fields(value: object) -> Mapping[str, Any] | None:
         return None
     dump = getattr(value, "model_dump", None)
     if callable(dump):  # pydantic, without importing it; AG-UI's models name their fields by alias
-        return cast(Mapping[str, Any], dump(mode="json", by_alias=True, exclude_none=True))
+        whole = cast(dict[str, Any], dump(mode="json", by_alias=True))
+        given = cast(dict[str, Any], dump(mode="json", by_alias=True, exclude_none=True))
+        # A null in an optional field says nothing, a null in somebody's JSON is a value.
+        return {**given, **{name: whole[name] for name in _JSON_FIELDS if name in whole}}
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, msgspec.Struct):
@@ -261,7 +274,13 @@ def _fields(value: object) -> Mapping[str, Any] | None:
 
 def _wire_event(kind: str, fields: Mapping[str, Any]) -> Event:
     """An event from its JSON object: AG-UI's or ours, without the envelope that only the log may fill."""
-    raw = to_json({key: item for key, item in fields.items() if key not in _ENVELOPE and item is not None or key in ("snapshot", "value", "event")})
+    raw = to_json(
+        {
+            name: item
+            for name, item in fields.items()
+            if name not in _ENVELOPE and (item is not None or name in _NULLABLE)
+        }
+    )
     raw["type"] = kind
     try:
         event = e.decode(msgspec.json.encode(raw))
@@ -275,7 +294,9 @@ def _wire_event(kind: str, fields: Mapping[str, Any]) -> Event:
 
 
 def _words(fields: Mapping[str, Any]) -> str:
-    value = _first(fields, "content", "delta", "text", "token", "answer", "thought", "thinking", "message", default=_MISSING)
+    value = _first(
+        fields, "content", "delta", "text", "token", "answer", "thought", "thinking", "message", default=_MISSING
+    )
     if isinstance(value, str):
         return value
     raise _invalid(f"a {fields.get('type')!r} without text in `content`")

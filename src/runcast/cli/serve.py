@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 import webbrowser
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -54,17 +52,7 @@ def serve(agents: tuple[str, ...], open_page: bool, **given: Any) -> None:
     from runcast.agents import loader
 
     settings = _settings(given)
-    sys.path.insert(0, str(Path.cwd()))
-    loaded: list[Agent] = []
-    problems: list[str] = []
-    for spec in agents:
-        try:
-            loaded.append(loader.load(spec))
-        except ConfigError as error:
-            problems.extend(error.problems)
-    if problems:
-        raise ConfigError("\n".join(problems), problems)
-    _run(loaded, settings, open_page)
+    _run(loader.load(*agents), settings, open_page)
 
 
 @click.command()
@@ -93,9 +81,9 @@ def demo(scene: str | None, database: str | None, store: str | None, open_page: 
 
 def _scene(name: str, database: str | None) -> Agent:
     if name == "thoughts":
-        from runcast.agents import loader
+        from runcast.scenes import thoughts
 
-        return loader.load("runcast.scenes.thoughts:agent")
+        return thoughts.make()
     from runcast.scenes import explorer
 
     return explorer.runcast_agent(database=database)
@@ -108,13 +96,17 @@ def _settings(given: dict[str, Any]) -> Settings:
 
 
 def _run(agents: list[Agent], settings: Settings, open_page: bool) -> None:
-    from runcast import server
+    import logging
+
+    from runcast.server import Server
+    from runcast.server import serve as run
 
     def started(url: str) -> None:
-        names = ", ".join(agent.name for agent in agents)
-        click.echo(f"Runcast serves {names} on {url}   (Ctrl-C stops)")
-        click.echo(f"Logs are kept in {settings.database}")
+        click.echo(f"Runcast serves {', '.join(agent.name for agent in agents)} on {url}   (Ctrl-C stops)")
+        click.echo(f"The log is {settings.database}")
         if open_page:
             webbrowser.open(url)
 
-    server.serve(agents, settings=settings, on_started=started)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # it tells of its own start and stop
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    run(Server(agents, settings=settings), on_started=started)

@@ -31,6 +31,7 @@ from runcast.updates import Update
 
 Attach = Literal["tail", "replay", "snapshot"]
 
+
 class Frame(NamedTuple):
     """One message on the wire: the text of a WebSocket message, or the `data:` of a server-sent event."""
 

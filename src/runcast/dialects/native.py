@@ -163,7 +163,9 @@ def error_frame(
     sub: int | None = None,
     retry_after_ms: int | None = None,
 ) -> bytes:
-    return control("error", None, id=id, sub=sub, code=code, message=message, requestId=request_id, retryAfterMs=retry_after_ms)
+    return control(
+        "error", None, id=id, sub=sub, code=code, message=message, requestId=request_id, retryAfterMs=retry_after_ms
+    )
 
 
 # --- events -------------------------------------------------------------------------------------------------------
@@ -228,20 +230,21 @@ def _item(event: e.Event) -> str:
 
 
 class _SlimEnds:
-    """The END events' bytes without their texts, encoded once for all readers. A run id and a seq name one event for ever,
-    unless the log was rewritten; then its time differs."""
+    """The last END events' bytes without their texts, encoded once for all readers: those of one thread ask soon after each
+    other. Held by the event itself, so that no two events can be taken for one."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._bytes: dict[tuple[object, object, object], bytes] = {}
+        self._held: dict[int, tuple[e.Event, bytes]] = {}
 
     def __call__(self, event: e.Event) -> bytes:
-        key = (event.run_id, event.seq, event.timestamp)
-        data = self._bytes.get(key)
-        if data is None:
-            if len(self._bytes) >= self._size:
-                del self._bytes[next(iter(self._bytes))]  # the oldest: readers of one thread are near each other
-            data = self._bytes[key] = e.encode(_without_whole(event))
+        held = self._held.get(id(event))
+        if held is not None and held[0] is event:
+            return held[1]
+        if len(self._held) >= self._size:
+            del self._held[next(iter(self._held))]
+        data = e.encode(_without_whole(event))
+        self._held[id(event)] = (event, data)
         return data
 
 
@@ -251,7 +254,7 @@ def _without_whole(event: e.Event) -> e.Event:
     return msgspec.structs.replace(event, text=msgspec.UNSET)
 
 
-_slim = _SlimEnds(1024)
+_slim = _SlimEnds(32)
 
 
 class Native:

@@ -207,12 +207,13 @@ async def collect(
     )
     collected = Collected()
     ids = itertools.count(1)
+    scope = anyio.CancelScope()
 
     async def emit(event: Event) -> None:
         collected.append(event)
-        await anyio.lowlevel.checkpoint()
         if cancel_after is not None and cancel_after(event):
             scope.cancel()
+        await anyio.lowlevel.checkpoint()
 
     async def past() -> Sequence[Turn]:
         return [item.turn if isinstance(item, Collected) else item for item in path]
@@ -234,15 +235,13 @@ async def collect(
 
     with anyio.fail_after(timeout_s):
         async with anyio.create_task_group() as tasks:
-            with anyio.CancelScope() as scope:
+            with scope:
                 if cancel_when is not None:
                     tasks.start_soon(watch, cancel_when)
                 try:
                     async with aclosing(cast(Any, agent.run(input, context))) as items:
                         async for event in items:
-                            collected.append(event)
-                            if cancel_after is not None and cancel_after(event):
-                                scope.cancel()
+                            await emit(event)
                 except Exception as error:
                     collected.error = error
             tasks.cancel_scope.cancel()

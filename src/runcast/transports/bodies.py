@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from runcast.events import Interrupt
 from runcast.runs import OnBusy, Run, Thread
@@ -92,7 +91,7 @@ class RunAnswer(Run, frozen=True, kw_only=True, rename="camel", omit_defaults=Tr
     """What the agent said: its text messages, with an empty line between them."""
     error: str | None = None
     """Why it failed, in a sentence; `code` says it for programs."""
-    interrupts: list[Interrupt] = []
+    interrupts: list[Interrupt] = field(default_factory=list[Interrupt])
     """What it waits for."""
     result: Any = None
     replayed: bool = False

@@ -5,7 +5,7 @@ It owns no task and no socket. Connections add themselves (`join`) to be told wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Literal, Protocol
 
@@ -20,6 +20,9 @@ from runcast.transports.wire import Headers, Scope, cookies_of, headers_of
 
 RETRY_MS: tuple[int, int] = (500, 8000)
 """After a restart clients come back at a random time in this range, so that they do not come all at once."""
+
+FLUSH_S = 0.5
+"""What readers get to be told how their runs ended, before a stop closes their connections."""
 
 
 class Connection(Protocol):
@@ -97,7 +100,7 @@ class Gateway:
     # --- long-lived connections -----------------------------------------------------------------------------------
 
     @contextmanager
-    def join(self, connection: Connection) -> Iterator[None]:
+    def join(self, connection: Connection) -> Generator[None]:
         """Be told of drain and stop while the context lasts."""
         self._connections.add(connection)
         if self.stopping:
@@ -112,7 +115,7 @@ class Gateway:
             self._left = anyio.Event()
 
     @contextmanager
-    def wait(self) -> Iterator[None]:
+    def wait(self) -> Generator[None]:
         """Wait for something on behalf of one request, but not beyond the server's stop.
 
         Raises:

@@ -126,7 +126,9 @@ class Guard:
             return await self._app(scope, receive, send)
         logger.info("websocket refused: %s", refusal.message, extra={"request_id": scope[REQUEST_ID]})
         await receive()
-        await send({"type": "websocket.accept"})  # a close before it would reach a browser as HTTP 403, without the code
+        await send(
+            {"type": "websocket.accept"}
+        )  # a close before it would reach a browser as HTTP 403, without the code
         await send({"type": "websocket.close", "code": int(CloseCode.FORBIDDEN), "reason": refusal.message})
 
     # --- the rules ------------------------------------------------------------------------------------------------
@@ -146,7 +148,9 @@ class Guard:
         origins = header_values(scope, "origin")
         if origins:
             if len(origins) > 1 or not self.origin_allowed(origins[0], scope):
-                return Refusal(403, "origin_not_allowed", "Pages of this origin may not talk to this server; see allowed_origins.")
+                return Refusal(
+                    403, "origin_not_allowed", "Pages of this origin may not talk to this server; see allowed_origins."
+                )
             return None
         # Fetch Metadata, "Sec-Fetch-Site": browsers say where a request comes from even where they leave Origin out.
         if header_values(scope, "sec-fetch-site")[-1:] in (["cross-site"], ["same-site"]):

@@ -6,6 +6,7 @@ decoded by the structs in `bodies`, which also make the OpenAPI document.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request
@@ -17,7 +18,7 @@ from runcast.dialects.base import Start
 from runcast.dialects.native import NativeEncoder, fault_of_message
 from runcast.errors import InvalidRequest
 from runcast.runs import Message, Principal, Thread
-from runcast.service import CancelResult, ResolveResult, Sent, Service
+from runcast.service import CancelResult, EventPage, ResolveResult, Sent, Service
 from runcast.transports import openapi, problems
 from runcast.transports.answers import answer_of, event_list, thread_view
 from runcast.transports.bodies import (
@@ -52,7 +53,9 @@ from runcast.transports.requests import (
 from runcast.transports.sse import EventStream
 
 RUN_STREAM = "The run's events; ends after its last one. Ids are `<epoch>:<seq>`."
-THREAD_STREAM = "What follows the cursor, then live; without a cursor a `snapshot` event first. Ids are `<epoch>:<seq>`."
+THREAD_STREAM = (
+    "What follows the cursor, then live; without a cursor a `snapshot` event first. Ids are `<epoch>:<seq>`."
+)
 
 
 def build_api(gateway: Gateway) -> FastAPI:
@@ -109,7 +112,9 @@ def thread_routes(gateway: Gateway) -> APIRouter:
     @router.get("/threads", **answers(ThreadList, "One's own threads: pinned ones first, then the newest."))
     async def list_threads(
         request: Request,
-        q: Annotated[str, Query(max_length=200, description="Words that must all occur, in titles or in what was said.")] = "",
+        q: Annotated[
+            str, Query(max_length=200, description="Words that must all occur, in titles or in what was said.")
+        ] = "",
         cursor: Annotated[str | None, Query(max_length=500)] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 50,
     ) -> Response:
@@ -122,7 +127,9 @@ def thread_routes(gateway: Gateway) -> APIRouter:
         principal = await gateway.principal(request.scope)
         return thread_view(await gateway.service.view(principal, checked_id(thread)))
 
-    @router.patch("/threads/{thread}", **answers(Thread, "The thread as it is now.", changes=True), **body_of(ThreadChange))
+    @router.patch(
+        "/threads/{thread}", **answers(Thread, "The thread as it is now.", changes=True), **body_of(ThreadChange)
+    )
     async def update_thread(request: Request, thread: str) -> Response:
         principal = await gateway.principal(request.scope)
         body = await read_json(request, ThreadChange)
@@ -130,7 +137,9 @@ def thread_routes(gateway: Gateway) -> APIRouter:
         pinned = None if body.pinned is UNSET else body.pinned
         if title is None and pinned is None:
             raise InvalidRequest("Nothing to change: give `title`, `pinned` or both.")
-        return json_answer(await gateway.service.update_thread(principal, checked_id(thread), title=title, pinned=pinned))
+        return json_answer(
+            await gateway.service.update_thread(principal, checked_id(thread), title=title, pinned=pinned)
+        )
 
     @router.delete("/threads/{thread}", **answers(None, "It is gone.", status=204, changes=True))
     async def delete_thread(request: Request, thread: str) -> Response:
@@ -154,7 +163,7 @@ def message_routes(gateway: Gateway) -> APIRouter:
 
     async def send(
         request: Request, thread: str | None, wait: float, idempotency_key: str | None, last_event_id: str | None
-    ) -> Response | EventStream:
+    ) -> Response:
         principal = await gateway.principal(request.scope)
         body = await read_json(request, MessageToSend)
         gateway.refuse_while_draining()
@@ -187,7 +196,9 @@ def message_routes(gateway: Gateway) -> APIRouter:
         return await send(request, None, wait, idempotency_key, last_event_id)
 
     @router.post(
-        "/interrupts/{interrupt}", **answers(ResolveResult, "It is answered.", changes=True), **body_of(Decision, optional=True)
+        "/interrupts/{interrupt}",
+        **answers(ResolveResult, "It is answered.", changes=True),
+        **body_of(Decision, optional=True),
     )
     async def resolve_interrupt(request: Request, interrupt: str, idempotency_key: IdempotencyKey = None) -> Response:
         principal = await gateway.principal(request.scope)
@@ -206,18 +217,19 @@ def event_routes(gateway: Gateway) -> APIRouter:
     async def events(
         request: Request, principal: Principal, subscribe: Subscribe, cursor: Cursor | None, limit: int, wait: float
     ) -> Response:
-        subscription = await gateway.service.subscribe(principal, subscribe)
+        service = gateway.service
         if wants_stream(request):
+            subscription = await service.subscribe(principal, subscribe)
             start = Start(subscription.thread.id, subscription.epoch, subscription.start)
             return EventStream(gateway, subscription, NativeEncoder(start))
-        subscription.close()
-        service, thread = gateway.service, subscription.thread.id
-        after = cursor.seq if cursor else 0
-        page = await service.read(principal, thread, after=after, limit=limit)
-        if wait > 0 and not page.records and event_list(page, cursor).resync is None:
-            with gateway.wait():
-                page = await service.read(principal, thread, after=after, limit=limit, wait_s=wait)
-        return event_list(page, cursor).response()
+
+        async def page(wait_s: float) -> EventPage:
+            after = cursor.seq if cursor else 0
+            if subscribe.thread is None:
+                return await service.read_inbox(principal, after=after, limit=limit, wait_s=wait_s)
+            return await service.read(principal, subscribe.thread, after=after, limit=limit, wait_s=wait_s)
+
+        return await read_page(gateway, page, cursor, wait)
 
     documented = answers(EventList, "One page of the log.", streams=THREAD_STREAM)
 
@@ -273,30 +285,50 @@ def run_routes(gateway: Gateway) -> APIRouter:
         ),
     )
     async def run_events(
-        request: Request, run: str, after: After = None, limit: Limit = 500, wait: Wait = 0, last_event_id: LastEventId = None
+        request: Request,
+        run: str,
+        after: After = None,
+        limit: Limit = 500,
+        wait: Wait = 0,
+        last_event_id: LastEventId = None,
     ) -> Response:
         principal = await gateway.principal(request.scope)
         cursor = cursor_of(after, last_event_id)
         service, run = gateway.service, checked_id(run)
         if wants_stream(request):
             return await run_stream(gateway, principal, run, cursor, {})
-        seq = cursor.seq if cursor else 0
-        page = await service.read_run(principal, run, after=seq, limit=limit)
-        if wait > 0 and not page.records and event_list(page, cursor).resync is None:
-            with gateway.wait():
-                page = await service.read_run(principal, run, after=seq, limit=limit, wait_s=wait)
-        return event_list(page, cursor).response()
+
+        async def page(wait_s: float) -> EventPage:
+            after = cursor.seq if cursor else 0
+            return await service.read_run(principal, run, after=after, limit=limit, wait_s=wait_s)
+
+        return await read_page(gateway, page, cursor, wait)
 
     @router.post(
-        "/runs/{run}/cancel", **answers(CancelResult, "How the run stands.", changes=True), **body_of(Stop, optional=True)
+        "/runs/{run}/cancel",
+        **answers(CancelResult, "How the run stands.", changes=True),
+        **body_of(Stop, optional=True),
     )
     async def cancel_run(request: Request, run: str, idempotency_key: IdempotencyKey = None) -> Response:
         principal = await gateway.principal(request.scope)
         body = await read_json(request, Stop, optional=True)
         id = command_id(idempotency_key, gateway.new_id)
-        return json_answer(await gateway.service.cancel(principal, Cancel(id=id, run=checked_id(run), reason=body.reason)))
+        return json_answer(
+            await gateway.service.cancel(principal, Cancel(id=id, run=checked_id(run), reason=body.reason))
+        )
 
     return router
+
+
+async def read_page(
+    gateway: Gateway, page: Callable[[float], Awaitable[EventPage]], cursor: Cursor | None, wait_s: float
+) -> Response:
+    """One page, at once if there is something to say; else when there is, or the time is over."""
+    answer = event_list(await page(0), cursor)
+    if wait_s > 0 and not answer.page.records and answer.resync is None:
+        with gateway.wait():
+            answer = event_list(await page(wait_s), cursor)
+    return answer.response()
 
 
 async def run_stream(
@@ -319,16 +351,25 @@ async def run_stream(
 
 
 def to_send(body: MessageToSend, thread: str | None, key: str | None, gateway: Gateway) -> Send:
-    """The command in a POSTed message. Its message's id is also its key, so that a retry without a key is safe as well."""
+    """The command in a POSTed message. The message's id is the key of idempotency; without one it takes the header's.
+
+    Raises:
+        InvalidRequest: an id and a header that differ, or a message that cannot be sent.
+    """
     given = body.message
     content = given if isinstance(given, str) else given.content
-    given_id = None if isinstance(given, str) else given.id
-    # A message without an id takes the key's: the body of a retry must be the same.
-    message = Message(id=given_id or command_id(key, gateway.new_id), content=content)
+    id = None if isinstance(given, str) else given.id
+    if key is not None:
+        key = command_id(key, gateway.new_id)
+        if id not in (None, key):
+            raise InvalidRequest(
+                "`message.id` is the key of a message: leave Idempotency-Key out, or give the same in both."
+            )
+    message = Message(id=id or key or gateway.new_id(), content=content)
     if fault := fault_of_message(message):
         raise InvalidRequest(fault)
     return Send(
-        id=message.id if key is None else command_id(key, gateway.new_id),
+        id=message.id,
         thread=thread,
         agent=body.agent,
         message=message,

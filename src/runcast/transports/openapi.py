@@ -102,7 +102,8 @@ def build(app: FastAPI) -> dict[str, Any]:
     union = {
         "description": "One event of the log. Types that are not listed here may come from newer versions: skip them.",
         "type": "object",
-        "anyOf": [{"$ref": REF.format(name=kind.__name__)} for kind in logged] + [{"$ref": REF.format(name="UnknownEvent")}],
+        "anyOf": [{"$ref": REF.format(name=kind.__name__)} for kind in logged]
+        + [{"$ref": REF.format(name="UnknownEvent")}],
     }
     unknown = {
         "title": "UnknownEvent",

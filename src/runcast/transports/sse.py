@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 import anyio.lowlevel
+from starlette.responses import Response
 
 from runcast.dialects.base import Encoder, Frame
-from runcast.subscription import Subscription
-from runcast.transports.gateway import Gateway
+from runcast.subscription import RunSubscription, Subscription
+from runcast.transports.gateway import FLUSH_S, Gateway
 from runcast.transports.wire import Receive, Scope, Send, StreamCut, request_id_of
 from runcast.updates import ThreadSnapshot
 
@@ -24,13 +25,13 @@ PING_S = 15
 """Silence after which a comment is sent."""
 
 
-class EventStream:
+class EventStream(Response):
     """The ASGI response that writes one subscription. `with_ids`: each event that ends a log position carries `<epoch>:<seq>`."""
 
     def __init__(
         self,
         gateway: Gateway,
-        subscription: Subscription,
+        subscription: Subscription | RunSubscription,
         encoder: Encoder,
         *,
         with_ids: bool = True,
@@ -41,7 +42,17 @@ class EventStream:
         self._encoder = encoder
         self._epoch = subscription.epoch
         self._with_ids = with_ids
-        self._headers = headers or {}
+        # Starlette's own initialiser is for a body that is there already.
+        self.status_code = 200
+        self.background = None
+        self.init_headers(
+            {
+                "content-type": "text/event-stream; charset=utf-8",
+                "cache-control": "no-store",
+                "x-accel-buffering": "no",  # nginx holds a response back otherwise
+                **(headers or {}),
+            }
+        )
         self._ended = False
         self._gone = False
         self._scope = anyio.CancelScope()
@@ -51,25 +62,13 @@ class EventStream:
         """Nothing to say: the protocol has no word for it."""
 
     def stop(self) -> None:
-        self._scope.cancel()
+        self._scope.deadline = anyio.current_time() + FLUSH_S
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._request_id = request_id_of(scope)
-        headers = {
-            "content-type": "text/event-stream; charset=utf-8",
-            "cache-control": "no-store",
-            "x-accel-buffering": "no",  # nginx holds a response back otherwise
-            **self._headers,
-        }
         try:
             with self._gateway.join(self), self._scope:
-                await send(
-                    {
-                        "type": "http.response.start",
-                        "status": 200,
-                        "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
-                    }
-                )
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._watch, receive, tasks.cancel_scope)
                     await self._write(send)
@@ -95,11 +94,10 @@ class EventStream:
         try:
             await self._put(send, b": open\n\n")
             while not self._ended:
-                try:
-                    update = await self._subscription.next(timeout_s=PING_S)
-                except StopAsyncIteration:
-                    return
+                update = await self._subscription.next(timeout_s=PING_S)
                 if update is None:
+                    if self._subscription.ended:
+                        return
                     await self._put(send, b": ping\n\n")
                     continue
                 if isinstance(update, ThreadSnapshot):

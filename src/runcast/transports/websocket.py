@@ -10,22 +10,37 @@ The socket is accepted first and closed then: a close before the accept reaches 
 from __future__ import annotations
 
 import logging
-from typing import cast
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
 import msgspec
 
-from runcast.commands import AnyCommand, Auth, Cancel, Hello, Ping, Resolve, Send as SendMessage, Steer, Subscribe, Unsubscribe
+from runcast.commands import (
+    AnyCommand,
+    Auth,
+    Cancel,
+    Hello,
+    Ping,
+    Resolve,
+    Steer,
+    Subscribe,
+    Unsubscribe,
+)
+from runcast.commands import (
+    Send as SendMessage,
+)
 from runcast.errors import ClientError, Forbidden, InvalidRequest, RuncastError, Unauthenticated
 from runcast.session import Close, CloseCode, Session, SessionLimits, close_for, negotiate
 from runcast.subscription import Subscription
-from runcast.transports.gateway import RETRY_MS, Gateway
+from runcast.transports.gateway import FLUSH_S, RETRY_MS, Gateway
 from runcast.transports.wire import Receive, Scope, Send, headers_of
 from runcast.updates import Events, Resync
 
 logger = logging.getLogger("runcast.websocket")
+
+Request = Subscribe | Unsubscribe | Auth | SendMessage | Cancel | Resolve | Steer
+"""What is answered by an ack or an error."""
 
 COMMAND_TIMEOUT_S = 60
 """A command that was begun is finished even if its client goes away, but not for ever."""
@@ -51,7 +66,7 @@ class NativeConnection:
         self._receive = receive
         self._asgi_send = send
         self._session = Session(clock=gateway.clock, new_id=gateway.new_id, limits=limits)
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
         self._sending_since: float | None = None
         self._pumps: dict[int, anyio.CancelScope] = {}
         self._wake = anyio.Event()
@@ -119,7 +134,9 @@ class NativeConnection:
                     if isinstance(update, Resync) and update.reason == "deleted":
                         break
                     if isinstance(update, Events) and len(update.records) > 1:
-                        await anyio.lowlevel.checkpoint()  # a replay may never wait otherwise, and others want their turn
+                        await (
+                            anyio.lowlevel.checkpoint()
+                        )  # a replay may never wait otherwise, and others want their turn
             except Exception as error:
                 request_id = self._gateway.new_id()
                 if not isinstance(error, ClientError):
@@ -137,6 +154,8 @@ class NativeConnection:
         drain_told = False
         while True:
             if self._stop_asked:
+                if self._pumps:
+                    await anyio.sleep(FLUSH_S)
                 return self._end(Close(CloseCode.RESTART, "The server restarts."))
             if self._drain_asked and not drain_told and self._session.identity is not None:
                 drain_told = True
@@ -146,7 +165,8 @@ class NativeConnection:
                 if isinstance(due, Close):
                     return self._end(due)
                 self._tasks.start_soon(self._send, due)
-            deadline = self._session.next_deadline()
+            # A send that begins while this task sleeps is looked at when it may be stuck.
+            deadline = min(self._session.next_deadline(), clock.monotonic() + self._gateway.send_timeout_s)
             if self._sending_since is not None:
                 stuck_at = self._sending_since + self._gateway.send_timeout_s
                 if clock.monotonic() >= stuck_at:
@@ -187,7 +207,7 @@ class NativeConnection:
     async def _carry_out(self, command: AnyCommand) -> None:
         if isinstance(command, Hello):
             return await self._hello(command)
-        id = cast(str, getattr(command, "id"))
+        assert not isinstance(command, Ping)  # the session answers it
         try:
             await self._execute(command)
         except Exception as error:
@@ -203,7 +223,7 @@ class NativeConnection:
             if isinstance(command, Subscribe):
                 await self._send(self._session.subscribe_failed(command, error, request_id=request_id))
             else:
-                await self._send(self._session.error(id, error, request_id=request_id))
+                await self._send(self._session.error(command.id, error, request_id=request_id))
 
     async def _hello(self, hello: Hello) -> None:
         try:
@@ -216,7 +236,7 @@ class NativeConnection:
         self._wake.set()
         await self._send(frame)
 
-    async def _execute(self, command: AnyCommand) -> None:
+    async def _execute(self, command: Request) -> None:
         service = self._gateway.service
         session = self._session
         assert session.identity is not None  # only `hello` is let through before
@@ -256,8 +276,6 @@ class NativeConnection:
                 with anyio.fail_after(COMMAND_TIMEOUT_S, shield=True):
                     result = await self._change(command)
                 await self._send(session.ack(command.id, result))
-            case Hello() | Ping():
-                raise AssertionError(command)  # answered elsewhere
 
     async def _change(self, command: SendMessage | Cancel | Resolve | Steer) -> msgspec.Struct:
         service = self._gateway.service
@@ -273,4 +291,4 @@ class NativeConnection:
                 self._gateway.refuse_while_draining()
                 return await service.resolve(principal, command)
             case Steer():
-                raise InvalidRequest("steer is not served yet: send the message with onBusy \"interrupt\" or \"enqueue\".")
+                raise InvalidRequest('steer is not served yet: send the message with onBusy "interrupt" or "enqueue".')

@@ -159,7 +159,7 @@ class _Chat:
                     self._screen.line(f"Answered{who}: {event.status}.", DIM)
                     if not self._open:
                         self._stop_asking()
-                return "cancelled" if self._stopping and event.status == "cancelled" and not self._open else None
+                return "cancelled" if event.ends_run is True else None
             case e.InterruptRequested() if event.run_id in self._runs:
                 self._open[event.interrupt.id] = event.interrupt
             case _:

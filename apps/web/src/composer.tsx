@@ -1,0 +1,154 @@
+import { ArrowUp, Square } from "lucide-react";
+import { useEffect, useImperativeHandle, useLayoutEffect, useRef, useState, type KeyboardEvent, type Ref } from "react";
+import { strings } from "./strings.ts";
+import { keep, kept } from "./ui/theme.ts";
+import { useMedia } from "./ui/media.ts";
+
+/** The server's limit for the text of one message, in bytes of UTF-8. */
+export const MAX_MESSAGE = 32 * 1024;
+
+/** After a send, the button under the pointer has become Stop: a double click must not stop what it has just begun. */
+const SETTLE_MS = 600;
+
+export interface ComposerHandle {
+  focus: () => void;
+  fill: (text: string) => void;
+}
+
+interface ComposerProps {
+  /** Names the draft: the conversation's id, or "new". */
+  draftKey: string;
+  busy: boolean;
+  stopping: boolean;
+  placeholder: string;
+  onSend: (text: string) => void;
+  onStop: () => void;
+  ref?: Ref<ComposerHandle>;
+}
+
+const draftName = (key: string): string => `runcast.draft.${key}`;
+
+/** Where a message is written. It is never switched off: without a connection what is sent waits. */
+export function Composer({ draftKey, busy, stopping, placeholder, onSend, onStop, ref }: ComposerProps) {
+  const [text, setText] = useState(() => kept(draftName(draftKey)) ?? "");
+  const [problem, setProblem] = useState("");
+  const area = useRef<HTMLTextAreaElement>(null);
+  const newest = useRef(text);
+  const sentAt = useRef(0);
+  const touch = useMedia("(pointer: coarse)");
+  const written = useRef(draftKey);
+
+  useLayoutEffect(() => {
+    if (written.current === draftKey) return;
+    written.current = draftKey;
+    write(kept(draftName(draftKey)) ?? "");
+  }, [draftKey]);
+
+  useLayoutEffect(() => {
+    const field = area.current;
+    if (!field || (typeof CSS !== "undefined" && CSS.supports("field-sizing", "content"))) return;
+    field.style.height = "auto";
+    field.style.height = `${field.scrollHeight}px`;
+  }, [text]);
+
+  useEffect(() => {
+    if (!touch) area.current?.focus({ preventScroll: true });
+  }, [draftKey, touch]);
+
+  function write(value: string): void {
+    newest.current = value;
+    setText(value);
+    setProblem("");
+    keep(draftName(written.current), value || null);
+  }
+
+  useImperativeHandle(ref, () => ({
+    focus: () => area.current?.focus(),
+    fill: (value) => {
+      write(value);
+      area.current?.focus();
+    },
+  }));
+
+  function send(): void {
+    const value = newest.current.trim();
+    if (!value) return;
+    if (new TextEncoder().encode(value).length > MAX_MESSAGE) {
+      setProblem(strings.composer.tooLong(MAX_MESSAGE));
+      return;
+    }
+    write("");
+    sentAt.current = Date.now();
+    onSend(value);
+    area.current?.focus({ preventScroll: true });
+  }
+
+  function stop(): void {
+    if (stopping || Date.now() - sentAt.current < SETTLE_MS) return;
+    onStop();
+  }
+
+  function keys(event: KeyboardEvent<HTMLTextAreaElement>): void {
+    // 229: the key belongs to an input method that is still composing (Safari says so only here).
+    const composing = event.nativeEvent.isComposing || event.keyCode === 229;
+    if (event.key === "Enter" && !event.shiftKey && !composing && !event.altKey) {
+      event.preventDefault();
+      send();
+    } else if (event.key === "Escape" && !composing) {
+      event.preventDefault();
+      event.stopPropagation();
+      if (busy && !stopping) onStop();
+      else area.current?.blur();
+    }
+  }
+
+  const empty = text.trim() === "";
+  const words = strings.composer;
+  return (
+    <form
+      className="composer no-print"
+      onSubmit={(event) => {
+        event.preventDefault();
+        send();
+      }}
+      onPointerDown={(event) => {
+        if (event.target === event.currentTarget) {
+          event.preventDefault();
+          area.current?.focus();
+        }
+      }}
+    >
+      <textarea
+        ref={area}
+        id="message"
+        rows={1}
+        value={text}
+        aria-label={words.label}
+        aria-describedby={problem ? "message-problem" : undefined}
+        aria-invalid={problem !== ""}
+        placeholder={placeholder}
+        enterKeyHint="send"
+        className="composer-field"
+        onChange={(event) => write(event.target.value)}
+        onKeyDown={keys}
+      />
+      <div className="flex shrink-0 items-center gap-1.5">
+        {busy && (
+          <button type="button" className="stop-button" aria-label={words.stop} title={words.stopHint} aria-disabled={stopping} onClick={stop}>
+            <Square size={13} fill="currentColor" aria-hidden />
+          </button>
+        )}
+        {(!busy || !empty) && (
+          <button type="submit" className="send-button" aria-label={words.send} title={words.hint} aria-disabled={empty}>
+            <ArrowUp size={18} strokeWidth={2.25} aria-hidden />
+          </button>
+        )}
+      </div>
+      {problem && (
+        <p id="message-problem" role="alert" className="basis-full px-2 pb-1 text-meta text-red">
+          {problem}
+        </p>
+      )}
+    </form>
+  );
+}

@@ -1,0 +1,23 @@
+/** What the server wrote into the page: everything is optional, and nothing of it is trusted to be there. */
+export interface Config {
+  title: string;
+  welcome: string | null;
+  starters: readonly string[];
+  agent: string | null;
+}
+
+export function readConfig(page: Document = document): Config {
+  let given: Record<string, unknown> = {};
+  try {
+    const parsed: unknown = JSON.parse(page.getElementById("runcast-config")?.textContent ?? "{}");
+    if (typeof parsed === "object" && parsed !== null) given = parsed as Record<string, unknown>;
+  } catch {
+    // A page without settings is a page with the default ones.
+  }
+  const word = (value: unknown): string | null => (typeof value === "string" && value.trim() ? value.trim() : null);
+  const starters = Array.isArray(given["starters"]) ? given["starters"].map(word).filter((starter) => starter !== null) : [];
+  return { title: word(given["title"]) ?? "", welcome: word(given["welcome"]), starters: starters.slice(0, 4), agent: word(given["agent"]) };
+}
+
+/** The path under which the app is mounted, without a slash at its end: "" or "/any/sub/path". */
+export const basePath = (page: Document = document): string => new URL(".", page.baseURI).pathname.replace(/\/$/, "");

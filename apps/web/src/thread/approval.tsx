@@ -1,0 +1,269 @@
+import type { InterruptPart, ThreadHandle, ToolPart } from "@runcast/client";
+import { Ban, Check, Clock, Hand, MessageCircleQuestion } from "lucide-react";
+import { memo, useEffect, useId, useRef, useState } from "react";
+import { strings } from "../strings.ts";
+import { JsonText, JsonTree } from "../ui/json.tsx";
+import { toolName } from "../words.ts";
+
+/** Buttons that appear under a moving pointer must not be pressed by accident. */
+export const ARM_MS = 500;
+
+type Payload = NonNullable<Parameters<ThreadHandle["resolve"]>[1]["payload"]>;
+type Resolve = (interrupt: string, answer: { status: "resolved" | "cancelled"; payload?: Payload }) => Promise<unknown>;
+
+interface Schema {
+  type?: string;
+  enum?: unknown[];
+  properties?: Record<string, unknown>;
+}
+
+const isApproval = (interrupt: InterruptPart): boolean =>
+  interrupt.reason === "tool_call" || interrupt.reason === "confirmation" || /approv/.test(interrupt.reason);
+
+/** A question of the agent to a person: an approval of one tool call with exactly these arguments, or a question with an answer. */
+export const InterruptCard = memo(function InterruptCard({ interrupt, tool, resolve }: { interrupt: InterruptPart; tool?: ToolPart | undefined; resolve: Resolve }) {
+  if (interrupt.status !== "open") return <Answered interrupt={interrupt} tool={tool} />;
+  return isApproval(interrupt) ? <Approval interrupt={interrupt} tool={tool} resolve={resolve} /> : <Question interrupt={interrupt} resolve={resolve} />;
+});
+
+/** False for the first half second of a card's life, and again after the page came back to the front. */
+function useArmed(): boolean {
+  const [armed, setArmed] = useState(false);
+  useEffect(() => {
+    let timer = window.setTimeout(() => setArmed(true), ARM_MS);
+    const shown = () => {
+      if (document.visibilityState !== "visible") return;
+      setArmed(false);
+      window.clearTimeout(timer);
+      timer = window.setTimeout(() => setArmed(true), ARM_MS);
+    };
+    document.addEventListener("visibilitychange", shown);
+    return () => {
+      window.clearTimeout(timer);
+      document.removeEventListener("visibilitychange", shown);
+    };
+  }, []);
+  return armed;
+}
+
+function useAnswer(interrupt: InterruptPart, resolve: Resolve) {
+  const [state, setState] = useState<"idle" | "sending" | "failed">("idle");
+  const [problem, setProblem] = useState("");
+  const once = useRef(false);
+  const answer = (status: "resolved" | "cancelled", payload?: Payload): void => {
+    if (once.current) return;
+    once.current = true;
+    setState("sending");
+    resolve(interrupt.id, payload === undefined ? { status } : { status, payload }).then(
+      () => setState("idle"),
+      (error: unknown) => {
+        once.current = false;
+        setProblem(error instanceof Error && error.message ? error.message : strings.approval.failed);
+        setState("failed");
+      },
+    );
+  };
+  return { state, problem, answer };
+}
+
+function args(interrupt: InterruptPart, tool: ToolPart | undefined): unknown {
+  if (!tool) return interrupt.metadata?.["arguments"] ?? interrupt.metadata?.["args"];
+  try {
+    return JSON.parse(tool.args || "{}") as unknown;
+  } catch {
+    return tool.args;
+  }
+}
+
+function Arguments({ value }: { value: unknown }) {
+  if (value === undefined) return null;
+  const empty = typeof value === "object" && value !== null && Object.keys(value).length === 0;
+  return (
+    <div className="overflow-clip rounded-control border border-line bg-softer pt-2.5">
+      {empty ? (
+        <p className="px-3.5 pb-2.5 text-meta text-ink-3">{strings.tool.noArguments}</p>
+      ) : typeof value === "string" ? (
+        <JsonText text={value} />
+      ) : (
+        <JsonTree value={value} />
+      )}
+    </div>
+  );
+}
+
+function Approval({ interrupt, tool, resolve }: { interrupt: InterruptPart; tool: ToolPart | undefined; resolve: Resolve }) {
+  const armed = useArmed();
+  const { state, problem, answer } = useAnswer(interrupt, resolve);
+  const [denying, setDenying] = useState(false);
+  const [reason, setReason] = useState("");
+  const id = useId();
+  const reasonField = useRef<HTMLTextAreaElement>(null);
+  const ready = armed && state !== "sending";
+  const words = strings.approval;
+  const name = tool ? toolName(tool) : (interrupt.message ?? words.question);
+  useEffect(() => {
+    if (denying) reasonField.current?.focus();
+  }, [denying]);
+  const deny = () => ready && answer("resolved", reason.trim() ? { approved: false, reason: reason.trim() } : { approved: false });
+  return (
+    <section aria-labelledby={id} className="approval rounded-card border border-line bg-raised p-4 shadow-raised">
+      <h3 id={id} className="flex items-center gap-2 font-medium">
+        <Hand size={16} className="shrink-0 text-amber" aria-hidden />
+        {tool ? words.title(name) : name}
+      </h3>
+      {tool && interrupt.message && <p className="mt-1 text-ink-2">{interrupt.message}</p>}
+      {args(interrupt, tool) !== undefined && (
+        <div className="mt-3">
+          <p className="mb-1.5 text-meta text-ink-3">{words.arguments}</p>
+          <Arguments value={args(interrupt, tool)} />
+        </div>
+      )}
+      {denying && (
+        <label className="mt-3 block">
+          <span className="text-meta text-ink-3">{words.reason}</span>
+          <textarea
+            ref={reasonField}
+            value={reason}
+            rows={2}
+            maxLength={2000}
+            placeholder={words.reasonPlaceholder}
+            className="field mt-1 w-full resize-none"
+            onChange={(event) => setReason(event.target.value)}
+            onKeyDown={(event) => {
+              if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
+                event.preventDefault();
+                deny();
+              } else if (event.key === "Escape") {
+                event.preventDefault();
+                event.stopPropagation();
+                setDenying(false);
+              }
+            }}
+          />
+        </label>
+      )}
+      <div className="mt-4 flex flex-wrap items-center gap-2">
+        {denying ? (
+          <>
+            <button type="button" className="button" aria-disabled={!ready} onClick={deny}>
+              {words.denyNow}
+            </button>
+            <button type="button" className="button-quiet" onClick={() => setDenying(false)}>
+              {words.back}
+            </button>
+          </>
+        ) : (
+          <>
+            <button type="button" className="button-accent" aria-disabled={!ready} onClick={() => ready && answer("resolved", { approved: true })}>
+              {words.approve}
+            </button>
+            <button type="button" className="button" aria-disabled={!ready} onClick={() => ready && setDenying(true)}>
+              {words.deny}
+            </button>
+          </>
+        )}
+        {state === "sending" && <span className="ps-1 text-meta text-ink-3">{words.sending}</span>}
+      </div>
+      {state === "failed" && (
+        <p role="alert" className="mt-2 text-meta text-red">
+          {problem}
+        </p>
+      )}
+    </section>
+  );
+}
+
+function Question({ interrupt, resolve }: { interrupt: InterruptPart; resolve: Resolve }) {
+  const armed = useArmed();
+  const { state, problem, answer } = useAnswer(interrupt, resolve);
+  const [text, setText] = useState("");
+  const id = useId();
+  const words = strings.approval;
+  const schema = (interrupt.responseSchema ?? {}) as Schema;
+  const choices = schema.enum?.filter((choice) => typeof choice === "string" || typeof choice === "number");
+  const ready = armed && state !== "sending";
+  const send = () => {
+    const value = text.trim();
+    if (!ready || !value) return;
+    const numeric = schema.type === "number" || schema.type === "integer";
+    answer("resolved", numeric && Number.isFinite(Number(value)) ? Number(value) : value);
+  };
+  return (
+    <section aria-labelledby={id} className="approval rounded-card border border-line bg-raised p-4 shadow-raised">
+      <h3 id={id} className="flex items-start gap-2 font-medium">
+        <MessageCircleQuestion size={16} className="mt-1 shrink-0 text-amber" aria-hidden />
+        {interrupt.message ?? words.question}
+      </h3>
+      {choices && choices.length > 0 ? (
+        <div className="mt-3 flex flex-wrap gap-2">
+          {choices.map((choice) => (
+            <button key={String(choice)} type="button" className="button" aria-disabled={!ready} onClick={() => ready && answer("resolved", choice as Payload)}>
+              {String(choice)}
+            </button>
+          ))}
+        </div>
+      ) : (
+        <form
+          className="mt-3 flex items-end gap-2"
+          onSubmit={(event) => {
+            event.preventDefault();
+            send();
+          }}
+        >
+          <textarea
+            value={text}
+            rows={1}
+            aria-label={words.answer}
+            placeholder={words.answer}
+            className="field min-w-0 flex-1 resize-none [field-sizing:content]"
+            onChange={(event) => setText(event.target.value)}
+            onKeyDown={(event) => {
+              if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
+                event.preventDefault();
+                send();
+              }
+            }}
+          />
+          <button type="submit" className="button-accent" aria-disabled={!ready || !text.trim()}>
+            {words.send}
+          </button>
+        </form>
+      )}
+      {state === "failed" && (
+        <p role="alert" className="mt-2 text-meta text-red">
+          {problem}
+        </p>
+      )}
+    </section>
+  );
+}
+
+function Answered({ interrupt, tool }: { interrupt: InterruptPart; tool: ToolPart | undefined }) {
+  const words = strings.approval;
+  const payload = interrupt.payload as { approved?: boolean; reason?: string } | string | number | undefined;
+  const approved = typeof payload === "object" && payload !== null ? payload.approved : undefined;
+  const by = interrupt.by ? words.by(interrupt.by) : "";
+  const denied = approved === false || interrupt.status === "cancelled";
+  const verdict =
+    interrupt.status === "expired" ? words.expired : denied ? words.denied + by : approved === true ? words.approved + by : words.answered + by;
+  const what = tool ? toolName(tool) : interrupt.message;
+  const detail = typeof payload === "string" || typeof payload === "number" ? String(payload) : typeof payload === "object" ? payload?.reason : undefined;
+  return (
+    <div className="flex items-start gap-2 text-meta text-ink-2">
+      <span className="mt-0.5 shrink-0">
+        {interrupt.status === "expired" ? (
+          <Clock size={14} className="text-amber" aria-hidden />
+        ) : denied ? (
+          <Ban size={14} className="text-ink-3" aria-hidden />
+        ) : (
+          <Check size={14} className="text-green" aria-hidden />
+        )}
+      </span>
+      <p className="min-w-0 wrap-anywhere">
+        <span className="font-medium">{verdict}</span>
+        {what ? ` · ${what}` : ""}
+        {detail ? <span className="text-ink-3"> · “{detail}”</span> : null}
+      </p>
+    </div>
+  );
+}

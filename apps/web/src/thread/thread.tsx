@@ -1,0 +1,104 @@
+import type { ThreadHandle, ThreadState, TranscriptMessage, TranscriptRun } from "@runcast/client";
+import { ArrowDown } from "lucide-react";
+import { memo, useEffect, useMemo } from "react";
+import { strings } from "../strings.ts";
+import { shortly } from "../words.ts";
+import { lastTurn, useScroll } from "./scroll.ts";
+import { PendingTurn, textOf, Turn, UserMessage, type TurnActions } from "./turn.tsx";
+
+interface ThreadProps {
+  state: ThreadState;
+  thread: ThreadHandle;
+  /** Counts the messages sent from this page: each takes the view to its question. */
+  sent: number;
+  onRetry: (text: string) => void;
+}
+
+/** The words of a run's question; of a run that went on after an answer, those of the run it goes on with. */
+function questionOf(run: TranscriptRun, path: readonly TranscriptRun[]): string {
+  for (let at: TranscriptRun | undefined = run; at; at = path.find((other) => other.id === at?.resumes)) {
+    const text = at.messages.filter((message) => message.role === "user").map((message) => textOf(message.parts)).join("\n\n");
+    if (text) return text;
+  }
+  return "";
+}
+
+/** A conversation, oldest first. */
+export const Thread = memo(function Thread({ state, thread, sent, onRetry }: ThreadProps) {
+  const { path, pending, activity, transcript } = state;
+  const turns = path.length + pending.length;
+  const scroll = useScroll(state.status === "loading" ? "loading" : "shown", turns);
+  const newest = path.at(-1);
+  const busy = state.busy || newest?.status === "waiting";
+
+  const actions: TurnActions = useMemo(
+    () => ({
+      resolve: (interrupt, answer) => thread.resolve(interrupt, answer),
+      retry: (run) => {
+        const text = questionOf(run, thread.get().path);
+        if (text) onRetry(text);
+      },
+      cancel: (run) => void thread.cancel(run).catch(() => undefined),
+    }),
+    [thread, onRetry],
+  );
+
+  const { toTurn, content, news } = scroll;
+  useEffect(() => {
+    if (sent === 0) return;
+    const last = lastTurn(content.current);
+    if (last) toTurn(last);
+  }, [sent, toTurn, content]);
+
+  const stands = newest ? shortly(newest, activity)?.words : undefined;
+  const queuedBefore = new Map<string, number>();
+  path.filter((run) => run.status === "queued").forEach((run, index) => queuedBefore.set(run.id, index + 1));
+  const lastEnded = path.findLast((run) => run.status !== "queued");
+
+  return (
+    <div className="relative min-h-0 flex-1">
+      <div ref={scroll.box} className="thread-scroll" tabIndex={0} role="log" aria-live="off" aria-label={strings.thread.label}>
+        <div ref={scroll.content} className="column flex flex-col pt-6">
+          {path.map((run, index) => (
+            <div key={run.id} className={`turn-place ${index === turns - 1 && sent > 0 ? "reserve" : ""} ${index > 0 ? (run.resumes ? "pt-3" : "pt-6") : ""}`}>
+              <Turn
+                run={run}
+                activity={run === newest || run.status === "running" ? activity : undefined}
+                position={queuedBefore.get(run.id)}
+                last={run === lastEnded}
+                canRetry={!busy && run === newest}
+                actions={actions}
+              />
+              <Posted messages={transcript.posted} after={run.id} />
+            </div>
+          ))}
+          {pending.map((message, index) => (
+            <div key={message.id} className={`turn-place ${path.length + index === turns - 1 ? "reserve" : ""} ${path.length + index > 0 ? "pt-6" : ""}`}>
+              <PendingTurn message={message} onRetry={() => void thread.retryPending(message.id).catch(() => undefined)} onDiscard={() => thread.removePending(message.id)} />
+            </div>
+          ))}
+        </div>
+      </div>
+      <div className="fade-top" aria-hidden />
+      <div className="fade-bottom" aria-hidden />
+      {scroll.below && (
+        <div className="pointer-events-none absolute inset-x-0 bottom-4 flex justify-center no-print">
+          <button type="button" className="pill pointer-events-auto" aria-label={strings.thread.down(busy && stands ? stands : news ? strings.thread.newActivity : "")} onClick={scroll.toEnd}>
+            {busy && stands ? stands : news ? strings.thread.newActivity : null}
+            <ArrowDown size={15} aria-hidden />
+          </button>
+        </div>
+      )}
+    </div>
+  );
+});
+
+function Posted({ messages, after }: { messages: readonly TranscriptMessage[]; after: string }) {
+  return messages
+    .filter((message) => message.after === after)
+    .map((message) => (
+      <div key={message.id} className="pt-6">
+        <UserMessage id={message.id} parts={message.parts} />
+      </div>
+    ));
+}

@@ -1,0 +1,320 @@
+import type { Activity, ArtifactPart, ActivityPart, Part, PendingMessage, SourcePart, TextPart, ThreadHandle, ToolPart, TranscriptMessage, TranscriptRun } from "@runcast/client";
+import { Braces, ChevronDown, CircleAlert, CircleStop, Clock, Download, File, Paperclip, RotateCcw, Unplug } from "lucide-react";
+import { memo, useId, useRef, useState } from "react";
+import { DiagramCard } from "../canvas/card.tsx";
+import { isDiagram } from "../canvas/diagrams.ts";
+import { Markdown, safeHref } from "../markdown/markdown.tsx";
+import { strings } from "../strings.ts";
+import { CopyButton } from "../ui/copy.tsx";
+import { JsonText, JsonTree } from "../ui/json.tsx";
+import { capital, duration, grouped, size, standing } from "../words.ts";
+import { ActivityLine } from "./activity.tsx";
+import { InterruptCard } from "./approval.tsx";
+
+export interface TurnActions {
+  resolve: ThreadHandle["resolve"];
+  retry: (run: TranscriptRun) => void;
+  cancel: (run: string) => void;
+}
+
+interface TurnProps {
+  run: TranscriptRun;
+  /** What the run does now; only for the newest run that is not over. */
+  activity?: Activity | undefined;
+  position?: number | undefined;
+  last: boolean;
+  canRetry: boolean;
+  actions: TurnActions;
+}
+
+/** One run: what was asked, and what came of it, in the order in which it came. */
+export const Turn = memo(function Turn({ run, activity, position, last, canRetry, actions }: TurnProps) {
+  return (
+    <article className="turn flex flex-col gap-3" data-run={run.id} data-status={run.status}>
+      {run.messages.map((message) =>
+        message.role === "user" ? (
+          <UserMessage key={message.id} id={message.id} parts={message.parts} />
+        ) : (
+          <Answer key={message.id} message={message} run={run} activity={activity} actions={actions} />
+        ),
+      )}
+      <Ending run={run} activity={activity} position={position} canRetry={canRetry} actions={actions} />
+      <Footer run={run} last={last} />
+    </article>
+  );
+});
+
+function Answer({ message, run, activity, actions }: { message: TranscriptMessage; run: TranscriptRun; activity?: Activity | undefined; actions: TurnActions }) {
+  const groups = grouped(message.parts);
+  const running = run.status === "running";
+  return (
+    <section aria-label={strings.thread.agent} className="flex flex-col gap-3">
+      {groups.map((group, index) => {
+        const newest = index === groups.length - 1;
+        if (group.kind === "work") {
+          const live = running && newest;
+          return <ActivityLine key={group.key} parts={group.parts} live={live} words={live ? (standing(run, activity)?.words ?? strings.activity.working) : ""} />;
+        }
+        return <AnswerPart key={group.key} part={group.part} run={run} actions={actions} />;
+      })}
+      {message.parts.some((part) => part.type === "source") && <Sources parts={message.parts} />}
+    </section>
+  );
+}
+
+function AnswerPart({ part, run, actions }: { part: Part; run: TranscriptRun; actions: TurnActions }) {
+  switch (part.type) {
+    case "text":
+      return <Markdown text={part.text} open={part.open} />;
+    case "artifact":
+      return <Artifact part={part} />;
+    case "interrupt":
+      return <InterruptCard interrupt={part} tool={toolOf(run, part.toolCallId)} resolve={actions.resolve} />;
+    case "activity":
+      return <Attachment part={part} />;
+    default:
+      return null;
+  }
+}
+
+function toolOf(run: TranscriptRun, id: string | undefined): ToolPart | undefined {
+  if (id === undefined) return undefined;
+  for (const message of run.messages) for (const part of message.parts) if (part.type === "tool" && part.id === id) return part;
+  return undefined;
+}
+
+export const textOf = (parts: readonly Part[]): string =>
+  parts
+    .filter((part): part is TextPart => part.type === "text")
+    .map((part) => part.text)
+    .join("\n\n");
+
+export function UserMessage({ id, parts }: { id: string; parts: readonly Part[] }) {
+  const text = textOf(parts);
+  return (
+    <section aria-label={strings.thread.you} id={`m-${id}`} className="flex flex-col items-end gap-1.5 ps-10">
+      {parts.map((part) => (part.type === "activity" ? <Attachment key={part.id} part={part} /> : null))}
+      {text && <p className="bubble">{text}</p>}
+    </section>
+  );
+}
+
+/** A message that the server has not taken yet. */
+export function PendingTurn({ message, onRetry, onDiscard }: { message: PendingMessage; onRetry: () => void; onDiscard: () => void }) {
+  const words = strings.run;
+  return (
+    <article className="turn flex flex-col gap-1.5" data-status={message.state}>
+      <section aria-label={strings.thread.you} className="flex flex-col items-end ps-10">
+        <p className="bubble">{message.text}</p>
+      </section>
+      <div className="flex items-center justify-end gap-2 text-meta text-ink-3">
+        {message.state === "failed" ? (
+          <>
+            <CircleAlert size={14} className="text-red" aria-hidden />
+            <span role="alert" className="text-ink-2">
+              {words.notSent}
+              {message.error?.message ? `: ${message.error.message}` : ""}
+            </span>
+            <button type="button" className="link-button" onClick={onRetry}>
+              {words.retry}
+            </button>
+          </>
+        ) : message.state === "waiting" ? (
+          <>
+            <Clock size={14} aria-hidden />
+            <span>{words.waitingToSend}</span>
+          </>
+        ) : (
+          <span className="skeleton">{words.sending}</span>
+        )}
+        {message.state !== "sending" && (
+          <button type="button" className="link-button" onClick={onDiscard}>
+            {words.discard}
+          </button>
+        )}
+      </div>
+    </article>
+  );
+}
+
+function Ending({ run, activity, position, canRetry, actions }: Omit<TurnProps, "last">) {
+  const stands = standing(run, activity, position);
+  if (!stands) return null;
+  const answer = run.messages.filter((message) => message.role !== "user").at(-1);
+  const newest = answer ? grouped(answer.parts).at(-1) : undefined;
+  if (run.status === "running") {
+    // The activity line or the growing text says it already; a run never stands there without words.
+    const told = newest?.kind === "work" || (newest?.kind === "part" && newest.part.type === "text" && newest.part.open);
+    if (told && !run.cancelling) return null;
+    return (
+      <p className="py-1 text-meta font-medium">
+        <span className="shimmer">{stands.words}</span>
+      </p>
+    );
+  }
+  if (run.status === "queued") {
+    return (
+      <p className="flex items-center justify-end gap-2 text-meta text-ink-3">
+        <Clock size={14} aria-hidden />
+        {stands.words}
+        <button type="button" className="link-button" onClick={() => actions.cancel(run.id)}>
+          {strings.run.discard}
+        </button>
+      </p>
+    );
+  }
+  if (run.status === "waiting") return null;
+  if (run.status === "cancelled") {
+    return (
+      <p className="flex items-center gap-2 text-meta text-ink-3">
+        <CircleStop size={14} aria-hidden />
+        {stands.words}
+      </p>
+    );
+  }
+  const failed = run.status === "failed";
+  return (
+    <div className="flex flex-wrap items-center gap-x-3 gap-y-2 rounded-card border border-line px-3.5 py-2.5" role="group">
+      {failed ? <CircleAlert size={16} className="shrink-0 text-red" aria-hidden /> : <Unplug size={16} className="shrink-0 text-amber" aria-hidden />}
+      <div className="min-w-0 flex-1">
+        <p className="wrap-anywhere">{stands.words}</p>
+        {run.failure?.requestId && <p className="font-mono text-[0.75rem] leading-5 text-ink-3">{strings.run.requestId(run.failure.requestId)}</p>}
+      </div>
+      {canRetry && (
+        <button type="button" className="button" onClick={() => actions.retry(run)}>
+          <RotateCcw size={14} aria-hidden />
+          {strings.run.retry}
+        </button>
+      )}
+    </div>
+  );
+}
+
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+
+function meta(run: TranscriptRun): string[] {
+  const usage = run.usage ?? [];
+  const models = [...new Set(usage.flatMap((entry) => (entry.model ? [entry.model] : [])))];
+  const tokens = usage.reduce((sum, entry) => sum + (entry.totalTokens ?? (entry.inputTokens ?? 0) + (entry.outputTokens ?? 0)), 0);
+  return [
+    ...models.slice(0, 2),
+    ...(tokens > 0 ? [strings.meta.tokens(compact.format(tokens))] : []),
+    ...(run.startedAt !== undefined && run.endedAt !== undefined ? [duration(run.endedAt - run.startedAt)] : []),
+  ];
+}
+
+function Footer({ run, last }: { run: TranscriptRun; last: boolean }) {
+  const self = useRef<HTMLElement>(null);
+  const text = run.messages
+    .filter((message) => message.role !== "user")
+    .map((message) => textOf(message.parts))
+    .filter(Boolean)
+    .join("\n\n");
+  if (run.status === "running" || run.status === "queued" || run.status === "waiting" || !text) return null;
+  const html = (): string => {
+    const turn = self.current?.closest(".turn");
+    return [...(turn?.querySelectorAll(".prose") ?? [])].map((prose) => prose.innerHTML).join("\n");
+  };
+  return (
+    <footer ref={self} className={`turn-footer -ms-2 flex h-8 items-center gap-1 text-meta text-ink-3 ${last ? "" : "quiet"}`}>
+      <CopyButton text={text} html={html} label={strings.copy.answer} />
+      <span className="truncate tabular-nums" title={run.endedAt ? new Date(run.endedAt).toLocaleString() : undefined}>
+        {meta(run).join(" · ")}
+      </span>
+    </footer>
+  );
+}
+
+function Artifact({ part }: { part: ArtifactPart }) {
+  if (isDiagram(part)) return <DiagramCard source={String(part.content ?? "")} open={false} id={`artifact:${part.id}`} name={part.name} />;
+  if (part.kind === "canvas_trigger") return null;
+  return <Card part={part} />;
+}
+
+/** Anything else that an agent hands over: folded, because nobody knows how large it is. */
+function Card({ part }: { part: ArtifactPart }) {
+  const [unfolded, setUnfolded] = useState(false);
+  const id = useId();
+  const name = part.name ?? capital(part.kind.replace(/_/g, " "));
+  const address = part.url ? sameOrigin(part.url) : null;
+  const content = part.content;
+  const inside = content !== undefined && content !== null;
+  const face = (
+    <>
+      {Array.isArray(content) || typeof content === "object" ? <Braces size={15} className="shrink-0 text-ink-3" aria-hidden /> : <File size={15} className="shrink-0 text-ink-3" aria-hidden />}
+      <span className="truncate font-medium">{name}</span>
+      <span className="truncate text-ink-3">{[part.version > 1 ? strings.canvas.version(part.version) : "", extent(content)].filter(Boolean).join(" · ")}</span>
+    </>
+  );
+  return (
+    <figure className="overflow-clip rounded-card border border-line">
+      <div className="flex min-h-10 items-center text-meta">
+        {inside ? (
+          <button type="button" className="flex min-h-10 min-w-0 flex-1 items-center gap-2 px-3.5 text-start hover:bg-hover touch:min-h-11" aria-expanded={unfolded} aria-controls={id} onClick={() => setUnfolded(!unfolded)}>
+            {face}
+            <ChevronDown size={14} aria-hidden className={`ms-auto shrink-0 text-ink-3 transition-transform ${unfolded ? "rotate-180" : ""}`} />
+          </button>
+        ) : (
+          <div className="flex min-w-0 flex-1 items-center gap-2 px-3.5">{face}</div>
+        )}
+        {address && (
+          <a href={address} download className="icon-button me-1" aria-label={strings.thread.download(name)} title={strings.thread.download(name)}>
+            <Download size={15} aria-hidden />
+          </a>
+        )}
+      </div>
+      <div id={id} hidden={!unfolded} className="border-t border-line bg-softer pt-2.5">
+        {unfolded && inside && (typeof content === "string" ? <JsonText text={content} /> : <JsonTree value={content} />)}
+      </div>
+    </figure>
+  );
+}
+
+function extent(content: unknown): string {
+  if (typeof content === "string") return size(content.length);
+  if (Array.isArray(content)) return strings.json.items(content.length);
+  if (typeof content === "object" && content !== null) return strings.json.keys(Object.keys(content).length);
+  return "";
+}
+
+function sameOrigin(address: string): string | null {
+  const url = new URL(address, document.baseURI);
+  return url.origin === location.origin ? url.href : null;
+}
+
+function Attachment({ part }: { part: ActivityPart }) {
+  const { name, filename, text, content } = part.content as Record<string, unknown>;
+  const words = [name, filename, text, content].find((value) => typeof value === "string" && value) as string | undefined;
+  return (
+    <p className="flex max-w-full items-center gap-2 self-end rounded-control border border-line px-3 py-1.5 text-meta text-ink-2">
+      <Paperclip size={14} aria-hidden />
+      <span className="truncate">{words ?? strings.thread.attachment}</span>
+    </p>
+  );
+}
+
+function Sources({ parts }: { parts: readonly Part[] }) {
+  const sources = parts.filter((part): part is SourcePart => part.type === "source");
+  return (
+    <div className="text-meta text-ink-3">
+      <p>{strings.thread.source}</p>
+      <ol className="mt-1 flex flex-wrap gap-x-4 gap-y-1">
+        {sources.map((source) => {
+          const href = safeHref(source.url);
+          const words = source.title ?? source.url ?? source.id;
+          return (
+            <li key={source.id} className="max-w-full truncate">
+              {href ? (
+                <a className="link-button" href={href} target="_blank" rel="noopener noreferrer nofollow">
+                  {words}
+                </a>
+              ) : (
+                words
+              )}
+            </li>
+          );
+        })}
+      </ol>
+    </div>
+  );
+}

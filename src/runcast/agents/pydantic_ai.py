@@ -1,0 +1,484 @@
+"""Pydantic AI agents: `PydanticAIAgent(agent)` serves a `pydantic_ai.Agent` as it is.
+
+Text, thinking, tool calls, progress, approvals, structured output and usage are mapped to events. History is kept per run
+(`pydantic_ai_history`). A tool that needs approval ends the run as *waiting*; the answers start a run that goes on from the
+saved messages, so waiting needs no process. Stopping closes the model's stream and cancels tools; tools without `async` run
+in threads that cannot be stopped.
+
+Importing this module imports pydantic-ai.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
+from typing import Any, Literal, cast, get_args, get_origin
+
+import anyio
+import msgspec
+from msgspec import UNSET
+from pydantic_ai import exceptions as pai
+from pydantic_ai.agent import AbstractAgent
+from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart, repair_messages
+from pydantic_ai.output import NativeOutput, PromptedOutput
+from pydantic_ai.run import AgentRunResultEvent
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
+from pydantic_ai.usage import UsageLimits
+
+from runcast import events as e
+from runcast.agents.base import Turn
+from runcast.agents.context import RunContext
+from runcast.agents.function import NAME
+from runcast.agents.pydantic_ai_history import arguments, messages_of, save
+from runcast.agents.pydantic_ai_stream import Artifact, Stream, ToolProgress, ToolText
+from runcast.errors import AgentError, ConfigError, RunTimeout
+from runcast.events import Event
+from runcast.jsonvalue import to_json
+from runcast.runs import Answer, RunInput
+from runcast.transcript import InterruptPart
+
+__all__ = ["Artifact", "PydanticAIAgent", "ToolProgress", "ToolText"]
+
+CLOSE_LIMIT_S = 8.0
+"""How long a stopped run may take to close its model and tools; under the runner's own deadline of 10 s."""
+
+TEXT_FIELDS = ("response", "answer", "message", "text", "content")
+"""Which field of a structured output is its text, if `text_field` does not say so: the first of these that it has."""
+
+ARTIFACT_FIELDS = ("diagram", "canvas_trigger", "metrics")
+"""Fields of a structured output that are things to show beside the text."""
+
+APPROVAL_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "approved": {"type": "boolean"},
+        "editedArgs": {"type": "object"},
+        "reason": {"type": "string"},
+    },
+    "required": ["approved"],
+}
+"""What an answer to an approval holds (AG-UI 1.0, `Interrupt.responseSchema`)."""
+
+Deps = Any
+DepsFactory = Callable[[RunContext], Any]
+
+
+class PydanticAIAgent:
+    """A pydantic-ai agent that can be served.
+
+    Args:
+        agent: used as it is; several runs at once share it.
+        name: what clients call it; else the agent's own name.
+        deps: the same dependencies for every run.
+        deps_factory: makes a run's dependencies from its context: a value, an awaitable of one, or a context manager (async
+            or not) that is left when the run ends.
+        text_field: the field of a structured output that is streamed as the answer's text; None: the first of
+            `TEXT_FIELDS` that it has.
+        tools: sentences for people, by tool; a tool may carry its own as `metadata={"runcast": {"title": …, "summary": …}}`.
+        usage_limits, model_settings: handed to each run.
+
+    Raises:
+        ConfigError: without a usable name, with both `deps` and `deps_factory`, or with a tool that needs approval in an
+            agent whose output cannot say so.
+    """
+
+    def __init__(
+        self,
+        agent: AbstractAgent[Any, Any],
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        title: str | None = None,
+        deps: Deps = None,
+        deps_factory: DepsFactory | None = None,
+        text_field: str | None = None,
+        tools: Mapping[str, ToolText] | None = None,
+        usage_limits: UsageLimits | None = None,
+        model_settings: ModelSettings | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        self.agent = agent
+        self.name: str = name or agent.name or "agent"
+        own = agent.description
+        self.description: str = description if description is not None else own if isinstance(own, str) else ""
+        self.title = title
+        self.timeout_s = timeout_s
+        self._deps = deps
+        self._deps_factory = deps_factory
+        self._usage_limits = usage_limits
+        self._model_settings = model_settings
+        self._tools = {**_tool_texts(agent), **(tools or {})}
+        problems: list[str] = []
+        if not NAME.match(self.name):
+            problems.append(f"{self.name!r} is no name for an agent: give one by name=, 1-64 characters of A-Za-z0-9_-")
+        if deps is not None and deps_factory is not None:
+            problems.append("deps and deps_factory exclude each other: give one")
+        self._output_type = self._with_deferred(problems)
+        if problems:
+            raise ConfigError(f"The agent {self.name!r} cannot be served: " + "; ".join(problems), problems)
+        self._structured: Literal["no", "tool", "text"] = _structured(agent.output_type)
+        self._text_field = text_field or _text_field(agent.output_type)
+
+    def __repr__(self) -> str:
+        return f"PydanticAIAgent({self.name!r})"
+
+    async def run(self, input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        turns = await context.history()
+        history = messages_of(turns)
+        results, resumed = _results(input, turns, history)
+        if results is None:
+            history = repair_messages(history)  # a question that was never answered must not block the next message
+        stream = Stream(
+            new_id=context.new_id,
+            resumed=resumed,
+            text_field=self._text_field,
+            structured=self._structured,
+            sentences=lambda name: self._tools.get(name, ToolText()),
+        )
+        options: dict[str, Any] = {
+            "message_history": history or None,
+            "deferred_tool_results": results,
+            "usage_limits": self._usage_limits,
+            "model_settings": self._model_settings,
+            "infer_name": False,
+        }
+        if self._output_type is not None:
+            options["output_type"] = self._output_type
+        async with AsyncExitStack() as stack:
+            options["deps"] = await self._make_deps(context, stack)
+            running = cast(Any, self.agent.run_stream_events(input.text or None, **options))
+            try:
+                async with running as events:
+                    try:
+                        async for event in events:
+                            if isinstance(event, AgentRunResultEvent):
+                                done = cast(AgentRunResultEvent[Any], event).result
+                                save(context, done.new_messages())
+                                for end in self._end(input, context, done.output, done.new_messages()):
+                                    yield end
+                            else:
+                                for mapped in stream.events(event):
+                                    yield mapped
+                    finally:
+                        # Under a shield: a cancelled scope would interrupt pydantic-ai's clean-up again and again.
+                        with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
+                            await events.aclose()
+                        if context.saved is None:
+                            _save_partial(context, events)
+            except pai.RunTimedOut as error:
+                raise RunTimeout("The agent took too long and was stopped.") from error
+            except pai.RunCancelled:
+                yield e.RunFinished(
+                    thread_id=input.thread, outcome=e.Outcome(type="cancelled"), reason="The agent stopped itself."
+                )
+            except Exception as error:
+                known = explained(error)
+                if known is None:
+                    raise
+                raise known from error
+
+    def _end(
+        self, input: RunInput, context: RunContext, output: object, messages: Sequence[ModelMessage]
+    ) -> list[Event]:
+        """What a finished run says last: artifacts and its result, or the questions it waits for."""
+        usage = usage_of(messages)
+        if isinstance(output, DeferredToolRequests):
+            asked = _questions(input, output)
+            outcome = e.Outcome(type="interrupt", interrupts=[one.interrupt for one in asked])
+            return [*asked, e.RunFinished(thread_id=input.thread, outcome=outcome, usage=usage or UNSET)]
+        events: list[Event] = []
+        result: Any = UNSET
+        if output is not None and not isinstance(output, str):
+            given: Any = to_json(output)
+            result = given
+            fields = cast(dict[str, Any], given) if isinstance(given, dict) else {}
+            events += [
+                e.ArtifactSnapshot(artifact_id=context.new_id(), kind=name, content=fields[name])
+                for name in ARTIFACT_FIELDS
+                if fields.get(name) is not None
+            ]
+        outcome = e.Outcome(type="success")
+        return [*events, e.RunFinished(thread_id=input.thread, outcome=outcome, result=result, usage=usage or UNSET)]
+
+    async def _make_deps(self, context: RunContext, stack: AsyncExitStack) -> Any:
+        if self._deps_factory is None:
+            return self._deps
+        made = self._deps_factory(context)
+        if inspect.isawaitable(made):
+            made = await made
+        if isinstance(made, AbstractAsyncContextManager):
+            return await stack.enter_async_context(cast(AbstractAsyncContextManager[Any], made))
+        if isinstance(made, AbstractContextManager):
+            return stack.enter_context(cast(AbstractContextManager[Any], made))
+        return made
+
+    def _with_deferred(self, problems: list[str]) -> Any:
+        """The output type of each run: the agent's, and `DeferredToolRequests`, without which a tool cannot be approved."""
+        own: Any = self.agent.output_type
+        if _allows_deferred(own):
+            return None
+        if getattr(_innermost(self.agent), "_output_validators", None):
+            needs = sorted(name for name, tool in _function_tools(self.agent) if tool.requires_approval)
+            if needs:
+                problems.append(
+                    f"the tool {needs[0]!r} needs approval, but the agent has output validators and its output type "
+                    "lacks DeferredToolRequests: add it, output_type=[…, DeferredToolRequests]"
+                )
+            return None
+        kinds: list[Any] = [*own] if isinstance(own, Sequence) and not isinstance(own, str) else [own]
+        return [*kinds, DeferredToolRequests]
+
+
+def _save_partial(context: RunContext, events: Any) -> None:
+    """Keep what a failed or stopped run did, the interrupted answer included."""
+    try:
+        messages = events.new_messages()
+    except pai.UserError:
+        return  # it never started
+    save(context, messages)
+
+
+# --- approvals --------------------------------------------------------------------------------------------------------
+
+
+def _questions(input: RunInput, requests: DeferredToolRequests) -> list[e.InterruptRequested]:
+    asked: list[e.InterruptRequested] = []
+    for call in [*requests.approvals, *requests.calls]:
+        args = _args_of(call)
+        approval = any(call is one for one in requests.approvals)
+        extra = requests.metadata.get(call.tool_call_id)
+        interrupt = e.Interrupt(
+            id=f"{input.run}.{len(asked) + 1}",
+            reason="tool_call" if approval else "input_required",
+            message=f"Allow {call.tool_name}?" if approval else f"{call.tool_name} waits for an answer.",
+            tool_call_id=call.tool_call_id,
+            response_schema=APPROVAL_SCHEMA if approval else UNSET,
+            metadata=cast(dict[str, Any], to_json(extra)) if extra else UNSET,
+        )
+        asked.append(e.InterruptRequested(interrupt=interrupt, args_hash=args_hash(args)))
+    return asked
+
+
+def args_hash(args: Mapping[str, Any]) -> str:
+    """SHA-256, hex, of the canonical JSON of a tool's arguments (sorted keys, no spaces, UTF-8)."""
+    return hashlib.sha256(msgspec.json.encode(to_json(args), order="sorted")).hexdigest()
+
+
+def _results(
+    input: RunInput, turns: Sequence[Turn], history: Sequence[ModelMessage]
+) -> tuple[DeferredToolResults | None, frozenset[str]]:
+    """The answers, by tool call. A call that got no answer is denied: a tool never runs without one (I20).
+
+    Raises:
+        AgentError: code `stale_answer`, the messages that asked are no longer there.
+    """
+    if input.resumes is None:
+        return None, frozenset()
+    asked = {
+        part.id: part
+        for turn in turns
+        if turn.run.id == input.resumes
+        for message in turn.run.messages
+        for part in message.parts
+        if isinstance(part, InterruptPart)
+    }
+    answers = {answer.interrupt_id: answer for answer in input.answers}
+    results = DeferredToolResults()
+    for id, part in asked.items():
+        call = part.tool_call_id
+        if call is None:
+            continue
+        answer = answers.get(id)
+        if part.reason == "tool_call":
+            results.approvals[call] = _decision(answer)
+        elif answer is not None and answer.status == "resolved":
+            results.calls[call] = answer.payload
+        else:
+            results.calls[call] = pai.ToolFailed("Nobody answered.")
+    given = {*results.approvals, *results.calls}
+    if not given or not given <= _open_calls(history):
+        raise AgentError(
+            "The question that was answered is no longer open: what the agent was doing could not be recovered. "
+            "Please ask again.",
+            code="stale_answer",
+        )
+    return results, frozenset(given)
+
+
+def _decision(answer: Answer | None) -> ToolApproved | ToolDenied:
+    """Only an explicit `approved: true` approves."""
+    payload = answer.payload if answer is not None and answer.status == "resolved" else None
+    fields = cast(dict[str, Any], payload) if isinstance(payload, dict) else {}
+    if payload is True or fields.get("approved") is True:
+        edited = fields.get("editedArgs")
+        return ToolApproved(override_args=cast(dict[str, Any], edited) if isinstance(edited, dict) else None)
+    reason = fields.get("reason")
+    return ToolDenied(reason) if isinstance(reason, str) and reason else ToolDenied()
+
+
+def _open_calls(history: Sequence[ModelMessage]) -> set[str]:
+    """Calls of the last answer in the history that have no result yet."""
+    asked: set[str] = set()
+    for message in history:
+        if isinstance(message, ModelResponse):
+            asked = {part.tool_call_id for part in message.parts if isinstance(part, ToolCallPart)}
+        else:
+            asked -= {getattr(part, "tool_call_id", "") for part in message.parts}
+    return asked
+
+
+def _args_of(call: ToolCallPart) -> dict[str, Any]:
+    return arguments(call.args) if isinstance(call.args, str) else cast(dict[str, Any], to_json(call.args or {}))
+
+
+# --- what it cost, and why it failed ----------------------------------------------------------------------------------
+
+
+def usage_of(messages: Sequence[ModelMessage]) -> list[e.TokenUsage]:
+    """Tokens of the model's answers, summed by provider and model, in the order of first use."""
+    sums: dict[tuple[str | None, str | None], dict[str, int]] = {}
+    for message in messages:
+        if not isinstance(message, ModelResponse):
+            continue
+        usage = message.usage
+        total = sums.setdefault((message.provider_name, message.model_name), {})
+        for name, value in (
+            ("input_tokens", usage.input_tokens),
+            ("output_tokens", usage.output_tokens),
+            ("cached_input_tokens", usage.cache_read_tokens),
+            ("cache_write_input_tokens", usage.cache_write_tokens),
+            ("reasoning_tokens", usage.details.get("reasoning_tokens", 0)),
+        ):
+            if value:
+                total[name] = total.get(name, 0) + value
+    return [
+        e.TokenUsage(
+            provider=provider or UNSET,
+            model=model or UNSET,
+            **cast(Any, total),
+            total_tokens=total.get("input_tokens", 0) + total.get("output_tokens", 0),
+        )
+        for (provider, model), total in sums.items()
+        if total
+    ]
+
+
+_EXPLANATIONS: tuple[tuple[str, str, str, bool], ...] = (
+    ("UsageLimitExceeded", "usage_limit", "The run reached the limit of what it may use.", False),
+    ("ConcurrencyLimitExceeded", "model_busy", "Too many requests to the model at once; try again in a moment.", True),
+    ("ContentFilterError", "content_filtered", "The model's provider refused to answer this.", False),
+    (
+        "ModelContextWindowExceededError",
+        "context_too_long",
+        "This conversation has become too long for the model.",
+        False,
+    ),
+    ("ModelQuotaExceededError", "model_quota", "The account with the model's provider is used up.", False),
+    ("ModelRateLimitError", "model_rate_limited", "The model gets too many requests; try again in a moment.", True),
+    ("ModelUnavailableError", "model_unavailable", "The model is not available at the moment; try again.", True),
+    ("ModelServerError", "model_unavailable", "The model's provider had an internal error; try again.", True),
+    ("ModelConnectionError", "model_unavailable", "The model could not be reached; try again.", True),
+    ("ModelRequestTimeout", "model_unavailable", "The model did not answer in time; try again.", True),
+    ("ModelRequestRejectedError", "model_error", "The model's provider refused the request.", False),
+    ("OutputTokenLimitExceeded", "output_too_long", "The model's answer was cut off at its length limit.", False),
+    ("UnexpectedModelBehavior", "model_error", "The model answered in a way the agent could not use.", True),
+)
+"""By the name of the exception's class or of a base, the more special first; names that a version lacks do not matter."""
+
+
+def explained(error: BaseException) -> AgentError | None:
+    """A model's failure in words for the person in the chat, without the text of the exception; None if it is none."""
+    if isinstance(error, AgentError):
+        return None
+    if isinstance(error, BaseExceptionGroup):
+        for one in cast(BaseExceptionGroup[BaseException], error).exceptions:
+            if (known := explained(one)) is not None:
+                return known
+        return None
+    names = {kind.__name__ for kind in type(error).__mro__}
+    for name, code, sentence, retryable in _EXPLANATIONS:
+        if name in names:
+            return AgentError(sentence, code=code, retryable=retryable)
+    if isinstance(error, pai.ModelHTTPError):
+        status = error.status_code
+        if status == 429:
+            return AgentError(
+                "The model gets too many requests; try again in a moment.", code="model_rate_limited", retryable=True
+            )
+        if status >= 500:
+            return AgentError(
+                "The model is not available at the moment; try again.", code="model_unavailable", retryable=True
+            )
+        return AgentError("The model's provider refused the request.", code="model_error")
+    if isinstance(error, pai.ModelAPIError):
+        return AgentError("The model could not be reached; try again.", code="model_unavailable", retryable=True)
+    return None
+
+
+# --- reading an agent -------------------------------------------------------------------------------------------------
+
+
+def _structured(output: Any) -> Literal["no", "tool", "text"]:
+    """How the answer comes: as text, as the arguments of a call, or as text that is JSON."""
+    kinds: list[Any] = [*output] if isinstance(output, list | tuple) else [output]
+    kinds = [kind for kind in kinds if kind is not DeferredToolRequests]
+    if any(isinstance(kind, NativeOutput | PromptedOutput) for kind in kinds):
+        return "text"
+    return "no" if all(kind is str for kind in kinds) else "tool"
+
+
+def _text_field(output: Any) -> str | None:
+    kinds = cast(list[Any], [*output] if isinstance(output, list | tuple) else [output])
+    for kind in kinds:
+        inner: Any = getattr(kind, "outputs", None) or getattr(kind, "output", None) or kind
+        found = _text_field(inner) if isinstance(inner, list | tuple) else _own_text_field(inner)
+        if found is not None:
+            return found
+    return None
+
+
+def _own_text_field(kind: Any) -> str | None:
+    if not isinstance(kind, type):
+        return None
+    fields = getattr(kind, "__annotations__", {}) if not hasattr(kind, "model_fields") else kind.model_fields  # pyright: ignore
+    return next((name for name in TEXT_FIELDS if name in fields), None)
+
+
+def _allows_deferred(output: Any) -> bool:
+    if output is DeferredToolRequests:
+        return True
+    if isinstance(output, list | tuple):
+        return any(_allows_deferred(one) for one in cast(Sequence[Any], output))
+    return get_origin(output) is not None and any(_allows_deferred(one) for one in get_args(output))
+
+
+def _innermost(agent: Any) -> Any:
+    while (wrapped := getattr(agent, "wrapped", None)) is not None:
+        agent = wrapped
+    return agent
+
+
+def _function_tools(agent: AbstractAgent[Any, Any]) -> list[tuple[str, Any]]:
+    """The function tools that are known without running anything."""
+    found: list[tuple[str, Any]] = []
+    for toolset in agent.toolsets:
+        tools = getattr(toolset, "tools", None)
+        if isinstance(tools, Mapping):
+            found += list(cast(Mapping[str, Any], tools).items())
+    return found
+
+
+def _tool_texts(agent: AbstractAgent[Any, Any]) -> dict[str, ToolText]:
+    texts: dict[str, ToolText] = {}
+    for name, tool in _function_tools(agent):
+        metadata: Any = getattr(tool, "metadata", None)
+        own = cast(Mapping[str, Any], metadata).get("runcast") if isinstance(metadata, Mapping) else None
+        if isinstance(own, ToolText):
+            texts[name] = own
+        elif isinstance(own, Mapping):
+            given = cast(Mapping[str, Any], own)
+            texts[name] = ToolText(title=given.get("title"), summary=given.get("summary"))
+    return texts

@@ -1,0 +1,136 @@
+"""The message history of a pydantic-ai agent: from what earlier runs saved, else from what people saw of them.
+
+A run saves only its own new messages (`ADAPTER`, `VERSION`); the history of a run is the states along its path. A state
+that is missing, foreign or no longer readable is rebuilt from the transcript: user texts, answers, and tool calls with
+their results, dangling ones closed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import msgspec
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelMessagesTypeAdapter,
+    ModelRequest,
+    ModelResponse,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+
+from runcast.agents.base import Turn
+from runcast.agents.context import RunContext
+from runcast.transcript import TextPart as SeenText
+from runcast.transcript import ToolPart as SeenTool
+from runcast.transcript import TranscriptMessage, TranscriptRun
+
+logger = logging.getLogger("runcast.agents")
+
+ADAPTER = "pydantic_ai"
+VERSION = 1
+
+_OUTCOMES: dict[str, Literal["success", "failed", "denied", "interrupted"]] = {
+    "done": "success",
+    "failed": "failed",
+    "denied": "denied",
+}
+
+
+def messages_of(turns: Sequence[Turn]) -> list[ModelMessage]:
+    """What the model has to know of the runs before, oldest first."""
+    messages: list[ModelMessage] = []
+    for turn in turns:
+        saved = _saved(turn)
+        messages += rebuilt(turn.run) if saved is None else saved
+    return messages
+
+
+def save(context: RunContext, messages: Sequence[ModelMessage]) -> None:
+    """Keep this run's new messages; what cannot be written (a tool's odd result) is rebuilt from the transcript later."""
+    try:
+        data = ModelMessagesTypeAdapter.dump_json(list(messages))
+    except Exception:
+        logger.warning("the messages of run %s cannot be saved", context.run_id, exc_info=True)
+        return
+    context.save(ADAPTER, VERSION, data)
+
+
+def _saved(turn: Turn) -> list[ModelMessage] | None:
+    state = turn.state
+    if state is None or state.adapter != ADAPTER or state.version != VERSION:
+        return None
+    try:
+        return ModelMessagesTypeAdapter.validate_json(state.data)
+    except ValueError:
+        logger.warning("the saved messages of run %s cannot be read; using its transcript", turn.run.id, exc_info=True)
+        return None
+
+
+def rebuilt(run: TranscriptRun) -> list[ModelMessage]:
+    """One run as model messages, from what was seen of it."""
+    messages: list[ModelMessage] = []
+    for message in run.messages:
+        if message.role == "user":
+            text = "\n".join(part.text for part in message.parts if isinstance(part, SeenText))
+            if text:
+                messages.append(ModelRequest(parts=[UserPromptPart(content=text)]))
+        elif message.role == "assistant":
+            messages += _assistant(message)
+    return messages
+
+
+def _assistant(message: TranscriptMessage) -> list[ModelMessage]:
+    messages: list[ModelMessage] = []
+    said: list[TextPart | ToolCallPart] = []
+    returned: list[ToolReturnPart] = []
+
+    def flush() -> None:
+        if said:
+            messages.append(ModelResponse(parts=list(said)))
+        if returned:
+            messages.append(ModelRequest(parts=list(returned)))
+        said.clear()
+        returned.clear()
+
+    for part in message.parts:
+        if isinstance(part, SeenText) and part.text:
+            if returned:
+                flush()
+            said.append(TextPart(content=part.text))
+        elif isinstance(part, SeenTool):
+            said.append(ToolCallPart(tool_name=part.name, args=arguments(part.args), tool_call_id=part.id))
+            returned.append(
+                ToolReturnPart(
+                    tool_name=part.name,
+                    content=_content(part),
+                    tool_call_id=part.id,
+                    outcome=_OUTCOMES.get(part.status, "interrupted"),
+                )
+            )
+    flush()
+    return messages
+
+
+def arguments(text: str) -> dict[str, Any]:
+    """A call's arguments from their JSON text; what is no whole object (it was cut off) counts as none."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
+
+
+def _content(part: SeenTool) -> str:
+    if isinstance(part.content, str) and part.content:
+        return part.content
+    if part.content:
+        return msgspec.json.encode(part.content).decode()
+    if part.has_result:
+        return msgspec.json.encode(part.result).decode()
+    return part.error or "The tool did not finish."

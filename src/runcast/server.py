@@ -1,0 +1,338 @@
+"""The server: an ASGI application that joins agents, store and transports. Run it, or mount it.
+
+    serve(Server(agents=[my_agent]))                       # own process: drains on SIGTERM
+
+    server = Server(agents=[my_agent])                     # inside another application
+    app = FastAPI(lifespan=server.lifespan)
+    app.mount("/chat", server)
+
+A mounted application's lifespan is not run by its host, and it owns no signal: so the host nests `lifespan`, and draining
+exists only under `serve`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import anyio
+import uvicorn
+
+from runcast.agents.base import Agent
+from runcast.auth import Authenticator, NoAuth
+from runcast.config import Settings, is_loopback
+from runcast.errors import ConfigError, RuncastError
+from runcast.ids import Clock, IdSource, SystemClock, Uuid7Source
+from runcast.runner import Limits
+from runcast.service import open_service
+from runcast.stores.base import Store
+from runcast.transports.gateway import Gateway
+from runcast.transports.guard import Guard
+from runcast.transports.http import build_api
+from runcast.transports.listener import listen
+from runcast.transports.problems import problem
+from runcast.transports.site import BUILT, Site, SiteSettings
+from runcast.transports.websocket import NativeSocket
+from runcast.transports.wire import App, Receive, Scope, Send, StreamCut
+
+logger = logging.getLogger("runcast.server")
+
+STOP_TIMEOUT_S = 5.0
+"""How long connections may take to go once they were told to."""
+
+_HOW_TO_START = """\
+This Runcast server is mounted, but was not started: a mounted application's lifespan is not run by its host. Nest it:
+
+    app = FastAPI(lifespan=server.lifespan)
+    app.mount("/chat", server)
+
+or, in a lifespan of your own: `async with server.lifespan(app): yield`."""
+
+
+class Server:
+    """One server. `store` is a `Store`, or the path of a SQLite file; without it `settings.database` says which.
+
+    Further keyword arguments are settings: `Server(agents=[a], title="Shop", run_timeout_s=60)`.
+
+    Raises:
+        ConfigError: settings or agents that cannot be served.
+    """
+
+    def __init__(
+        self,
+        agents: Sequence[Agent],
+        *,
+        store: Store | str | Path | None = None,
+        settings: Settings | None = None,
+        authenticator: Authenticator | None = None,
+        clock: Clock | None = None,
+        new_id: IdSource | None = None,
+        web_directory: Path = BUILT,
+        **overrides: Any,
+    ) -> None:
+        if settings is not None and overrides:
+            settings = Settings(**(settings.model_dump() | overrides))
+        self.settings = settings or Settings(**overrides)
+        self._agents = list(agents)
+        if not self._agents:
+            raise ConfigError("There is no agent to serve.")
+        self._store = store
+        self._clock = clock or SystemClock()
+        new_id = new_id or Uuid7Source(self._clock)
+        self._new_id = new_id
+        self.authenticator = authenticator or NoAuth()
+        self.gateway = Gateway(
+            authenticator=self.authenticator,
+            clock=self._clock,
+            new_id=new_id,
+            send_timeout_s=self.settings.send_timeout_s,
+        )
+        self._api = cast(App, build_api(self.gateway))
+        self._sockets: dict[str, App] = {"/v1/ws": NativeSocket(self.gateway)}
+        self._site = self._make_site(web_directory)
+        self._guard = Guard(
+            self._route,
+            is_open=self.authenticator.is_open,
+            new_id=new_id,
+            allowed_origins=self.settings.allowed_origins,
+            allowed_hosts=self.settings.allowed_hosts,
+        )
+
+    def _make_site(self, directory: Path) -> Site | None:
+        if not self.settings.web:
+            return None
+        settings = self.settings
+        title = settings.title or self._agents[0].name
+        starters = settings.starters or tuple(getattr(self._agents[0], "starters", ()))
+        return Site(SiteSettings(title=title, welcome=settings.welcome, starters=starters), directory=directory)
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncGenerator[None]:
+        """The server runs while this context lasts. Give it to the host application, or nest it in the host's own."""
+        del app
+        if self.gateway.is_started:
+            raise ConfigError("This server runs already: its lifespan was entered twice.")
+        async with AsyncExitStack() as stack:
+            store = await self._open_store(stack)
+            limits = Limits(run_timeout_s=self.settings.run_timeout_s, queue_limit=self.settings.queue_limit)
+            service = await stack.enter_async_context(
+                open_service(store=store, agents=self._agents, clock=self._clock, new_id=self._new_id, limits=limits)
+            )
+            self.gateway.start(service)
+            try:
+                yield
+            finally:
+                await self.gateway.stop(timeout_s=STOP_TIMEOUT_S)
+                self.gateway.end()
+
+    async def _open_store(self, stack: AsyncExitStack) -> Store:
+        if isinstance(self._store, Store):
+            return self._store  # the caller made it and closes it
+        from runcast.stores.sqlite import SqliteStore  # only who uses a file loads sqlite3
+
+        path = self._store if self._store is not None else self.settings.database
+        store = await SqliteStore.open(path, durability=self.settings.durability)
+        stack.push_async_callback(store.close)
+        return store
+
+    async def drain(self) -> None:
+        """Stop kindly: start nothing new, say so, let runs go on for `drain_timeout_s`, end the rest as interrupted, then
+        end all connections with a restart's code."""
+        if not self.gateway.is_started:
+            return
+        service = self.gateway.service
+        self.gateway.drain()
+        logger.info("draining: %d runs under way", service.runner.active)
+        await service.runner.drain(self.settings.drain_timeout_s)
+        await service.runner.stop()
+        await self.gateway.stop(timeout_s=STOP_TIMEOUT_S)
+
+    # --- ASGI -----------------------------------------------------------------------------------------------------
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self._run_lifespan(receive, send)
+        if not self.gateway.is_started and not self.gateway.stopping:
+            raise ConfigError(_HOW_TO_START)
+        await self._guard(self._rooted(scope), receive, send)
+
+    def _rooted(self, scope: Scope) -> Scope:
+        """`scope` with a path that begins with its root path, whether host and proxy strip the prefix or not."""
+        prefix = self.settings.root_path
+        root: str = scope.get("root_path", "").rstrip("/")
+        path: str = scope["path"]
+        for outer in (root, prefix):
+            if outer and (path == outer or path.startswith(outer + "/")):
+                path = path[len(outer) :] or "/"
+        root = root if root.endswith(prefix) else root + prefix
+        return {**scope, "root_path": root, "path": root + path}
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"][len(scope["root_path"]) :]
+        if scope["type"] == "websocket":
+            socket = self._sockets.get(path)
+            if socket is not None:
+                return await socket(scope, receive, send)
+            return await _no_such_socket(scope, receive, send)
+        if self._site is not None and scope["method"] in ("GET", "HEAD") and self._site.serves(path):
+            return await self._site(scope, receive, send)
+        await self._api(scope, receive, send)
+
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
+        """ASGI 3.0, lifespan protocol 2.0."""
+        await receive()
+        started = False
+        try:
+            async with self.lifespan():
+                started = True
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except Exception as error:
+            event = "lifespan.shutdown.failed" if started else "lifespan.startup.failed"
+            message = str(error) if isinstance(error, ConfigError) else type(error).__name__
+            await send({"type": event, "message": message})
+            raise
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _no_such_socket(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    response = problem(scope, 404, "not_found", "There is no WebSocket here.")
+    if "websocket.http.response" in scope.get("extensions", {}):
+        headers = [item for item in response.raw_headers]
+        await send({"type": "websocket.http.response.start", "status": 404, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": response.body})
+    else:
+        await send({"type": "websocket.close"})
+
+
+# --- an own process -----------------------------------------------------------------------------------------------
+
+
+def serve(
+    server: Server,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    on_started: Callable[[str], None] | None = None,
+) -> None:
+    """Listen and serve until SIGTERM or Ctrl-C; then drain. A second signal stops at once.
+
+    `on_started` is called once, with the server's URL, when it answers.
+
+    Raises:
+        ConfigError: the address cannot be used, or serving there would not be safe.
+        RuncastError: whatever else kept the server from starting, a locked store for example.
+    """
+    host = server.settings.host if host is None else host
+    port = server.settings.port if port is None else port
+    check_bind(server, host)
+    with listen(host, port) as listener:
+        url = url_of(listener, server.settings.root_path)
+        told = on_started or (lambda url: logger.info("listening on %s", url))
+        process = Process(server, on_started=lambda: told(url))
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again once all is closed
+            process.run(sockets=[listener])
+    if process.failure is not None:
+        raise process.failure
+
+
+def check_bind(server: Server, host: str) -> None:
+    """
+    Raises:
+        ConfigError: beyond loopback without authentication.
+    """
+    if server.authenticator.is_open and not is_loopback(host):
+        raise ConfigError(
+            f"Refusing to listen on {host}: without authentication everybody who reaches this machine could use it. "
+            "Listen on 127.0.0.1, or set up authentication and allowed origins."
+        )
+
+
+def url_of(listener: socket.socket, root_path: str = "") -> str:
+    """Where people find the server."""
+    host, port = listener.getsockname()[:2]
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}{root_path}/"
+
+
+class Process(uvicorn.Server):
+    """uvicorn with our way of stopping: its own closes every connection within a tenth of a second."""
+
+    def __init__(self, server: Server, *, on_started: Callable[[], None] = lambda: None) -> None:
+        self.failure: RuncastError | None = None
+        """What kept the server from starting: uvicorn only logs it."""
+        super().__init__(
+            uvicorn.Config(
+                cast(Any, self._application),
+                interface="asgi3",
+                ws="websockets-sansio",
+                ws_max_size=1024 * 1024,
+                ws_per_message_deflate=False,  # costs more CPU and memory than it saves, and a bomb cannot be sent
+                ws_ping_interval=20,
+                ws_ping_timeout=20,
+                lifespan="on",
+                access_log=False,  # the guard writes one without query strings
+                server_header=False,
+                proxy_headers=False,
+                log_config=None,
+                log_level=server.settings.log_level,
+                timeout_graceful_shutdown=10,
+            )
+        )
+        self._server = server
+        self._on_started = on_started
+        quiet_uvicorn()
+
+    async def _application(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._server(scope, receive, send)
+        except RuncastError as error:
+            if scope["type"] == "lifespan":
+                self.failure = error
+            raise
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and not self.force_exit:
+            self.force_exit = True  # the second signal: now
+            return
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._give_up_on_force, tasks.cancel_scope)
+            await self._server.drain()
+            tasks.cancel_scope.cancel()
+        await super().shutdown(sockets)
+
+    async def _give_up_on_force(self, scope: anyio.CancelScope) -> None:
+        while not self.force_exit:  # set by a signal handler, which can wake nobody
+            await anyio.sleep(0.1)
+        scope.cancel()
+
+
+class _NoCuts(logging.Filter):
+    """uvicorn tells of a stream that we cut on purpose as of a crash, and its accept line has the query string in it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, StreamCut) and "WebSocket %s" not in str(record.msg)
+
+
+def quiet_uvicorn() -> None:
+    log = logging.getLogger("uvicorn.error")
+    if not any(isinstance(existing, _NoCuts) for existing in log.filters):
+        log.addFilter(_NoCuts())
