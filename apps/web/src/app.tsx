@@ -34,10 +34,14 @@ function Shell({ config }: { config: Config }) {
   const beside = rail && !narrow;
   return (
     <div className="flex h-full">
-      <a href="#message" className="skip" onClick={(event) => {
-        event.preventDefault();
-        document.getElementById("message")?.focus();
-      }}>
+      <a
+        href="#main"
+        className="skip"
+        onClick={(event) => {
+          event.preventDefault();
+          (document.getElementById("message") ?? document.getElementById("main"))?.focus();
+        }}
+      >
         {strings.app.skipToComposer}
       </a>
       {beside && (
