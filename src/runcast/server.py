@@ -12,7 +12,6 @@ exists only under `serve`.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -239,8 +238,13 @@ def serve(
         url = url_of(listener, server.settings.root_path)
         told = on_started or (lambda url: logger.info("listening on %s", url))
         process = Process(server, on_started=lambda: told(url))
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again once all is closed
+        try:
             process.run(sockets=[listener])
+        except KeyboardInterrupt:
+            pass  # uvicorn raises the signal again once all is closed
+        except SystemExit:  # how uvicorn gives up a start that failed
+            if process.failure is None:
+                raise
     if process.failure is not None:
         raise process.failure
 
