@@ -10,14 +10,14 @@ import anyio
 import httpx
 import msgspec
 import pytest
-from core import DEADLINE_S, Gated, Told
-from serving import said, serving
-from transports.test_http import ask, problem_of
 
+from core import DEADLINE_S, Gated, Told
 from runcast import events as e
 from runcast.agents.base import RunContext
 from runcast.events import Event
 from runcast.runs import RunInput
+from serving import said, serving
+from transports.test_http import ask, problem_of
 
 pytestmark = pytest.mark.anyio
 STREAM = {"accept": "text/event-stream"}
@@ -163,7 +163,11 @@ async def test_thread_stream_without_cursor_begins_with_a_snapshot() -> None:
         async with reading(http, "GET", f"/v1/threads/{run['thread']}/events") as stream:
             await stream.until("caught_up")
             snapshot, caught_up = stream.events
-            assert (snapshot.name, snapshot.data["op"], snapshot.data["seq"]) == ("snapshot", "snapshot", run["lastSeq"])
+            assert (snapshot.name, snapshot.data["op"], snapshot.data["seq"]) == (
+                "snapshot",
+                "snapshot",
+                run["lastSeq"],
+            )
             assert snapshot.id.endswith(f":{run['lastSeq']}")
             assert caught_up.data["seq"] == run["lastSeq"]
             await http.post(f"/v1/threads/{run['thread']}/messages", json={"message": "live"})

@@ -156,21 +156,24 @@ class NativeConnection:
             if self._stop_asked:
                 if self._pumps:
                     await anyio.sleep(FLUSH_S)
-                return self._end(Close(CloseCode.RESTART, "The server restarts."))
+                self._end(Close(CloseCode.RESTART, "The server restarts."))
+                return
             if self._drain_asked and not drain_told and self._session.identity is not None:
                 drain_told = True
                 self._tasks.start_soon(self._send, self._session.drain(RETRY_MS))
             # A frame of ours that is stuck in the socket must not hold up the time: frames are sent by tasks of their own.
             for due in self._session.tick():
                 if isinstance(due, Close):
-                    return self._end(due)
+                    self._end(due)
+                    return
                 self._tasks.start_soon(self._send, due)
             # A send that begins while this task sleeps is looked at when it may be stuck.
             deadline = min(self._session.next_deadline(), clock.monotonic() + self._gateway.send_timeout_s)
             if self._sending_since is not None:
                 stuck_at = self._sending_since + self._gateway.send_timeout_s
                 if clock.monotonic() >= stuck_at:
-                    return self._end(Close(CloseCode.NO_PROGRESS, "No progress."))
+                    self._end(Close(CloseCode.NO_PROGRESS, "No progress."))
+                    return
                 deadline = min(deadline, stuck_at)
             self._wake = anyio.Event()
             if (self._drain_asked and not drain_told and self._session.identity is not None) or self._stop_asked:
@@ -191,14 +194,16 @@ class NativeConnection:
         while True:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
-                return self._end(None)
+                self._end(None)
+                return
             text: str | None = message.get("text")
             for effect in self._session.receive(text if text is not None else message.get("bytes") or b""):
                 match effect:
                     case bytes():
                         await self._send(effect)
                     case Close():
-                        return self._end(effect)
+                        self._end(effect)
+                        return
                     case _:
                         await self._carry_out(effect)
             if self._close is not None:
@@ -206,7 +211,8 @@ class NativeConnection:
 
     async def _carry_out(self, command: AnyCommand) -> None:
         if isinstance(command, Hello):
-            return await self._hello(command)
+            await self._hello(command)
+            return
         assert not isinstance(command, Ping)  # the session answers it
         try:
             await self._execute(command)
@@ -231,7 +237,8 @@ class NativeConnection:
                 headers_of(self._scope), tuple(self._scope.get("subprotocols", ())), hello.token
             )
         except (Unauthenticated, Forbidden) as error:
-            return self._end(close_for(error))
+            self._end(close_for(error))
+            return
         frame = self._session.welcome(identity)
         self._wake.set()
         await self._send(frame)
@@ -270,7 +277,8 @@ class NativeConnection:
                 renewed = session.renew(command, identity)
                 self._wake.set()
                 if isinstance(renewed, Close):
-                    return self._end(renewed)
+                    self._end(renewed)
+                    return
                 await self._send(renewed)
             case SendMessage() | Cancel() | Resolve() | Steer():
                 with anyio.fail_after(COMMAND_TIMEOUT_S, shield=True):
