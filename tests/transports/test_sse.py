@@ -188,6 +188,17 @@ async def test_foreign_cursor_gives_resync_then_snapshot(cursor: str, reason: st
             assert stream.events[1].id.split(":")[0] != "otherepoch"
 
 
+@pytest.mark.parametrize(("cursor", "reason"), [("otherepoch:3", "epoch"), ("99999", "ahead")])
+async def test_foreign_cursor_gives_resync_then_the_whole_run(cursor: str, reason: str) -> None:
+    async with serving() as running, running.http() as http:
+        run = await ask(http)
+        async with reading(http, "GET", f"/v1/runs/{run['id']}/events", headers={"last-event-id": cursor}) as stream:
+            events = await stream.all()
+        assert (events[0].name, events[0].data["reason"], events[0].id) == ("resync", reason, "")
+        assert (events[1].data["seq"], events[-1].data["seq"]) == (1, run["lastSeq"])
+        assert said([event.data for event in events]) == run["text"]
+
+
 async def test_bad_last_event_id_is_refused() -> None:
     async with serving() as running, running.http() as http:
         run = await ask(http)

@@ -73,6 +73,7 @@ class NativeConnection:
         self._drain_asked = False
         self._stop_asked = False
         self._close: Close | None = None
+        self._over = False
         self._tasks: anyio.abc.TaskGroup
 
     async def run(self) -> None:
@@ -111,6 +112,7 @@ class NativeConnection:
         """Stop all tasks; the first reason counts. Without a reason the peer is gone."""
         if self._close is None:
             self._close = close
+        self._over = True
         self._tasks.cancel_scope.cancel()
 
     # --- out ------------------------------------------------------------------------------------------------------
@@ -131,8 +133,8 @@ class NativeConnection:
                 async for update in subscription:
                     for frame in self._session.encode(sub, update):
                         await self._send(frame)
-                    if isinstance(update, Resync) and update.reason == "deleted":
-                        break
+                    if self._over or (isinstance(update, Resync) and update.reason == "deleted"):
+                        break  # a cancellation alone would be noticed only where something waits
                     if isinstance(update, Events) and len(update.records) > 1:
                         await (
                             anyio.lowlevel.checkpoint()
@@ -206,7 +208,7 @@ class NativeConnection:
                         return
                     case _:
                         await self._carry_out(effect)
-            if self._close is not None:
+            if self._over:
                 return
 
     async def _carry_out(self, command: AnyCommand) -> None:
