@@ -52,10 +52,12 @@ function Shell({ config }: { config: Config }) {
       {narrow && drawer && (
         <Sheet label={strings.rail.label} className="drawer" onClose={() => setDrawer(false)}>
           <Rail current={id} onClose={() => setDrawer(false)} onChosen={() => setDrawer(false)} />
+          <ToastList />
         </Sheet>
       )}
       <Conversation key={key} thread={thread} config={config} railShown={beside} onShowRail={() => (narrow ? setDrawer(true) : setRail(true))} />
-      <ToastList />
+      {/* Under a modal drawer nothing outside it can be pressed: "Undo" is inside it then. */}
+      {!(narrow && drawer) && <ToastList />}
     </div>
   );
 }

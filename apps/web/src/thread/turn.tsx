@@ -12,6 +12,8 @@ import { ActivityLine } from "./activity.tsx";
 import { InterruptCard } from "./approval.tsx";
 
 export interface TurnActions {
+  /** Who reads, as the server calls him: what he answered himself is said to be his. */
+  me?: string | null;
   resolve: ThreadHandle["resolve"];
   retry: (run: TranscriptRun) => void;
   cancel: (run: string) => void;
@@ -70,7 +72,7 @@ function AnswerPart({ part, run, actions }: { part: Part; run: TranscriptRun; ac
     case "artifact":
       return <Artifact part={part} />;
     case "interrupt":
-      return <InterruptCard interrupt={part} tool={toolOf(run, part.toolCallId)} resolve={actions.resolve} />;
+      return <InterruptCard interrupt={part} tool={toolOf(run, part.toolCallId)} me={actions.me ?? null} resolve={actions.resolve} />;
     case "activity":
       return <Attachment part={part} />;
     default:
