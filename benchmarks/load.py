@@ -25,6 +25,7 @@ class _Frame(msgspec.Struct):
     content: str = ""
     sub: int = 0
     thread: str = ""
+    run: str = ""
     events: list[_Event] = []
 
 
@@ -70,7 +71,7 @@ class Client(WSListener):
                     self._count(event.delta, now)
                 elif event.type in ("RUN_FINISHED", "RUN_ERROR"):
                     self.done.set_result(None)
-        elif decoded.op == "ack" and decoded.thread:
+        elif decoded.op == "ack" and decoded.run:
             self._send({"op": "subscribe", "id": "s", "thread": decoded.thread, "after": 0})
         elif decoded.op == "error":
             self.done.set_exception(RuntimeError(bytes(data).decode()))

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import httpx
+import uvicorn
 import websockets
 from websockets.asyncio.client import ClientConnection
 from websockets.typing import Subprotocol
 
+from core import Told, echo
 from runcast.agents.base import Agent
 from runcast.server import Process, Server
 from runcast.transports.listener import listen
-from core import Told, echo
 
 DEADLINE_S = 10.0
 
@@ -24,7 +26,7 @@ DEADLINE_S = 10.0
 class Running:
     """One server that listens."""
 
-    def __init__(self, server: Server, process: Process, port: int) -> None:
+    def __init__(self, server: Server, process: uvicorn.Server, port: int) -> None:
         self.server = server
         self.process = process
         self.port = port
@@ -105,18 +107,23 @@ class NativeClient:
 async def serving(*agents: Agent, **options: Any) -> AsyncGenerator[Running]:
     """A server with these agents (or an echo); further arguments are the server's."""
     options.setdefault("store", ":memory:")
+    options.setdefault("drain_timeout_s", 0)  # an agent that a test holds still must not hold up its end
     async with serving_app(Server(list(agents) or [Told(echo, "echo")], **options)) as running:
         yield running
 
 
 @asynccontextmanager
 async def serving_app(server: Server, app: Any = None) -> AsyncGenerator[Running]:
-    """`server`, or `app` in its place, behind a real uvicorn."""
+    """`server` in a process's manner, or mounted in `app` behind a uvicorn that knows nothing of it."""
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    process = Process(server)
-    if app is not None:
-        process.config.app = app
+    process: uvicorn.Server
+    if app is None:
+        process = Process(server)
+    else:
+        process = uvicorn.Server(
+            uvicorn.Config(app, ws="websockets-sansio", log_config=None, timeout_graceful_shutdown=1)
+        )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_serve, process, listener)
         with anyio.fail_after(DEADLINE_S):
@@ -128,11 +135,12 @@ async def serving_app(server: Server, app: Any = None) -> AsyncGenerator[Running
             process.should_exit = True
 
 
-async def _serve(process: Process, listener: Any) -> None:
-    await process.serve(sockets=[listener])
+async def _serve(process: uvicorn.Server, listener: socket.socket) -> None:
+    with listener, anyio.CancelScope(shield=True):  # also after a failed test: `should_exit` ends it
+        await process.serve(sockets=[listener])
     if not process.started:
         raise AssertionError("the server did not start")
 
 
 def said(events: list[dict[str, Any]]) -> str:
-    return "".join(event["delta"] for event in events if event["type"] == "TEXT_MESSAGE_CONTENT")
+    return "".join(event["delta"] for event in events if event.get("type") == "TEXT_MESSAGE_CONTENT")

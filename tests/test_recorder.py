@@ -124,7 +124,7 @@ ANY = st.one_of(
     st.builds(lambda c: e.ToolCallResult(message_id="r" + c, tool_call_id=c, content="x"), ITEMS),
     st.builds(e.StepStarted, step_name=ITEMS),
     st.builds(e.StepFinished, step_name=ITEMS),
-    st.builds(lambda s: e.SubagentStarted(subagent_run_id=s), ITEMS),
+    st.builds(lambda s: e.SubagentStarted(subagent_run_id=s, name="helper"), ITEMS),
 )
 
 

@@ -12,6 +12,7 @@ exists only under `serve`.
 
 from __future__ import annotations
 
+import functools
 import logging
 import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -158,7 +159,8 @@ class Server:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            return await self._run_lifespan(receive, send)
+            await self._run_lifespan(receive, send)
+            return
         if not self.gateway.is_started and not self.gateway.stopping:
             raise ConfigError(_HOW_TO_START)
         await self._guard(self._rooted(scope), receive, send)
@@ -179,10 +181,13 @@ class Server:
         if scope["type"] == "websocket":
             socket = self._sockets.get(path)
             if socket is not None:
-                return await socket(scope, receive, send)
-            return await _no_such_socket(scope, receive, send)
+                await socket(scope, receive, send)
+                return
+            await _no_such_socket(scope, receive, send)
+            return
         if self._site is not None and scope["method"] in ("GET", "HEAD") and self._site.serves(path):
-            return await self._site(scope, receive, send)
+            await self._site(scope, receive, send)
+            return
         await self._api(scope, receive, send)
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
@@ -206,7 +211,7 @@ async def _no_such_socket(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     response = problem(scope, 404, "not_found", "There is no WebSocket here.")
     if "websocket.http.response" in scope.get("extensions", {}):
-        headers = [item for item in response.raw_headers]
+        headers = list(response.raw_headers)
         await send({"type": "websocket.http.response.start", "status": 404, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": response.body})
     else:
@@ -236,11 +241,20 @@ def serve(
     check_bind(server, host)
     with listen(host, port) as listener:
         url = url_of(listener, server.settings.root_path)
-        told = on_started or (lambda url: logger.info("listening on %s", url))
-        process = Process(server, on_started=lambda: told(url))
-        process.run(sockets=[listener])
+        process = Process(server, on_started=functools.partial(on_started or log_start, url))
+        try:
+            process.run(sockets=[listener])
+        except KeyboardInterrupt:
+            pass  # uvicorn raises the signal again once all is closed
+        except SystemExit:  # how uvicorn gives up a start that failed
+            if process.failure is None:
+                raise
     if process.failure is not None:
         raise process.failure
+
+
+def log_start(url: str) -> None:
+    logger.info("listening on %s", url)
 
 
 def check_bind(server: Server, host: str) -> None:
@@ -317,7 +331,7 @@ class Process(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _give_up_on_force(self, scope: anyio.CancelScope) -> None:
-        while not self.force_exit:  # set by a signal handler, which can wake nobody
+        while not self.force_exit:  # noqa: ASYNC110 - set by a signal handler, which can wake nobody
             await anyio.sleep(0.1)
         scope.cancel()
 

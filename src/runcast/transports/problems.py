@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from runcast.errors import ClientError, NotFound, RuncastError, describe
 from runcast.session import NOT_FOUND_MESSAGE
@@ -101,8 +102,13 @@ def install(app: FastAPI) -> None:
             return problem(request.scope, 404, "not_found", NOT_FOUND_MESSAGE)
         code = _CODES.get(known.status_code, "invalid_request" if known.status_code < 500 else "internal")
         phrase = HTTPStatus(known.status_code).phrase
-        detail = f"{request.method} is not allowed here." if known.status_code == 405 else f"{phrase}."
-        return problem(request.scope, known.status_code, code, detail, headers=known.headers)
+        if known.status_code == 405:
+            # Starlette names the methods of the first route of this path only (RFC 9110, section 15.5.6, wants all).
+            allowed = ", ".join(sorted(_methods(app, request.scope)))
+            return problem(
+                request.scope, 405, code, f"{request.method} is not allowed here.", headers={"allow": allowed}
+            )
+        return problem(request.scope, known.status_code, code, f"{phrase}.", headers=known.headers)
 
     async def invalid(request: Request, error: Exception) -> Response:
         problems = [_sentence(detail) for detail in cast(RequestValidationError, error).errors()]
@@ -116,6 +122,12 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http_exception)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(Exception, internal)
+
+
+def _methods(app: FastAPI, scope: Scope) -> set[str]:
+    """What a path takes: asked of the routes themselves, because FastAPI's included routers do not list theirs."""
+    methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+    return {m for m in methods for route in app.routes if route.matches({**scope, "method": m})[0] is Match.FULL}
 
 
 def _sentence(detail: dict[str, Any]) -> str:
