@@ -41,7 +41,9 @@ function diagramFrame(): Plugin {
           },
         },
       });
-      const outputs = (Array.isArray(result) ? result : [result]).flatMap((part) => ("output" in part ? part.output : []));
+      const outputs = (Array.isArray(result) ? result : [result]).flatMap((part) =>
+        "output" in part ? part.output : [],
+      );
       const script = outputs.find((output) => output.type === "chunk");
       if (script?.type !== "chunk") throw new Error("the diagram frame's script was not built");
       const hash = createHash("sha256").update(script.code).digest("base64url").slice(0, 8);
@@ -69,7 +71,10 @@ function compressed(): Plugin {
         const content = readFileSync(path);
         if (content.length < 1024) continue;
         const quality = content.length > 1_000_000 ? 9 : 11;
-        writeFileSync(`${path}.br`, brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_QUALITY]: quality } }));
+        writeFileSync(
+          `${path}.br`,
+          brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_QUALITY]: quality } }),
+        );
         writeFileSync(`${path}.gz`, gzipSync(content, { level: 9 }));
       }
     },
