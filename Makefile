@@ -17,7 +17,7 @@ WEB_SOURCES := $(shell find apps/web packages -type f \
 SPEC_SOURCES := $(shell find spec -type f -name '*.json' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup web demo test test-fast test-python test-node check format bench clean python-found node-found
+.PHONY: help setup web demo test test-fast test-python test-node test-browser check format bench clean python-found node-found
 
 help: ## list these commands
 	@echo "Runcast: make <command>"
@@ -31,13 +31,16 @@ web: $(WEB_STAMP) ## build the chat page into the Python package, if its sources
 demo: setup web ## play the demo agent on http://127.0.0.1:8000 (PORT=… for another)
 	$(BIN)/runcast demo --port $(PORT)
 
-test: setup web test-node test-python ## run every test: Python, TypeScript and browser
+test: setup web test-node test-python test-browser ## run every test: Python, TypeScript and browser
 
 test-python:
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-node:
 	npm test
+
+test-browser: setup web ## run the browser tests: the real server and page in the machine's Chromium
+	npm run test:browser
 
 test-fast: setup ## run the tests that take seconds: no builds, no browser
 	npm test
