@@ -25,6 +25,8 @@ export class Visit {
   readonly page: Page;
   readonly #origin: string;
   readonly #troubles: string[] = [];
+  /** What the console is to say in this visit, because something is refused on purpose. */
+  expected: RegExp | null = null;
   /** The server is killed or the network cut in this visit: what cannot be reached is no trouble then. */
   cutOff = false;
 
@@ -59,7 +61,7 @@ export class Visit {
     context.on("console", (message) => {
       if (message.type() !== "error" && message.type() !== "warning") return;
       const text = `${message.text()} ${message.location().url}`;
-      if (!(this.cutOff && UNREACHABLE.test(text))) this.#troubles.push(`console: ${text}`);
+      if (!(this.cutOff && UNREACHABLE.test(text)) && !this.expected?.test(text)) this.#troubles.push(`console: ${text}`);
     });
     context.on("weberror", (error) => this.#troubles.push(`page error: ${error.error().stack ?? error.error().message}`));
     context.on("dialog", (dialog) => {
@@ -74,7 +76,7 @@ export class Visit {
     context.on("page", sockets);
     await context.addInitScript(() => {
       document.addEventListener("securitypolicyviolation", (event) =>
-        console.error(`policy violated: ${event.violatedDirective} by ${event.blockedURI || event.sourceFile || event.sample}`),
+        console.error(`policy violated in ${location.pathname}: ${event.violatedDirective} by ${event.blockedURI || event.sourceFile || event.sample}`),
       );
     });
   }

@@ -1,0 +1,64 @@
+import AxeBuilder from "@axe-core/playwright";
+import { expect, test } from "vitest";
+import { ServerProcess } from "./server.ts";
+import { eventually, visiting, type Visit } from "./visits.ts";
+
+const server = ServerProcess.ofAgent();
+
+/** What axe finds, one line per rule and place. */
+export async function violations({ page }: Visit): Promise<string[]> {
+  const { violations: found } = await new AxeBuilder({ page }).setLegacyMode(true).analyze();
+  return found.flatMap(({ id, help, nodes }) => nodes.map((node) => `${id}: ${help}: ${node.target.join(" ")}: ${node.failureSummary?.split("\n")[1] ?? ""}`));
+}
+
+visiting("accessibility", server, (visit) => {
+  test.each(["light", "dark"] as const)("axe finds nothing in any state, %s", async (colorScheme) => {
+    const reader = await visit({ colorScheme });
+    await reader.open();
+    expect(await violations(reader), "empty").toEqual([]);
+
+    await reader.begin(`work ${colorScheme}`);
+    await reader.page.getByRole("progressbar").waitFor();
+    expect(await violations(reader), "a tool runs").toEqual([]);
+    await reader.page.keyboard.press("Escape");
+    await reader.becomes("cancelled");
+    expect(await violations(reader), "stopped").toEqual([]);
+
+    await reader.send("hold still");
+    await eventually(() => reader.answer()).toBe("I hold on to still.");
+    expect(await violations(reader), "streaming").toEqual([]);
+    await reader.page.keyboard.press("Escape");
+    await reader.becomes("cancelled");
+
+    await reader.send("tools for axe");
+    await eventually(() => reader.turns.count()).toBe(3);
+    await reader.becomes("done");
+    const turn = reader.turns.last();
+    await turn.locator(".activity > button").click();
+    for (const tool of await turn.locator(".tool > button").all()) await tool.click();
+    await turn.getByRole("group", { name: "Result" }).first().waitFor();
+    expect(await violations(reader), "done, with its tools unfolded").toEqual([]);
+
+    await reader.send("fail now");
+    await eventually(() => reader.turns.count()).toBe(4);
+    await reader.becomes("failed");
+    await reader.turns.last().getByText("Failed: The library is closed on Sundays.").waitFor();
+    expect(await violations(reader), "failed").toEqual([]);
+  });
+});
+
+visiting("accessibility of the explorer", ServerProcess.explorer(), (visit) => {
+  test.each(["light", "dark"] as const)("axe finds nothing in an approval and beside a diagram, %s", async (colorScheme) => {
+    const reader = await visit({ colorScheme });
+    await reader.open();
+    await reader.begin("Top 10 suppliers by order value");
+    await reader.page.locator("section.approval").waitFor();
+    await reader.page.locator("section.approval button:not([aria-disabled=true])").first().waitFor();
+    expect(await violations(reader), "approval").toEqual([]);
+    await reader.open();
+    await reader.begin("Show relationships between fact_bs_purchase and suppliers");
+    await reader.page.getByRole("complementary", { name: "Canvas" }).getByRole("img").waitFor();
+    await reader.becomes("done");
+    expect(await violations(reader), "diagram").toEqual([]);
+  });
+});
