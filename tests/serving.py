@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import httpx
+import uvicorn
 import websockets
 from websockets.asyncio.client import ClientConnection
 from websockets.typing import Subprotocol
@@ -24,7 +26,7 @@ DEADLINE_S = 10.0
 class Running:
     """One server that listens."""
 
-    def __init__(self, server: Server, process: Process, port: int) -> None:
+    def __init__(self, server: Server, process: uvicorn.Server, port: int) -> None:
         self.server = server
         self.process = process
         self.port = port
@@ -112,12 +114,14 @@ async def serving(*agents: Agent, **options: Any) -> AsyncGenerator[Running]:
 
 @asynccontextmanager
 async def serving_app(server: Server, app: Any = None) -> AsyncGenerator[Running]:
-    """`server`, or `app` in its place, behind a real uvicorn."""
+    """`server` in a process's manner, or mounted in `app` behind a uvicorn that knows nothing of it."""
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    process = Process(server)
-    if app is not None:
-        process.config.app = app
+    process: uvicorn.Server
+    if app is None:
+        process = Process(server)
+    else:
+        process = uvicorn.Server(uvicorn.Config(app, ws="websockets-sansio", log_config=None, timeout_graceful_shutdown=1))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_serve, process, listener)
         with anyio.fail_after(DEADLINE_S):
@@ -129,8 +133,8 @@ async def serving_app(server: Server, app: Any = None) -> AsyncGenerator[Running
             process.should_exit = True
 
 
-async def _serve(process: Process, listener: Any) -> None:
-    with anyio.CancelScope(shield=True):  # also after a failed test: `should_exit` ends it
+async def _serve(process: uvicorn.Server, listener: socket.socket) -> None:
+    with listener, anyio.CancelScope(shield=True):  # also after a failed test: `should_exit` ends it
         await process.serve(sockets=[listener])
     if not process.started:
         raise AssertionError("the server did not start")

@@ -75,9 +75,11 @@ export function resolveInterrupt(f: Folding, event: Extract<WireEvent, { type: "
   if (f.run(place[0]).status === "waiting") settle(f, place[0], event.endsRun);
 }
 
-/** Whether the answer means that the tool does not run: only an approval lets it. */
-const denies = ({ status, payload }: InterruptPart): boolean =>
-  status !== "resolved" || payload === false || (isObject(payload) && payload["approved"] === false);
+/** Whether the answer means that the tool does not run: only an approval lets it; a mere question (AG-UI 1.0) is no approval. */
+const denies = ({ status, payload, reason }: InterruptPart): boolean =>
+  status === "resolved"
+    ? payload === false || (isObject(payload) && payload["approved"] === false)
+    : reason !== "input_required";
 
 /** A waiting run is done once none of its interrupts is open; cancelled if Stop withdrew the last. */
 export function settle(f: Folding, i: number, withdrawn = false): void {
@@ -85,6 +87,6 @@ export function settle(f: Folding, i: number, withdrawn = false): void {
   eachPart(f, i, (part) => part.type === "interrupt" && asked.push(part.status));
   if (asked.includes("open")) return;
   f.setRun(i, { status: withdrawn ? "cancelled" : "done" });
-  // Nobody answered: nothing need go on with it.
-  if (!asked.includes("resolved")) closeTools(f, i, "cancelled", f.run(i).endedAt);
+  // Nothing goes on with it: its open calls are over.
+  if (withdrawn || !asked.includes("resolved")) closeTools(f, i, "cancelled", f.run(i).endedAt);
 }

@@ -232,6 +232,21 @@ describe("sending", () => {
     expect(new Set(seen)).toEqual(new Set([1]));
   });
 
+  it("stays in sight when the answer comes before the event", async () => {
+    server.append("t", start("r"), finish("r"));
+    make();
+    const { thread } = watch("t");
+    await settle();
+    const pump = vi.spyOn(server, "pump").mockImplementation(() => undefined);
+    const sent = thread.send("Hi");
+    await settle();
+    expect(await sent).toMatchObject({ seq: 3 });
+    expect(thread.get()).toMatchObject({ pending: [{ text: "Hi", state: "sending" }], busy: false });
+    pump.mockRestore();
+    server.pump();
+    expect(thread.get()).toMatchObject({ pending: [], busy: true });
+  });
+
   it("makes the thread with the first message of a draft, and goes on as that thread", async () => {
     make();
     const draft = client.newThread();

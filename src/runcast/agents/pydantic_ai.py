@@ -163,7 +163,7 @@ class PydanticAIAgent:
                                 for mapped in stream.events(event):
                                     yield mapped
                     finally:
-                        # Under a shield, before pydantic-ai leaves: a cancelled scope would cut its clean-up short.
+                        # Under a shield: a cancelled scope would interrupt pydantic-ai's clean-up again and again.
                         with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
                             await events.aclose()
                         if context.saved is None:

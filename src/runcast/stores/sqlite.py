@@ -105,10 +105,13 @@ class SqliteStore(Store):
             return
         self._closed = True
         with anyio.CancelScope(shield=True):
-            for _ in range(int(self._reading.total_tokens)):
-                await self._reading.acquire_on_behalf_of(object())  # wait for the reads under way
+            borrowers = [object() for _ in range(int(self._reading.total_tokens))]
+            for borrower in borrowers:
+                await self._reading.acquire_on_behalf_of(borrower)  # wait for the reads under way
             for connection in self._readers:
                 connection.close()
+            for borrower in borrowers:
+                self._reading.release_on_behalf_of(borrower)  # a read that waited all the while learns that it is late
             if self._writer is not None:
                 await self._writer.close()
             if self._held is not None:
@@ -240,6 +243,8 @@ class SqliteStore(Store):
         return await anyio.to_thread.run_sync(self._read_in_thread, work, limiter=self._reading)
 
     def _read_in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._closed:
+            raise StoreError("The store is closed.")
         connection = self._readers.pop()  # the limiter has as many tokens as there are connections
         try:
             connection.execute("BEGIN")

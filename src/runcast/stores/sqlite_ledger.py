@@ -29,6 +29,9 @@ INSERT_ROWS = 64
 """Journal rows in one statement. One statement is one hand-over of the interpreter's lock; two would be two."""
 SEAL_ROWS = 64
 """So many rows are worth a segment when no run's end asks for it: an inbox never ends."""
+TRIM_ROWS = 2000
+"""So many sealed rows are removed from the journal at once."""
+HELD_BACK_ROWS = 10_000
 _ACTIVE: frozenset[RunStatus] = frozenset({"queued", "running"})
 
 
@@ -101,7 +104,13 @@ class Ledger:
         """Threads in use, and every thread with rows in the journal. Readers look here too."""
         self._to_seal: dict[str, Log] = {}
         self.leases = Leases(self._db.execute(SQL["next_boot"]).fetchone()[0])
-        self._next_row: int = (self._db.execute(SQL["last_row"]).fetchone()[0] or 0) + 1
+        oldest, newest = self._db.execute(SQL["journal_span"]).fetchone()
+        self._next_row: int = (newest or 0) + 1
+        self._oldest_row: int = oldest or 1
+        self._trim_to: int = self._oldest_row
+        """Rows before it are sealed and may go."""
+        self._sealed = 0
+        """Rows sealed since it was last looked which may go."""
         self._journal: list[tuple[int, int, int, int, bytes]] = []
         self._placed: list[tuple[Log, int]] = []
         """The log of each row in `_journal`, and its last seq."""
@@ -303,15 +312,29 @@ class Ledger:
     # --- in idle time ---------------------------------------------------------------------------------------------
 
     @property
-    def sealable(self) -> int:
-        return len(self._to_seal)
+    def backlog(self) -> int:
+        """How much there is to do when there is nothing to do."""
+        return len(self._to_seal) + (self._trim_to > self._oldest_row) + (self._sealed >= TRIM_ROWS)
 
-    def seal_some(self) -> None:
-        """Seal a part of one thread's log, in a transaction of its own. Between groups.
+    def tidy(self) -> None:
+        """Do a little of it, in a transaction of its own. Between groups.
 
         Raises:
-            sqlite3.Error, StoreError: nothing was changed; the log stays as it is and is not tried again soon.
+            sqlite3.Error, StoreError: nothing was changed; what failed is not tried again soon.
         """
+        if self._trim_to > self._oldest_row:
+            goal, self._trim_to = self._trim_to, self._oldest_row
+            part = min(goal, self._oldest_row + TRIM_ROWS)
+            self._db.execute(SQL["trim_journal"], (part,))
+            self._oldest_row, self._trim_to = part, goal
+        elif self._to_seal:
+            self._seal_some()
+        else:
+            self._sealed = 0
+            self._trim_to = self._find_sealed()
+
+    def _seal_some(self) -> None:
+        """Seal a part of one thread's log."""
         id = next(iter(self._to_seal))
         log = self._to_seal.pop(id)
         if log.active or not log.rows or self.logs.get(id) is not log:
@@ -326,8 +349,19 @@ class Ledger:
             raise
         log.rows = log.rows.without(count)
         log.journal_from = log.rows.numbers[0] if log.rows else None
+        self._sealed += count
         if log.rows:
             self._to_seal[id] = log
+
+    def _find_sealed(self) -> int:
+        """The first row that is not sealed. Logs that hold back many others are sealed next, however short they are."""
+        first = self._next_row
+        for log in self.logs.values():
+            if log.rows:
+                first = min(first, log.rows.numbers[0])
+                if not log.active and log.rows.numbers[0] < self._next_row - HELD_BACK_ROWS:
+                    self._to_seal[log.id] = log
+        return first
 
     # --- pieces ---------------------------------------------------------------------------------------------------
 
@@ -466,6 +500,7 @@ class Ledger:
         if self._inboxes.get(log.owner) == log.id:
             del self._inboxes[log.owner]
         log.rows = Rows()
+        self._sealed += TRIM_ROWS  # its sealed rows should not wait for others to go
 
 
 _DELETES = (

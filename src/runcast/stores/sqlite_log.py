@@ -1,7 +1,7 @@
 """A thread's log in the file: a sealed part in `segments`, then a part in the `journal`, together 1..head without a hole.
 
 The journal is append-only and has no index: where a thread's rows are is kept in memory (`Log`). When nothing runs in a
-thread its rows are sealed: moved, in one transaction, into segments that one indexed range finds. Both parts hold the
+thread its rows are sealed: in one transaction segments take their place, which one indexed range finds. Both parts hold the
 same bytes, a line of JSON per event, so that a read gives back exactly what was appended (I3, I13).
 """
 
@@ -154,7 +154,10 @@ def _record(data: bytes, seq: int) -> Record:
 
 
 def seal(connection: sqlite3.Connection, log: Log) -> int:
-    """Move the oldest rows of the thread from the journal into segments; how many. Inside one transaction.
+    """Copy the oldest rows of the thread from the journal into segments, which count from now on; how many rows.
+
+    Inside one transaction. The rows themselves go later, many threads' at once: rows of threads that ran side by side
+    are mixed, and to take out one thread's would rewrite every page.
 
     The caller commits, then drops as many from `log.rows`. Nothing of the log may be uncommitted.
     """
@@ -183,7 +186,6 @@ def seal(connection: sqlite3.Connection, log: Log) -> int:
     if count == 0:
         raise StoreCorrupt("Rows of the journal are missing; restore the database from a backup.")
     connection.executemany(SQL["insert_segment"], sealed)
-    connection.execute(SQL["delete_journal_rows"], (json.dumps(numbers[:count]),))
     rest = log.rows.numbers[count] if count < len(log.rows) else None
     connection.execute(SQL["place_in_journal"], (log.head, rest, log.key))
     return count

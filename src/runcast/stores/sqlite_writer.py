@@ -104,10 +104,10 @@ class Writer:
                 self._carry_out(jobs)
                 self._tell(self._deliver, jobs)
                 del jobs
-            if self._ledger.sealable > BACKLOG:
-                self._seal()
-        while self._ledger.sealable:
-            self._seal()
+            if self._ledger.backlog > BACKLOG:
+                self._tidy()
+        while self._ledger.backlog:
+            self._tidy()
         with contextlib.suppress(sqlite3.Error):
             self._db.execute("PRAGMA optimize")
         with contextlib.suppress(sqlite3.Error):
@@ -115,7 +115,7 @@ class Writer:
         self._tell(self._end)
 
     def _gather(self) -> tuple[list[_Job], bool]:
-        """The next group, and whether it is the last. While there is nothing to do, logs are sealed."""
+        """The next group, and whether it is the last. While there is none, the journal is tidied."""
         first = self._next()
         if first is None:
             return [], True
@@ -131,11 +131,11 @@ class Writer:
         return jobs, False
 
     def _next(self) -> _Job | None:
-        while self._ledger.sealable:
+        while self._ledger.backlog:
             try:
                 return self._queue.get_nowait()
             except queue.Empty:
-                self._seal()
+                self._tidy()
         return self._queue.get()
 
     def _carry_out(self, jobs: list[_Job]) -> None:
@@ -183,11 +183,11 @@ class Writer:
             mapped.__cause__ = error
         return mapped
 
-    def _seal(self) -> None:
+    def _tidy(self) -> None:
         try:
-            self._ledger.seal_some()
+            self._ledger.tidy()
         except (sqlite3.Error, StoreError) as error:
-            logger.warning("a log could not be sealed", exc_info=error, extra={"action": "seal_failed"})
+            logger.warning("the journal could not be tidied", exc_info=error, extra={"action": "tidy_failed"})
 
     def _end(self) -> None:
         if not self._closed.done():

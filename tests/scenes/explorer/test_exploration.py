@@ -24,7 +24,7 @@ def test_details_of_a_fact(open_schema) -> None:
         "references": "dimv_bs_supplier.supplier_key",
     }
     assert len(found["sample_rows"]) == 3
-    assert [one["target"] for one in found["references"]][0] == "fact_bs_purchase_order"
+    assert next(one["target"] for one in found["references"]) == "fact_bs_purchase_order"
     suppliers = exploration.details(connection, schema, "suppliers")
     assert {one["table"] for one in suppliers["referenced_by"]} >= {"fact_bs_delivery", "fact_bs_invoice"}
 

@@ -5,7 +5,21 @@ from __future__ import annotations
 import pytest
 
 from runcast.scenes.explorer.questions import (
-    IT, Count, Describe, Find, Late, Preview, Question, Relate, Sql, Tables, Talk, Total, Unclear, follow_up, understand,
+    IT,
+    Count,
+    Describe,
+    Find,
+    Late,
+    Preview,
+    Question,
+    Relate,
+    Sql,
+    Tables,
+    Talk,
+    Total,
+    Unclear,
+    follow_up,
+    understand,
 )  # fmt: skip
 
 ASKED: list[tuple[str, Question]] = [

@@ -43,7 +43,9 @@ class Talk:
         while isinstance(result.output, DeferredToolRequests):
             self.new += result.new_messages()
             self.asked += result.output.approvals
-            answers = DeferredToolResults(approvals={call.tool_call_id: self.decide(call) for call in result.output.approvals})
+            answers = DeferredToolResults(
+                approvals={call.tool_call_id: self.decide(call) for call in result.output.approvals}
+            )
             # Through JSON, as the answer may come after a restart.
             saved = ModelMessagesTypeAdapter.validate_json(ModelMessagesTypeAdapter.dump_json(result.all_messages()))
             result = await agent.run(message_history=saved, deferred_tool_results=answers)
@@ -284,7 +286,9 @@ def test_a_model_that_cannot_be_had_is_a_config_error(monkeypatch: pytest.Monkey
 def test_runcast_model_swaps_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNCAST_MODEL", "test")
     assert type(build().model).__name__ == "TestModel"
-    assert type(build(model=scripted.model(0)).model).__name__ == "FunctionModel", "an argument goes before the environment"
+    assert type(build(model=scripted.model(0)).model).__name__ == "FunctionModel", (
+        "an argument goes before the environment"
+    )
     assert "RUNCAST_MODEL" in os.environ
 
 

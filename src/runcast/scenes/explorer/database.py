@@ -139,16 +139,16 @@ class Database:
         path: str | Path | None = None,
         *,
         clock: Clock | None = None,
-        time_limit_s: float = TIME_LIMIT_S,
+        time_limit_s: float | None = None,
     ) -> None:
-        """The file at `path`, or the sample if it is None.
+        """The file at `path`, or the sample if it is None. `time_limit_s` is by default `TIME_LIMIT_S`.
 
         Raises:
             ConfigError: no such file, or not a SQLite database.
         """
         self.path = None if path is None else Path(path)
         self._clock = clock or SystemClock()
-        self._time_limit_s = time_limit_s
+        self._time_limit_s = TIME_LIMIT_S if time_limit_s is None else time_limit_s
         if self.path is not None:
             _check(self.path)
 

@@ -29,7 +29,7 @@ CREATE TABLE threads (
     newest INTEGER NOT NULL DEFAULT 0,      -- first_seq of its newest run
     pinned INTEGER NOT NULL DEFAULT 0,
     head INTEGER NOT NULL DEFAULT 0,        -- right when the thread has no row in the journal; else the journal says it
-    journal_from INTEGER                    -- no row of the thread is in the journal before this one; NULL: none at all
+    journal_from INTEGER                    -- its first row in the journal that is not sealed; NULL: none
 );
 CREATE INDEX threads_of_owner ON threads (owner, pinned, updated_at, id) WHERE kind = 'chat';
 CREATE UNIQUE INDEX inbox_of_owner ON threads (owner) WHERE kind = 'inbox';
@@ -42,6 +42,7 @@ CREATE TABLE tombstones (
 CREATE TABLE journal (
     -- The log's newest part, in the order written, all threads mixed: one row is one write's events, a line of JSON each.
     -- Append only and without an index: the row's place in memory is enough to find it, and a new row dirties one page.
+    -- A row before its thread's `journal_from` is sealed; it goes when all rows before it are sealed too.
     row INTEGER PRIMARY KEY,
     thread INTEGER NOT NULL,
     first_seq INTEGER NOT NULL,

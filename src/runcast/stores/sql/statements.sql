@@ -4,17 +4,23 @@
 -- Count this opening of the file for writing.
 UPDATE process SET boot = boot + 1 RETURNING boot;
 
--- name: last_row
--- The newest row of the journal.
-SELECT max(row) FROM journal;
+-- name: journal_span
+-- The oldest and the newest row of the journal.
+SELECT min(row), max(row) FROM journal;
 
 -- name: journal_places
--- Where each row of the journal belongs, in order: read once at the opening.
-SELECT row, thread, last_seq FROM journal ORDER BY row;
+-- Where each unsealed row of the journal belongs, in order: read once at the opening.
+SELECT j.row, j.thread, j.last_seq FROM journal j CROSS JOIN threads t ON t.key = j.thread AND j.row >= t.journal_from
+ORDER BY j.row;
 
 -- name: journal_heads
--- The head of each thread that has rows in the journal: for a process that only reads.
-SELECT thread, max(last_seq) FROM journal GROUP BY thread;
+-- The head of each thread that has unsealed rows in the journal: for a process that only reads.
+SELECT j.thread, max(j.last_seq) FROM journal j CROSS JOIN threads t ON t.key = j.thread AND j.row >= t.journal_from
+GROUP BY j.thread;
+
+-- name: trim_journal
+-- Remove the oldest rows, all of them sealed.
+DELETE FROM journal WHERE row < ?;
 
 -- name: owner_key
 -- The owner's key.

@@ -1,0 +1,259 @@
+"""Who may talk to a server at all: peers, hosts and origins (attacks 13-17, 51)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+from serving import NativeClient, serving
+from transports.test_http import problem_of
+from transports.test_websocket import Tokens
+
+from runcast.ids import SystemClock, Uuid7Source
+from runcast.session import SUBPROTOCOL
+from runcast.transports.guard import FORWARDING, Guard, parse_origin, printable
+from runcast.transports.wire import Message, Scope
+
+LISTED = "https://app.example.com"
+
+
+def guard(*, is_open: bool = True, **options: Any) -> Guard:
+    async def app(*args: Any) -> None:
+        raise AssertionError("not reached")
+
+    return Guard(app, is_open=is_open, new_id=Uuid7Source(SystemClock()), **options)
+
+
+def scope(
+    *, method: str = "POST", client: tuple[str, int] | None = ("127.0.0.1", 5), host: str | None = "127.0.0.1:8000",
+    scheme: str = "http", kind: str = "http", **headers: str,
+) -> Scope:  # fmt: skip
+    pairs = [(b"host", host.encode())] if host is not None else []
+    pairs += [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+    return {"type": kind, "method": method, "client": client, "scheme": scheme, "headers": pairs, "path": "/v1/x"}
+
+
+# --- peers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("client", [("127.0.0.1", 1), ("::1", 1), ("::ffff:127.0.0.1", 1), ("127.3.2.1", 1)])
+def test_this_machine_is_served(client: tuple[str, int]) -> None:
+    assert guard().refusal(scope(client=client)) is None
+
+
+@pytest.mark.parametrize("client", [("192.168.1.5", 1), ("::ffff:192.168.1.5", 1), ("testclient", 1), ("", 0), None])
+def test_others_are_not_without_authentication(client: tuple[str, int] | None) -> None:
+    refusal = guard().refusal(scope(client=client))
+    assert refusal is not None
+    assert (refusal.status, refusal.code) == (403, "loopback_only")
+    assert guard(is_open=False).refusal(scope(client=client)) is None
+
+
+@pytest.mark.parametrize("header", sorted(FORWARDING))
+def test_proxies_are_not_without_authentication(header: bytes) -> None:
+    refusal = guard().refusal(scope(**{header.decode().replace("-", "_"): "127.0.0.1"}))
+    assert refusal is not None
+    assert refusal.code == "loopback_only"
+
+
+# --- hosts --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1", "[::1]:8000", "LOCALHOST:1", "app.localhost"])
+def test_loopback_names_are_answered_to(host: str) -> None:
+    assert guard().refusal(scope(host=host)) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["attacker.test", "attacker.test:8000", "localhost.attacker.test", "127.0.0.1.nip.io", "10.0.0.1", "", "a@localhost", "localhost:8000:9", "localhost/"],
+)  # fmt: skip
+def test_rebound_names_are_not(host: str) -> None:
+    """Attack 16."""
+    refusal = guard().refusal(scope(host=host, method="GET"))
+    assert refusal is not None
+    assert refusal.status == 421
+
+
+def test_a_request_needs_one_host() -> None:
+    doubled = scope()
+    doubled["headers"].append((b"host", b"127.0.0.1:8000"))
+    for bad in (doubled, scope(host=None)):
+        refusal = guard().refusal(bad)
+        assert refusal is not None
+        assert refusal.status == 400
+
+
+def test_hosts_may_be_listed() -> None:
+    listing = guard(allowed_hosts=["chat.example.com", "*.corp.example"])
+    assert listing.refusal(scope(host="chat.example.com:443")) is None
+    assert listing.refusal(scope(host="a.b.corp.example")) is None
+    assert listing.refusal(scope(host="corp.example")) is not None
+    assert listing.refusal(scope(host="evil-corp.example")) is not None
+    assert guard(is_open=False).refusal(scope(host="any.example")) is None
+    assert guard(is_open=False, allowed_hosts=["chat.example.com"]).refusal(scope(host="any.example")) is not None
+
+
+# --- origins ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("http://127.0.0.1:8000", True),
+        ("http://localhost:5173", True),
+        ("http://[::1]:3000", True),
+        (LISTED, True),
+        ("HTTPS://APP.example.com", True),
+        ("https://app.example.com:443", True),
+        ("null", False),
+        ("https://app.example.com.evil", False),
+        ("https://evilapp.example.com", False),
+        ("http://app.example.com", False),
+        ("https://app.example.com:8443", False),
+        ("https://app.example.com.", False),
+        ("https://арр.example.com", False),
+        ("https://app.example.com/", False),
+        ("https://app.example.com@evil.test", False),
+        ("https://user@app.example.com", False),
+        ("https://app.example.com#x", False),
+        ("http://localhost.evil.test", False),
+        ("file://", False),
+        ("", False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_origins(origin: str, allowed: bool, kind: str) -> None:
+    """Attacks 13 and 14."""
+    checked = scope(kind=kind)
+    checked["headers"].append((b"origin", origin.encode()))
+    refusal = guard(allowed_origins=[LISTED]).refusal(checked)
+    assert (refusal is None) is allowed
+    assert refusal is None or (refusal.status, refusal.code) == (403, "origin_not_allowed")
+
+
+def test_two_origins_are_refused() -> None:
+    doubled = scope(origin=LISTED)
+    doubled["headers"].append((b"origin", LISTED.encode()))
+    assert guard(allowed_origins=[LISTED]).refusal(doubled) is not None
+
+
+def test_null_only_if_listed() -> None:
+    assert guard(allowed_origins=["null"]).refusal(scope(origin="null")) is None
+
+
+def test_with_authentication_loopback_pages_are_foreign_too() -> None:
+    closed = guard(is_open=False)
+    assert closed.refusal(scope(host="chat.example.com", origin="http://localhost:3000")) is not None
+    assert closed.refusal(scope(host="chat.example.com", origin="https://chat.example.com", scheme="https")) is None
+    assert closed.refusal(scope(host="chat.example.com", origin="http://chat.example.com", scheme="https")) is not None
+    assert closed.refusal(scope(host="chat.example.com:8443", origin="https://chat.example.com", scheme="https")) is not None
+    assert closed.refusal(scope(kind="websocket", scheme="wss", host="c.example", origin="https://c.example")) is None
+
+
+@pytest.mark.parametrize(("site", "refused"), [("cross-site", True), ("same-site", True), ("same-origin", False), ("none", False)])
+def test_fetch_metadata_where_origin_is_left_out(site: str, refused: bool) -> None:
+    """Attack 17."""
+    assert (guard().refusal(scope(sec_fetch_site=site)) is not None) is refused
+    assert guard().refusal(scope(sec_fetch_site=site, method="GET")) is None
+
+
+def test_one_spelling_of_an_origin() -> None:
+    assert parse_origin("HTTP://Example.COM") == parse_origin("http://example.com:80") == "http://example.com:80"
+    assert parse_origin("https://[::1]") == "https://[::1]:443"
+    assert parse_origin("https://a:b") is None
+
+
+def test_log_lines_stay_lines() -> None:
+    """Attack 45."""
+    assert printable("/a\nGET /b\x1b[31m\u2028") == "/a\\nGET /b\\x1b[31m\\u2028"
+
+
+# --- over a real server -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_refusals_are_problems_and_closes() -> None:
+    async with serving() as running, running.http() as http:
+        problem_of(await http.get("/healthz", headers={"host": "attacker.test"}), 421, "host_not_allowed")
+        problem_of(await http.get("/healthz", headers={"x-forwarded-for": "1.2.3.4"}), 403, "loopback_only")
+        evil = await http.post("/v1/messages", json={"message": "x"}, headers={"origin": "https://evil.test"})
+        problem_of(evil, 403, "origin_not_allowed")
+        assert "access-control-allow-origin" not in evil.headers
+        form = await http.post(
+            "/v1/messages", content=b'{"message":"x"}', headers={"content-type": "text/plain", "sec-fetch-site": "cross-site"}
+        )
+        problem_of(form, 403, "origin_not_allowed")
+        assert (await http.get("/v1/threads")).json()["threads"] == []
+        for headers in ({"Origin": "https://evil.test"}, {"X-Forwarded-For": "1.2.3.4"}):
+            async with running.socket(additional_headers=headers) as raw:
+                client = NativeClient(raw)
+                assert await client.close_code() == 4003
+                assert client.heard == []
+
+
+@pytest.mark.anyio
+async def test_rebound_websocket_is_closed() -> None:
+    async with serving() as running:
+        async with websockets.connect(
+            f"ws://attacker.test:{running.port}/v1/ws", host="127.0.0.1", port=running.port, proxy=None,
+            subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
+        ) as raw:  # fmt: skip
+            assert await NativeClient(raw).close_code() == 4003
+
+
+@pytest.mark.anyio
+async def test_cors_for_listed_origins_only() -> None:
+    """Attack 51."""
+    async with serving(allowed_origins=[LISTED]) as running, running.http() as http:
+
+        async def preflight(origin: str) -> httpx.Response:
+            headers = {"origin": origin, "access-control-request-method": "POST"}
+            return await http.options("/v1/messages", headers=headers)
+
+        allowed = await preflight(LISTED)
+        assert allowed.status_code == 204
+        assert allowed.headers["access-control-allow-origin"] == LISTED
+        assert allowed.headers["access-control-allow-credentials"] == "true"
+        assert "PATCH" in allowed.headers["access-control-allow-methods"]
+        assert "idempotency-key" in allowed.headers["access-control-allow-headers"]
+        assert "origin" in allowed.headers["vary"].lower()
+        refused = await preflight("https://evil.test")
+        problem_of(refused, 403, "origin_not_allowed")
+        answer = await http.get("/v1/nothing", headers={"origin": LISTED})
+        assert answer.headers["access-control-allow-origin"] == LISTED
+        foreign = await http.get("/v1/agents", headers={"origin": "https://evil.test"})
+        assert "access-control-allow-origin" not in foreign.headers
+        assert foreign.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+@pytest.mark.anyio
+async def test_with_authentication_proxies_are_served() -> None:
+    async with serving(authenticator=Tokens()) as running, running.http() as http:
+        headers = {"x-user": "ada", "x-forwarded-for": "1.2.3.4", "host": "chat.example.com"}
+        assert (await http.get("/v1/agents", headers=headers)).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_an_exception_in_an_answer_cuts_it() -> None:
+    from runcast.transports.wire import StreamCut
+
+    async def half(scope: Scope, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise RuntimeError("canary")
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    outer = Guard(half, is_open=True, new_id=Uuid7Source(SystemClock()))
+    with pytest.raises(StreamCut):
+        await outer(scope(method="GET"), receive, send)
+    assert sent[-1]["more_body"] is True
