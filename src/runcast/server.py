@@ -206,7 +206,7 @@ async def _no_such_socket(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     response = problem(scope, 404, "not_found", "There is no WebSocket here.")
     if "websocket.http.response" in scope.get("extensions", {}):
-        headers = [item for item in response.raw_headers]
+        headers = list(response.raw_headers)
         await send({"type": "websocket.http.response.start", "status": 404, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": response.body})
     else:
@@ -236,8 +236,14 @@ def serve(
     check_bind(server, host)
     with listen(host, port) as listener:
         url = url_of(listener, server.settings.root_path)
-        told = on_started or (lambda url: logger.info("listening on %s", url))
-        process = Process(server, on_started=lambda: told(url))
+
+        def started() -> None:
+            if on_started is None:
+                logger.info("listening on %s", url)
+            else:
+                on_started(url)
+
+        process = Process(server, on_started=started)
         try:
             process.run(sockets=[listener])
         except KeyboardInterrupt:
