@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import msgspec
@@ -129,7 +130,7 @@ OURS: list[Event] = [
     e.RunRestarted(attempt=2),
     e.InterruptRequested(interrupt=INTERRUPT, args_hash="ab"),
     e.InterruptResolved(interrupt_id="i", status="expired"),
-    e.InterruptResolved(interrupt_id="i", status="resolved", payload=None, by="u"),
+    e.InterruptResolved(interrupt_id="i", status="resolved", payload=None, by="u", ends_run=False),
     e.ToolCallProgress(tool_call_id="c"),
     e.ToolCallProgress(tool_call_id="c", progress=0.5, total=1.0, message="m", data=None),
     e.ArtifactSnapshot(artifact_id="a", kind="diagram"),
@@ -291,9 +292,31 @@ def test_the_envelope_of_an_unknown_type_must_be_right(envelope: str) -> None:
         decode('{"type":"NEW_THING",' + envelope + "}")
 
 
-def test_what_is_not_json_is_told_apart() -> None:
+@pytest.mark.parametrize(
+    "data",
+    [
+        "{",
+        "",
+        b'{"type":"STEP_STARTED","stepName":"\xff"}',
+        b'{"type":"NEW_THING","a":"\xff"}',
+        '{"type":"STEP_STARTED","stepName":"\ud800"}',
+        '{"type":"RAW","event":' + "[" * 5000 + "]" * 5000 + "}",
+        '{"type":"NEW_THING","event":' + "[" * 5000 + "]" * 5000 + "}",
+        '{"type":"RAW","event":NaN}',
+    ],
+    ids=["open", "empty", "not UTF-8", "unknown, not UTF-8", "surrogate", "deep", "unknown, deep", "NaN"],
+)
+def test_what_is_not_json_is_told_apart(data: str | bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
-        decode("{")
+        decode(data)
+
+
+def test_numbers_that_json_has_not() -> None:
+    """They must not make a log that cannot be read."""
+    event = e.ToolCallProgress(tool_call_id="c", progress=math.nan, total=math.inf)
+    assert event == e.ToolCallProgress(tool_call_id="c")
+    assert decode(encode(event)) == event
+    assert decode(encode(e.StateSnapshot(snapshot=[math.inf]))) == e.StateSnapshot(snapshot=[None])
 
 
 def test_unknown_fields_are_dropped() -> None:

@@ -121,7 +121,7 @@ VALUES: list[tuple[Any, Any]] = [
     (decimal.Decimal("1E+400"), "1E+400"),
     (fractions.Fraction(1, 2), 0.5),
     (fractions.Fraction(1, 3), "1/3"),
-    (datetime.datetime(2026, 1, 2, 3, 4, 5), "2026-01-02T03:04:05"),
+    (datetime.datetime(2026, 1, 2, 3, 4, 5), "2026-01-02T03:04:05"),  # noqa: DTZ001  naive values stay naive
     (datetime.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC), "2026-01-02T03:04:05.000006+00:00"),
     (datetime.datetime(2026, 1, 2, 3, 4, tzinfo=EAST), "2026-01-02T03:04:00+05:30"),
     (datetime.date(2026, 1, 2), "2026-01-02"),

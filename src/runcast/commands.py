@@ -17,14 +17,14 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", rename=
     """The root of all client frames; `op` tells them apart. Unknown fields are ignored."""
 
 
-class Hello(Command, tag="hello"):
+class Hello(Command, frozen=True, kw_only=True, tag="hello"):
     """The first frame of a connection."""
 
     token: str | None = None
     client: str | None = None
 
 
-class Subscribe(Command, tag="subscribe"):
+class Subscribe(Command, frozen=True, kw_only=True, tag="subscribe"):
     """Follow one thread (or, with `inbox`, one's own inbox) after `after`; without `after`: snapshot, then tail."""
 
     id: str
@@ -34,12 +34,12 @@ class Subscribe(Command, tag="subscribe"):
     epoch: str | None = None
 
 
-class Unsubscribe(Command, tag="unsubscribe"):
+class Unsubscribe(Command, frozen=True, kw_only=True, tag="unsubscribe"):
     id: str
     sub: int
 
 
-class Send(Command, kw_only=True, tag="send"):
+class Send(Command, frozen=True, kw_only=True, tag="send"):
     """Say something to an agent: starts a run, or queues it. Without `thread` a new one is made."""
 
     id: str
@@ -50,7 +50,7 @@ class Send(Command, kw_only=True, tag="send"):
     parent_run_id: str | None = None
 
 
-class Cancel(Command, tag="cancel"):
+class Cancel(Command, frozen=True, kw_only=True, tag="cancel"):
     """Stop one run, or whatever runs and waits in one thread."""
 
     id: str
@@ -59,7 +59,7 @@ class Cancel(Command, tag="cancel"):
     reason: str | None = None
 
 
-class Resolve(Command, tag="resolve"):
+class Resolve(Command, frozen=True, kw_only=True, tag="resolve"):
     """Answer an interrupt. For an approval the payload is `{"approved": bool, "reason"?: str, "editedArgs"?: object}`."""
 
     id: str
@@ -68,7 +68,7 @@ class Resolve(Command, tag="resolve"):
     payload: Any = None
 
 
-class Steer(Command, tag="steer"):
+class Steer(Command, frozen=True, kw_only=True, tag="steer"):
     """Hand a message to the running agent, or queue it if it cannot take one."""
 
     id: str
@@ -76,12 +76,12 @@ class Steer(Command, tag="steer"):
     message: Message
 
 
-class Auth(Command, tag="auth"):
+class Auth(Command, frozen=True, kw_only=True, tag="auth"):
     id: str
     token: str
 
 
-class Ping(Command, tag="ping"):
+class Ping(Command, frozen=True, kw_only=True, tag="ping"):
     t: int | float | str | None = None
 
 

@@ -12,6 +12,7 @@ Source: AG-UI 1.0 (`ag-ui-protocol` 1.0.0, models `ag_ui.core`); own types: `spe
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, cast
@@ -382,6 +383,12 @@ class ToolCallProgress(Event, frozen=True, kw_only=True, tag="TOOL_CALL_PROGRESS
     message: str | UnsetType = UNSET
     data: Json | UnsetType = UNSET
 
+    def __post_init__(self) -> None:
+        for name in ("progress", "total"):
+            value = getattr(self, name)
+            if value is not UNSET and not math.isfinite(value):  # JSON has no such numbers
+                msgspec.structs.force_setattr(self, name, UNSET)
+
 
 class ArtifactSnapshot(Event, frozen=True, kw_only=True, tag="ARTIFACT_SNAPSHOT"):
     """A thing beside the text: a diagram, a file, a table. The same `artifactId` again replaces it; `version` counts from 1.
@@ -575,16 +582,21 @@ def decode(data: bytes | str) -> Event:
 
     Raises:
         msgspec.ValidationError: a known type with a missing or wrong field, or no `type` at all.
-        msgspec.DecodeError: not JSON.
+        msgspec.DecodeError: not JSON, not UTF-8, or nested too deep.
     """
     try:
-        return cast(Event, _decoder.decode(data))
-    except msgspec.ValidationError:
-        raw = _raw_decoder.decode(data)
-        kind = raw.get("type")
-        if not isinstance(kind, str) or kind in _TYPES:
-            raise
-        return unknown(raw)
+        try:
+            return cast(Event, _decoder.decode(data))
+        except msgspec.ValidationError:
+            raw = _raw_decoder.decode(data)
+            kind = raw.get("type")
+            if not isinstance(kind, str) or kind in _TYPES:
+                raise
+            return unknown(raw)
+    except UnicodeError as error:
+        raise msgspec.DecodeError("The event is not valid UTF-8.") from error
+    except RecursionError as error:
+        raise msgspec.DecodeError("The event nests too deep.") from error
 
 
 def unknown(raw: Mapping[str, Any]) -> UnknownEvent:

@@ -93,14 +93,14 @@ def _given(operation: Mapping[str, Any]) -> Any:
     return operation["value"]
 
 
-def _index(items: list[Any], token: str, *, end: bool) -> int:
-    """The place that `token` names; with `end` the place after the last one too, as its number or as `-`."""
-    if end and token == "-":
+def _index(items: list[Any], name: str, *, end: bool) -> int:
+    """The place that `name` says; with `end` the place after the last one too, as its number or as `-`."""
+    if end and name == "-":
         return len(items)
     # The length bounds the digits, so that a pointer of a million nines costs nothing.
-    if not _INDEX.match(token) or len(token) > 10 or int(token) >= len(items) + end:
-        raise PatchError(f"the array of {len(items)} has no place {token[:20]!r}")
-    return int(token)
+    if not _INDEX.match(name) or len(name) > 10 or int(name) >= len(items) + end:
+        raise PatchError(f"the array of {len(items)} has no place {name[:20]!r}")
+    return int(name)
 
 
 def _get(value: Any, path: list[str]) -> Any:

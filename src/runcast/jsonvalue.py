@@ -108,7 +108,7 @@ class _Conversion:
             return self.plain(value, depth)
         except RecursionError:
             return TOO_DEEP
-        except Exception:  # noqa: BLE001  whatever a foreign class does when it is looked at
+        except Exception:  # whatever a foreign class does when it is looked at
             return describe(value)
         finally:
             self.inside.discard(id(value))
@@ -171,7 +171,7 @@ class _Conversion:
                     made["…"] = MORE
                     break
                 made[self.key(key, depth)] = self.convert(item, depth + 1)
-        except Exception:  # noqa: BLE001  what was read so far is kept
+        except Exception:  # what was read so far is kept
             made["…"] = UNREADABLE
         return made
 
@@ -189,7 +189,7 @@ class _Conversion:
                     made.append(MORE)
                     break
                 made.append(self.convert(item, depth + 1))
-        except Exception:  # noqa: BLE001  what was read so far is kept
+        except Exception:  # what was read so far is kept
             made.append(UNREADABLE)
         return made
 
@@ -273,7 +273,7 @@ def _numpy(value: Any) -> tuple[Any] | None:
 def _read(value: Any, name: str) -> Any:
     try:
         return getattr(value, name)
-    except Exception:  # noqa: BLE001  a field that was deleted, a property that fails
+    except Exception:  # a field that was deleted, a property that fails
         return UNREADABLE
 
 
@@ -288,6 +288,6 @@ def describe(value: Any) -> str:
     kind = cast(Any, value if issubclass(type(value), type) else type(value))  # isinstance asks the value itself
     try:
         name = f"{kind.__module__}.{kind.__qualname__}"[:MAX_TEXT]
-    except Exception:  # noqa: BLE001  a metaclass that fails
+    except Exception:
         return "<object>"
     return f"<class {name}>" if kind is value else f"<object of type {name}>"

@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> int:
     if "--check" in arguments:
         if SCHEMA_FILE.read_text(encoding="utf-8") == text():
             return 0
-        print(f"{SCHEMA_FILE} is stale: run `python -m runcast.schema`.", file=sys.stderr)
+        sys.stderr.write(f"{SCHEMA_FILE} is stale: run `python -m runcast.schema`.\n")
         return 1
     SCHEMA_FILE.write_text(text(), encoding="utf-8")
     return 0

@@ -12,7 +12,6 @@ exists only under `serve`.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import socket
@@ -243,8 +242,13 @@ def serve(
     with listen(host, port) as listener:
         url = url_of(listener, server.settings.root_path)
         process = Process(server, on_started=functools.partial(on_started or log_start, url))
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again once all is closed
+        try:
             process.run(sockets=[listener])
+        except KeyboardInterrupt:
+            pass  # uvicorn raises the signal again once all is closed
+        except SystemExit:  # how uvicorn gives up a start that failed
+            if process.failure is None:
+                raise
     if process.failure is not None:
         raise process.failure
 

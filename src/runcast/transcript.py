@@ -105,9 +105,12 @@ def load(data: bytes | str) -> Transcript:
 
     Raises:
         msgspec.ValidationError: another `schema`, or not a transcript: fold the log anew.
-        msgspec.DecodeError: not JSON.
+        msgspec.DecodeError: not JSON, or not UTF-8.
     """
-    transcript = _decoder.decode(data)
+    try:
+        transcript = _decoder.decode(data)
+    except UnicodeError as error:
+        raise msgspec.DecodeError("The snapshot is not valid UTF-8.") from error
     if transcript.schema != SCHEMA:
         raise msgspec.ValidationError(f"a transcript of schema {transcript.schema}; this version reads {SCHEMA}")
     return transcript

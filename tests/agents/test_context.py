@@ -15,11 +15,6 @@ from runcast.testing import Collected, collect
 from runcast.testing.agent_suite import check
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def run(work: Callable[[RunContext], Awaitable[object]], **options: object) -> Collected:
     async def agent(run: RunContext) -> None:
         await work(run)

@@ -18,11 +18,6 @@ from runcast.runs import Principal, RunInput
 from runcast.testing import AgentSuite, collect
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class TestAsyncGenerator(AgentSuite):
     def make_agent(self) -> Agent:
         @agent
@@ -179,6 +174,7 @@ async def test_steps_of_a_plain_generator_share_context_variables() -> None:
     def steps() -> Iterator[str]:
         yield variable.get() + " "
         variable.set("set inside")
+        yield ""
         yield variable.get()
 
     variable.set("set outside")
@@ -238,7 +234,8 @@ async def test_cancel_lets_a_thread_finish_its_step_and_closes_the_generator() -
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stop_inside)
-        events = await collect(FunctionAgent(slow), "?", cancel_when=stop)
+        generator = slow()  # held, so that it is not closed by being forgotten
+        events = await collect(FunctionAgent(lambda: generator, name="slow"), "?", cancel_when=stop)
     assert events.cancelled
     assert not closed.is_set()
     release.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -41,11 +42,6 @@ from runcast.testing import AgentSuite, Collected, collect
 from runcast.testing.agent_suite import check
 
 Script = Any
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 def model(*answers: Any) -> FunctionModel:
@@ -598,6 +594,28 @@ async def test_cancel_in_the_middle_of_a_token_closes_the_model_and_keeps_the_pa
     remembers, seen = remembering()
     await collect(remembers, "Go on", history=[events])
     assert seen == [["Tell me", "Go on"]]
+
+
+@pytest.mark.anyio
+async def test_the_end_waits_until_the_model_has_closed_its_stream() -> None:
+    """I19: the HTTP body is closed by awaiting; a run that is over has waited for that."""
+    closed = False
+    waits = anyio.Event()
+
+    async def stream(history: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+        nonlocal closed
+        try:
+            yield "Once"
+            waits.set()
+            await anyio.sleep_forever()
+        finally:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            closed = True
+
+    agent = PydanticAIAgent(Agent(FunctionModel(stream_function=stream), name="slow"))
+    events = await collect(agent, "Tell me", cancel_when=waits)
+    assert events.cancelled and closed
 
 
 @pytest.mark.anyio

@@ -18,11 +18,6 @@ from runcast.testing import Collected, collect
 from runcast.testing.agent_suite import check
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def run(*values: object, **options: Any) -> Collected:
     async def agent() -> AsyncIterator[object]:
         for value in values:

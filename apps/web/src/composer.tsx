@@ -46,7 +46,7 @@ export function Composer({ draftKey, busy, stopping, placeholder, onSend, onStop
 
   useLayoutEffect(() => {
     const field = area.current;
-    if (!field || CSS.supports?.("field-sizing", "content")) return;
+    if (!field || (typeof CSS !== "undefined" && CSS.supports("field-sizing", "content"))) return;
     field.style.height = "auto";
     field.style.height = `${field.scrollHeight}px`;
   }, [text]);

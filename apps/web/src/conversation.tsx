@@ -79,7 +79,7 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
             <Thread state={state} thread={thread} sent={sent} onRetry={send} />
           )}
           {!missing && (
-            <div className="column composer-place">
+            <div className="column composer-place gutter">
               <Composer
                 ref={composer}
                 draftKey={state.id ?? "new"}
@@ -108,7 +108,7 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
 function Starters({ starters, onChoose }: { starters: readonly string[]; onChoose: (text: string) => void }) {
   return (
     <div className="column min-h-0 flex-[6] overflow-y-auto pt-5 pb-6">
-      <ul className="grid grid-cols-2 gap-2 narrow:grid-cols-1">
+      <ul className={`grid gap-2 narrow:grid-cols-1 ${starters.length === 3 ? "grid-cols-3" : "grid-cols-2"}`}>
         {starters.map((starter) => (
           <li key={starter}>
             <button type="button" className="starter group" onClick={() => onChoose(starter)}>

@@ -42,7 +42,7 @@ export function Header({ state, title, railShown, onShowRail, onShowCanvas }: He
         </>
       )}
       {id !== null && state.status !== "notFound" && state.status !== "deleted" && (
-        <div className="flex min-w-0 items-center gap-2 ps-1.5">
+        <div className="flex min-w-0 items-center gap-1.5">
           <h1 className="min-w-0">
             {renaming ? (
               <RenameField
@@ -58,7 +58,7 @@ export function Header({ state, title, railShown, onShowRail, onShowCanvas }: He
               <button
                 ref={button}
                 type="button"
-                className="-mx-1.5 block max-w-full truncate rounded-control px-1.5 py-1 font-medium hover:bg-hover"
+                className="block max-w-full truncate rounded-control px-1.5 py-1 font-medium hover:bg-hover"
                 aria-label={strings.header.rename(title)}
                 title={title}
                 onClick={() => setRenaming(true)}

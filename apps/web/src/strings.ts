@@ -190,7 +190,7 @@ export const strings = {
     you: "You",
     agent: "Answer",
     newActivity: "New activity",
-    down: (state: string) => `${state}. Go to the newest`,
+    down: (state: string) => (state ? `${state}. Go to the newest` : "Go to the newest"),
     complete: "Answer complete",
     source: "Sources",
     attachment: "Attachment",

@@ -26,10 +26,24 @@ export function size(bytes: number): string {
   return `${(bytes / 1024 / 1024).toFixed(1)} MB`;
 }
 
-/** `list_tables` → "list tables"; a title stays as it is. */
-export function toolName(tool: { name: string; title?: string | null }): string {
-  return tool.title ?? tool.name.replace(/[_-]+/g, " ").trim();
+type Named = { name: string; title?: string | null | undefined };
+
+const ONGOING = /\s*(?:…|\.{3})$/;
+
+/** A title as it is, "Listing the tables…" without its dots; without a title `list_tables` → "list tables". */
+export function toolName(tool: Named): string {
+  return tool.title?.replace(ONGOING, "") || plainName(tool);
 }
+
+const plainName = (tool: Named): string => tool.name.replace(/[_-]+/g, " ").trim();
+
+/** What a tool that runs does: "Using search"; a title that already says so ("Listing the tables…") is said as it is. */
+export function toolDoes(tool: Named): string {
+  return tool.title && ONGOING.test(tool.title) ? toolName(tool) : strings.run.using(toolName(tool));
+}
+
+/** A name at the beginning of a line. */
+export const capital = (words: string): string => words.charAt(0).toLocaleUpperCase() + words.slice(1);
 
 export interface Standing {
   words: string;
@@ -44,7 +58,7 @@ export function standing(run: TranscriptRun, activity?: Activity, position?: num
       return { words: position ? words.queuedAt(position) : words.queued, tone: "busy" };
     case "running":
       if (run.cancelling || activity?.kind === "stopping") return { words: words.stopping, tone: "busy" };
-      if (activity?.kind === "tool") return { words: words.using(toolName({ name: activity.tool, title: activity.title })), tone: "busy" };
+      if (activity?.kind === "tool") return { words: toolDoes({ name: activity.tool, title: activity.title }), tone: "busy" };
       if (activity?.kind === "writing") return { words: words.writing, tone: "busy" };
       if (activity?.kind === "waiting") return { words: words.waiting, tone: "waiting" };
       return { words: words.thinking, tone: "busy" };
@@ -115,7 +129,9 @@ export function workSummary(parts: readonly WorkPart[]): string {
   const failed = tools.filter((tool) => tool.status === "failed").length;
   const tail = failed > 0 ? [words.failed(failed)] : [];
   const [only] = tools;
-  if (tools.length === 1 && only && parts.length === 1) return [words.used(toolName(only)), ...(spent ? [duration(spent)] : []), ...tail].join(" · ");
+  const open = tools.find((tool) => !OVER.has(tool.status));
+  if (open) return [capital(toolName(open)), strings.tool.status[open.status].toLowerCase(), ...(tools.length > 1 ? [words.tools(tools.length)] : [])].join(" · ");
+  if (tools.length === 1 && only && parts.length === 1) return [words.used(ONGOING.test(only.title ?? "") ? plainName(only) : toolName(only)), ...(spent ? [duration(spent)] : []), ...tail].join(" · ");
   return [words.worked(duration(spent)), words.tools(tools.length), ...tail].join(" · ");
 }
 

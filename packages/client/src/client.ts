@@ -6,8 +6,6 @@ import { Http, Tokens } from "./http.js";
 import { uuid7 } from "./ids.js";
 import { Thread, type ThreadHost } from "./thread.js";
 import { Threads } from "./threads.js";
-import { openPolling } from "./transports/polling.js";
-import { openSse } from "./transports/sse.js";
 import { openWebSocket } from "./transports/websocket.js";
 import type { AgentInfo, Client, ClientOptions, ThreadHandle, TransportName } from "./types.js";
 import { VERSION } from "./version.js";
@@ -38,9 +36,10 @@ export function createClient(options: ClientOptions = {}): Client {
     tokens,
     now,
     transports: {
-      websocket: openWebSocket(base, options.WebSocket ?? globalThis.WebSocket),
-      sse: openSse(http),
-      polling: openPolling(http),
+      websocket: async () => openWebSocket(base, options.WebSocket ?? globalThis.WebSocket),
+      // Few need them: they are fetched then.
+      sse: async () => (await import("./transports/sse.js")).openSse(http),
+      polling: async () => (await import("./transports/polling.js")).openPolling(http),
     },
     remember: (transport) => remember(base, transport),
   });

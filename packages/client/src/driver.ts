@@ -21,7 +21,7 @@ export interface Follower {
 
 export interface DriverOptions {
   readonly connection: Connection;
-  readonly transports: Readonly<Record<TransportName, Open>>;
+  readonly transports: Readonly<Record<TransportName, () => Promise<Open>>>;
   readonly tokens: Tokens;
   readonly now: () => number;
   /** A lesser transport got through: remembered for the session. */
@@ -177,18 +177,19 @@ export class Driver {
       if (current() && isRuncastError(error)) this.#do((now) => this.#connection.tokenFailed(error, now));
       return;
     }
-    if (!current()) return;
     const closed = (code: number, reason: string): void => {
       if (current()) this.#do((now) => this.#connection.closed(code, reason, now));
     };
     try {
-      this.#line = this.#options.transports[transport]({
+      const open = await this.#options.transports[transport]();
+      if (!current()) return;
+      this.#line = open({
         opened: () => current() && this.#do((now) => this.#connection.opened(token, now)),
         received: (frame) => current() && this.#do((now) => this.#connection.received(frame, now)),
         closed,
       });
     } catch {
-      closed(1006, "This transport cannot be opened here."); // no WebSocket in this environment, a forbidden URL …
+      closed(1006, "This transport cannot be opened here."); // no WebSocket here, a forbidden URL, its code cannot be had
     }
   }
 

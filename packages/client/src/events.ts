@@ -244,6 +244,8 @@ export interface InterruptResolved extends Typed<"INTERRUPT_RESOLVED"> {
   readonly status: "resolved" | "cancelled" | "expired";
   readonly payload?: Json;
   readonly by?: string;
+  /** Stop withdrew it: nothing resumes the waiting run, which is cancelled if it was the last. */
+  readonly endsRun?: boolean;
 }
 export interface ArtifactSnapshot extends Typed<"ARTIFACT_SNAPSHOT"> {
   readonly artifactId: string;

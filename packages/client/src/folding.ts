@@ -1,4 +1,5 @@
 /** One call of the fold: finding places in a transcript, and copying what stands on the way to a change, once each. */
+import type { WireEvent } from "./events.js";
 import type { Part, Transcript, TranscriptMessage, TranscriptRun } from "./transcript-types.js";
 
 /** A value that this fold may change: it made the copy itself. */
@@ -7,7 +8,7 @@ export type Draft<T> = { -readonly [K in keyof T]: T[K] };
 /** Where a part stands: indexes of its run, message and part. */
 export type Place = readonly [run: number, message: number, part: number];
 
-type PartOf<K extends Part["type"]> = Extract<Part, { type: K }>;
+export type PartOf<K extends Part["type"]> = Extract<Part, { type: K }>;
 
 export class Folding {
   root: Transcript;
@@ -19,63 +20,65 @@ export class Folding {
 
   // --- finding ---
 
+  run(i: number): TranscriptRun {
+    return this.root.runs[i]!;
+  }
+
   /** From the end: what changes is mostly the last. */
   runIndex(id: string): number {
-    for (let i = this.root.runs.length - 1; i >= 0; i--) if (this.root.runs[i]!.id === id) return i;
-    return -1;
+    let i = this.root.runs.length - 1;
+    while (i >= 0 && this.run(i).id !== id) i--;
+    return i;
   }
 
   /** Index of the run's answer among its messages, -1 while there is none. Input messages stand before it. */
-  answerIndex(run: TranscriptRun): number {
-    return run.messages.findIndex((message) => message.id === run.id && message.role === "assistant");
+  answerIndex(i: number): number {
+    const { id, messages } = this.run(i);
+    return messages.findIndex((message) => message.id === id && message.role === "assistant");
   }
 
   /** A part that the run made (not of its input). */
-  part<K extends Part["type"]>(run: number, type: K, id: string): Place | null {
-    const messages = this.root.runs[run]!.messages;
-    const answer = this.answerIndex(this.root.runs[run]!);
-    if (answer < 0) return null;
+  find<K extends Part["type"]>(i: number, type: K, id: string): Place | undefined {
+    const answer = this.answerIndex(i);
+    if (answer < 0) return undefined;
+    const { messages } = this.run(i);
     for (let j = messages.length - 1; j >= answer; j--) {
-      const parts = messages[j]!.parts;
+      const { parts } = messages[j]!;
       for (let k = parts.length - 1; k >= 0; k--) {
         const part = parts[k]!;
-        if (part.type === type && "id" in part && part.id === id) return [run, j, k];
+        if (part.type === type && "id" in part && part.id === id) return [i, j, k];
       }
     }
-    return null;
+    return undefined;
   }
 
   /** The same in all runs, the newest first: for ids that are unique in a thread. */
-  partAnywhere(type: Part["type"], id: string): Place | null {
-    for (let i = this.root.runs.length - 1; i >= 0; i--) {
-      const place = this.part(i, type, id);
-      if (place) return place;
-    }
-    return null;
+  findAnywhere(type: Part["type"], id: string): Place | undefined {
+    let place: Place | undefined;
+    for (let i = this.root.runs.length - 1; i >= 0 && !place; i--) place = this.find(i, type, id);
+    return place;
   }
 
   /** The run, the waiting run that it goes on with, the one before that …, as indexes. */
-  chain(run: number): number[] {
+  chain(i: number): number[] {
     const links: number[] = [];
-    while (run >= 0 && !links.includes(run)) {
-      links.push(run);
-      const resumes = this.root.runs[run]!.resumes;
-      run = resumes ? this.runIndex(resumes) : -1;
+    while (i >= 0 && !links.includes(i)) {
+      links.push(i);
+      const { resumes } = this.run(i);
+      i = resumes ? this.runIndex(resumes) : -1;
     }
     return links;
   }
 
   /** A tool call or a subagent of the run, or of a waiting run that it goes on with. */
-  partInChain(run: number, type: "tool" | "subagent", id: string): Place | null {
-    for (const link of this.chain(run)) {
-      const place = this.part(link, type, id);
-      if (place) return place;
-    }
-    return null;
+  findInChain(i: number, type: "tool" | "subagent", id: string | undefined): Place | undefined {
+    let place: Place | undefined;
+    if (id) for (const link of this.chain(i)) place ??= this.find(link, type, id);
+    return place;
   }
 
-  get<K extends Part["type"]>(place: Place, _type: K): PartOf<K> {
-    return this.root.runs[place[0]]!.messages[place[1]]!.parts[place[2]] as PartOf<K>;
+  get<K extends Part["type"]>([i, j, k]: Place, _type: K): PartOf<K> {
+    return this.run(i).messages[j]!.parts[k] as PartOf<K>;
   }
 
   // --- changing ---
@@ -98,18 +101,43 @@ export class Folding {
     return list as never;
   }
 
-  editRun(run: number): Draft<TranscriptRun> {
+  editRun(i: number): Draft<TranscriptRun> {
     const runs = this.list(this.edit(), "runs");
-    return (runs[run] = this.#copy(runs[run]!));
+    return (runs[i] = this.#copy(runs[i]!));
   }
 
-  editMessage(run: number, message: number): Draft<TranscriptMessage> {
-    const messages = this.list(this.editRun(run), "messages");
-    return (messages[message] = this.#copy(messages[message]!));
+  editMessage(i: number, j: number): Draft<TranscriptMessage> {
+    const messages = this.list(this.editRun(i), "messages");
+    return (messages[j] = this.#copy(messages[j]!));
   }
 
-  editPart<K extends Part["type"]>(place: Place, _type: K): Draft<PartOf<K>> {
-    const parts = this.list(this.editMessage(place[0], place[1]), "parts");
-    return (parts[place[2]] = this.#copy(parts[place[2]]!)) as PartOf<K>;
+  editPart<K extends Part["type"]>([i, j, k]: Place, _type: K): Draft<PartOf<K>> {
+    const parts = this.list(this.editMessage(i, j), "parts");
+    return (parts[k] = this.#copy(parts[k]!)) as PartOf<K>;
+  }
+
+  set<K extends Part["type"]>(place: Place, type: K, change: Partial<PartOf<K>>): void {
+    Object.assign(this.editPart(place, type), change);
+  }
+
+  setRun(i: number, change: Partial<TranscriptRun>): void {
+    Object.assign(this.editRun(i), change);
+  }
+
+  /** Index of the run's answer among its messages; made if it is not there. */
+  answer(i: number, event: WireEvent): number {
+    const known = this.answerIndex(i);
+    if (known >= 0) return known;
+    const run = this.editRun(i);
+    const message = { id: run.id, role: "assistant", parts: [], createdAt: event.timestamp };
+    return this.list(run, "messages").push(message) - 1;
+  }
+
+  /** Puts a new part at the end of the run's answer. */
+  add(i: number, event: WireEvent, part: Part): Place {
+    const j = this.answer(i, event);
+    const { subagentRunId } = event;
+    const entry = subagentRunId === undefined ? part : { ...part, subagentRunId };
+    return [i, j, this.list(this.editMessage(i, j), "parts").push(entry) - 1];
   }
 }

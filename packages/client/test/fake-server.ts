@@ -111,10 +111,10 @@ export class FakeServer {
         return { thread, run, seq: log.events.length, status: "running" };
       }
       case "cancel": {
-        const thread = String(frame["thread"]);
-        const run = this.thread(thread)
-          .events.filter((event) => event.runId !== undefined)
-          .at(-1)?.runId;
+        const has = (log: FakeLog): boolean => log.events.some(({ runId }) => runId === frame["run"]);
+        const thread = (frame["thread"] as string | undefined) ?? [...this.logs].find(([, log]) => has(log))![0];
+        const runs = this.thread(thread).events.flatMap(({ runId = [] }) => runId);
+        const run = frame["run"] ?? runs.at(-1);
         const cancelled = { type: "RUN_FINISHED", threadId: thread, outcome: { type: "cancelled" } };
         this.append(thread, { ...cancelled, runId: run } as unknown as Draft);
         return { run, status: "running" };
@@ -157,7 +157,7 @@ export class FakeServer {
       return answer({ threads: page, cursor: after + 2 < threads.length ? String(after + 2) : null });
     }
     if (what === "messages") return answer(this.command({ op: "send", id: key, thread: id, ...body() }), 202);
-    if (what === "cancel") return answer(this.command({ op: "cancel", id: key, thread: id }));
+    if (what === "cancel") return answer(this.command({ op: "cancel", id: key, run: id }));
     if (kind === "interrupts") return answer(this.command({ op: "resolve", id: key, interrupt: id }));
     if (method === "PATCH" || method === "DELETE") {
       if (!this.logs.has(id!)) return answer({ code: "not_found", detail: "No.", requestId: "q" }, 404);

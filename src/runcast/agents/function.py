@@ -22,6 +22,7 @@ from typing import Any, Literal, cast, get_type_hints, overload
 
 import anyio
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 
 from runcast.agents.context import RunContext
 from runcast.agents.yields import Yields
@@ -35,6 +36,12 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 CLOSE_LIMIT_S = 5.0
 """How long a generator's own clean-up may take when its run is over."""
+
+THREADS = 64
+"""How many functions without `async` may run at once; more wait. A limit of their own: slow agents must not hold up others'
+threads."""
+
+_limiter: RunVar[anyio.CapacityLimiter] = RunVar("runcast_agent_threads")
 
 _CONTEXT = ("run", "context", "ctx")
 _TEXT = ("prompt", "message", "text", "question", "query")
@@ -107,7 +114,7 @@ class FunctionAgent:
         if _is_async(function) or inspect.isgeneratorfunction(_unwrapped(function)):
             value = function(*args, **kwargs)
         else:
-            value = await anyio.to_thread.run_sync(lambda: function(*args, **kwargs), abandon_on_cancel=True)
+            value = await _in_worker(lambda: function(*args, **kwargs))
         if inspect.isawaitable(value):
             value = await value
         if isinstance(value, AsyncIterator):
@@ -211,7 +218,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     target = _unwrapped(function)
     try:
         return get_type_hints(target)
-    except Exception:  # noqa: BLE001 - any name in any annotation may be missing at run time
+    except Exception:
         return dict(getattr(target, "__annotations__", {}))
 
 
@@ -258,14 +265,23 @@ async def _in_thread(items: Iterator[object]) -> AsyncGenerator[object, None]:
     steps = _Steps(items)
     try:
         while True:
-            item = await anyio.to_thread.run_sync(steps.next, abandon_on_cancel=True)
+            item = await _in_worker(steps.next)
             if item is _END:
                 return
             yield item
     finally:
         if steps.stop():
             with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
-                await anyio.to_thread.run_sync(steps.close, abandon_on_cancel=True)
+                await _in_worker(steps.close)
+
+
+async def _in_worker(work: Callable[[], Any]) -> Any:
+    """`work` in a thread. A cancelled run does not wait for it: what it still does is lost."""
+    limiter = _limiter.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(THREADS)
+        _limiter.set(limiter)
+    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
 
 
 class _Steps:

@@ -25,7 +25,7 @@ from runcast.agents.base import Agent
 from runcast.agents.function import NAME, FunctionAgent
 from runcast.errors import ConfigError
 
-DEFAULT_ATTRIBUTES = ("agent", "agents", "app")
+DEFAULT_ATTRIBUTES = ("agent", "agents")
 """What is looked for in a module when no attribute is named."""
 
 
@@ -169,9 +169,8 @@ def _import_file(target: str, path: Path) -> ModuleType:
     folder = str(full.parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)  # as `python file.py` does: its neighbours can be imported
-    name = (
-        full.stem if full.stem.isidentifier() and full.stem not in sys.modules else f"runcast_agent_{abs(hash(full))}"
-    )
+    taken = full.stem in sys.modules or full.stem in sys.stdlib_module_names or not full.stem.isidentifier()
+    name = f"runcast_agent_{abs(hash(full))}" if taken else full.stem
     spec = importlib.util.spec_from_file_location(name, full)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{target}: {full} cannot be imported")

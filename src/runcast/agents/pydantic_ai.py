@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from typing import Any, Literal, cast, get_args, get_origin
 
 import anyio
@@ -152,7 +151,7 @@ class PydanticAIAgent:
             options["deps"] = await self._make_deps(context, stack)
             running = cast(Any, self.agent.run_stream_events(input.text or None, **options))
             try:
-                async with _running(running) as events:
+                async with running as events:
                     try:
                         async for event in events:
                             if isinstance(event, AgentRunResultEvent):
@@ -164,6 +163,7 @@ class PydanticAIAgent:
                                 for mapped in stream.events(event):
                                     yield mapped
                     finally:
+                        # Under a shield: a cancelled scope would interrupt pydantic-ai's clean-up again and again.
                         with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
                             await events.aclose()
                         if context.saved is None:
@@ -230,17 +230,6 @@ class PydanticAIAgent:
             return None
         kinds: list[Any] = [*own] if isinstance(own, Sequence) and not isinstance(own, str) else [own]
         return [*kinds, DeferredToolRequests]
-
-
-@asynccontextmanager
-async def _running(manager: Any) -> AsyncGenerator[Any]:
-    """pydantic-ai's own context manager, left under a shield: a cancelled scope would cut its clean-up short."""
-    events = await manager.__aenter__()
-    try:
-        yield events
-    finally:
-        with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
-            await manager.__aexit__(*sys.exc_info())
 
 
 def _save_partial(context: RunContext, events: Any) -> None:
@@ -369,7 +358,7 @@ def usage_of(messages: Sequence[ModelMessage]) -> list[e.TokenUsage]:
         e.TokenUsage(
             provider=provider or UNSET,
             model=model or UNSET,
-            **{name: value for name, value in total.items()},
+            **cast(Any, total),
             total_tokens=total.get("input_tokens", 0) + total.get("output_tokens", 0),
         )
         for (provider, model), total in sums.items()

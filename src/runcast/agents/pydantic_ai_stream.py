@@ -313,7 +313,7 @@ class Stream:
         if part.outcome == "success":
             result = to_json(part.content)
             summary = self._summary(part, result)
-            return [e.ToolCallResult(**common, result=result, summary=summary if summary else UNSET)]
+            return [e.ToolCallResult(**common, result=result, summary=summary or UNSET)]
         status = {"denied": "denied", "interrupted": "interrupted"}.get(part.outcome, "error")
         return [e.ToolCallResult(**common, status=cast(Any, status), error=_failure(part, content))]
 

@@ -92,12 +92,19 @@ async def _export(store: Store, thread_id: str, form: Literal["md", "json"]) -> 
     whole: dict[str, Any] = {
         "format": "runcast-thread",
         "version": EXPORT_VERSION,
-        "runcast": importlib.metadata.version("runcast"),
+        "runcast": _version(),
         "thread": thread,
         "events": raws,
         "transcript": msgspec.Raw(dump(transcript)),
     }
     return msgspec.json.encode(whole) + b"\n"
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("runcast")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"  # run from its sources, without being installed
 
 
 def _with_store(database: str, work: Callable[[Store], Awaitable[Item]]) -> Item:

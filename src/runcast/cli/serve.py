@@ -107,7 +107,7 @@ def _run(agents: list[Agent], settings: Settings, open_page: bool) -> None:
         if open_page:
             webbrowser.open(url)
 
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    # uvicorn tells of its own start and stop; one line of ours says the same.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.levelno > logging.INFO)
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     run(Server(agents, settings=settings), on_started=started)

@@ -180,7 +180,7 @@ class Client:
         `id` names the message: sending the same id again has no second effect. Default: a new one.
 
         Raises:
-            NotFound: no such thread or agent. RunActive, QueueFull: the thread is busy.
+            NotFound: no such thread. InvalidRequest: no such agent. RunActive, QueueFull: the thread is busy.
         """
         key = id or self._new_id()
         message = Message(id=key, content=content)

@@ -10,17 +10,21 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
-import importlib.util
+import importlib.machinery
 import inspect
 import io
+import math
 import re
 import sys
+import sysconfig
 import tokenize
 import zoneinfo
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import anyio
@@ -29,7 +33,9 @@ import anyio.to_thread
 from runcast.agents.function import FunctionAgent
 
 TOKENS_PER_S = 30.0
-DOCS = "https://docs.python.org/3/library/{}.html"
+DOCS = f"https://docs.python.org/{sys.version_info.major}.{sys.version_info.minor}/library/"
+
+_CLOCK = re.compile(r"\btime is it\b|\b(what|which|whats|what's|the) .*\btime in\b|^(time|clock) in\b|\bclock in\b")
 
 Piece = str | Mapping[str, Any]
 
@@ -66,13 +72,13 @@ async def _answer(prompt: str, now: Callable[[zoneinfo.ZoneInfo], datetime]) -> 
     words = question.casefold()
     if not words.strip(" ?!."):
         answer = _capabilities("You have not asked anything yet.")
-    elif re.search(r"\btime\b.*\b(in|at)\b|\bclock\b|what time", words):
+    elif _CLOCK.search(words):
         answer = _time(question, now)
     elif re.search(r"\bzen\b", words):
         answer = _zen()
     elif re.fullmatch(r"(hi|hello|hey|help|what can you do|who are you)\W*", words):
         answer = _capabilities("Hello!")
-    elif (name := _named(question)) is not None:
+    elif (name := await anyio.to_thread.run_sync(_named, question)) is not None:
         answer = _read(name)
     else:
         answer = _search(question)
@@ -85,9 +91,9 @@ async def _capabilities(opening: str) -> AsyncIterator[Piece]:
     yield (
         f"{opening} I know the standard library of Python {sys.version_info.major}.{sys.version_info.minor}, read from the "
         "modules on this machine. I am a small program, not a language model. Try:\n\n"
-        "- *Which module compares texts?*\n"
+        "- *How do I compress a file?*\n"
         "- *What does textwrap.shorten do?*\n"
-        "- *Tell me about zoneinfo*\n"
+        "- *Tell me about graphlib*\n"
         "- *What time is it in Tokyo?*\n"
         "- *Show me the Zen of Python*\n"
     )
@@ -132,21 +138,32 @@ async def _zen() -> AsyncIterator[Piece]:
 
 
 async def _read(name: str) -> AsyncIterator[Piece]:
+    module, _, member = name.partition(".")
     yield _think(f"{name} is a name in the standard library. Its own documentation knows best; I read that.")
     yield _act("read_documentation", {"name": name}, f"Reading about {name}…")
     signature, text = await anyio.to_thread.run_sync(_documentation, name)
     paragraphs = [paragraph for paragraph in re.split(r"\n\s*\n", text) if paragraph.strip()]
     yield _see({"signature": signature, "paragraphs": len(paragraphs)}, f"Read {len(text.split())} words")
+    members: list[tuple[str, str]] = []
+    names: list[str] = []
+    if not member:
+        yield _think("A module is known by what is in it. I look at its functions and classes too.")
+        yield _act("list_members", {"module": module}, f"Looking into {module}…")
+        members = await anyio.to_thread.run_sync(_members, module)
+        names = [what for what, _ in members] or await anyio.to_thread.run_sync(_exported, module)
+        yield _see(names[:50], f"Found {len(names)} public names")
+    yield f"```python\n{signature}\n```\n\n"
     if not paragraphs:
-        yield _think("It is there, but nobody wrote documentation into it. I say that rather than invent some.")
-        yield f"`{signature}` exists, but it carries no documentation of its own."
-    else:
-        yield _think("The first paragraphs say what it is for. The rest is for those who look it up.")
-        yield f"```python\n{signature}\n```\n\n"
-        for paragraph in paragraphs[:2]:
-            yield _markdown(paragraph) + "\n\n"
-    module = name.partition(".")[0]
-    yield {"type": "source", "url": DOCS.format(module), "title": f"{module} in the Python documentation"}
+        yield f"`{name}` carries no documentation of its own.\n\n"
+    for paragraph in paragraphs[:2]:
+        yield _markdown(paragraph) + "\n\n"
+    if members:
+        yield "Some of what is in it:\n\n"
+        for what, sentence in members[:5]:
+            yield f"- `{what}`: {sentence}\n"
+    elif not member and names:
+        yield "It offers " + _listed([f"`{what}`" for what in names[:12]]) + ".\n"
+    yield _documented(module)
 
 
 async def _search(question: str) -> AsyncIterator[Piece]:
@@ -180,7 +197,7 @@ async def _search(question: str) -> AsyncIterator[Piece]:
         for module in found[1:]:
             yield f"- `{module.name}`: {module.summary}\n"
     for module in found[:3]:
-        yield {"type": "source", "url": DOCS.format(module.name), "title": f"{module.name} in the Python documentation"}
+        yield _documented(module.name)
 
 
 # --- the four kinds of pieces -----------------------------------------------------------------------------------------
@@ -198,6 +215,10 @@ def _see(result: object, summary: str) -> Piece:
     return {"type": "observation", "result": result, "summary": summary}
 
 
+def _documented(module: str) -> Piece:
+    return {"type": "source", "url": f"{DOCS}{module}.html", "title": f"{module} in the Python documentation"}
+
+
 def _slices(piece: Piece) -> Iterator[Piece]:
     """Words one by one, as a model would say them; everything else whole."""
     if isinstance(piece, str):
@@ -211,37 +232,84 @@ def _slices(piece: Piece) -> Iterator[Piece]:
 
 # --- the library ------------------------------------------------------------------------------------------------------
 
+_NOT_SHOWN = frozenset(
+    [
+        "antigravity",
+        "this",
+        "idlelib",
+        "turtledemo",
+        "lib2to3",
+        "aifc",
+        "asynchat",
+        "asyncore",
+        "audioop",
+        "cgi",
+        "cgitb",
+        "chunk",
+        "crypt",
+        "distutils",
+        "imghdr",
+        "imp",
+        "mailcap",
+        "msilib",
+        "nis",
+        "nntplib",
+        "ossaudiodev",
+        "pipes",
+        "smtpd",
+        "sndhdr",
+        "spwd",
+        "sunau",
+        "telnetlib",
+        "uu",
+        "xdrlib",
+    ]
+)
+"""Jokes, programs, and what has left or is leaving the library (PEP 594): nobody should be sent there."""
+
 
 @functools.cache
 def library() -> tuple[Module, ...]:
-    """Every public module of this Python's standard library that says what it is. Reads files, imports nothing."""
+    """Every public module of this Python's standard library that says what it is. Reads files, runs none of them."""
     return tuple(
         Module(name, _sentence(text))
         for name in sorted(sys.stdlib_module_names)
-        if not name.startswith("_")
-        and name not in ("antigravity", "this", "idlelib", "turtledemo")
-        and (text := _docstring(name))
+        if not name.startswith("_") and name not in _NOT_SHOWN and (text := _docstring(name))
     )
+
+
+@functools.cache
+def _source(name: str) -> Path | None:
+    """The file of a module of the library, wherever a program of that name may lie beside us; None: written in C."""
+    spec = importlib.machinery.PathFinder.find_spec(name, [sysconfig.get_path("stdlib")])
+    return Path(spec.origin) if spec is not None and spec.origin is not None and spec.origin.endswith(".py") else None
+
+
+@functools.cache
+def _in_c(name: str) -> ModuleType | None:
+    """A module of the library that is written in C: nothing to read, so it is imported; that does nothing else."""
+    if name not in sys.stdlib_module_names or name.startswith("_") or _source(name) is not None:
+        return None
+    folders = [sysconfig.get_path("stdlib"), sysconfig.get_config_var("DESTSHARED") or ""]
+    spec = importlib.machinery.PathFinder.find_spec(name, folders)
+    if name not in sys.builtin_module_names and (spec is None or not (spec.origin or "").endswith((".so", ".pyd"))):
+        return None
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
 
 
 @functools.cache
 def _docstring(name: str) -> str:
     """A module's docstring: of a source file its first statement, of a module in C what it carries."""
+    path = _source(name)
+    if path is None:
+        return inspect.getdoc(_in_c(name)) or "" if _in_c(name) is not None else ""
     try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
+        return _first_string(path.read_bytes()) or ""
+    except OSError:
         return ""
-    if spec is None:
-        return ""
-    if spec.origin is not None and spec.origin.endswith(".py"):
-        try:
-            source = Path(spec.origin).read_bytes()
-        except OSError:
-            return ""
-        return _first_string(source) or ""
-    if spec.origin in ("built-in", "frozen") or (spec.origin or "").endswith((".so", ".pyd")):
-        return inspect.getdoc(importlib.import_module(name)) or ""
-    return ""
 
 
 def _first_string(source: bytes) -> str | None:
@@ -267,58 +335,95 @@ def _documentation(name: str) -> tuple[str, str]:
     node = _definition(module, member)
     if node is not None:
         text = inspect.cleandoc(ast.get_docstring(node) or "")
-        if isinstance(node, ast.ClassDef):
-            return f"class {name}", text
-        return f"{name}({ast.unparse(node.args)})", text
-    found = getattr(importlib.import_module(module), member)
+        return _signature(node, f"{module}."), text
+    found = getattr(_in_c(module), member, None)
     try:
-        signature = f"{name}{inspect.signature(found)}"
+        signature = f"{name}{inspect.signature(found)}"  # pyright: ignore[reportArgumentType]  # tried, and told if not
     except (TypeError, ValueError):
         signature = name
     return signature, inspect.getdoc(found) or ""
 
 
-def _definition(module: str, member: str) -> ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | None:
+def _members(module: str) -> list[tuple[str, str]]:
+    """`(name, first sentence)` of a module's public functions and classes that are documented, as they stand in it."""
+    found: list[tuple[str, str]] = []
     for node in _tree(module):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == member:
-            return node
-    return None
+        if isinstance(node, _DEFINITIONS) and not node.name.startswith("_") and (text := ast.get_docstring(node)):
+            name = f"class {node.name}" if isinstance(node, ast.ClassDef) else f"{node.name}()"
+            found.append((name, _sentence(text)))
+    in_c = _in_c(module)
+    for name, value in vars(in_c).items() if in_c is not None else ():
+        if callable(value) and not name.startswith("_") and (text := inspect.getdoc(value)):
+            found.append((name if isinstance(value, type) else f"{name}()", _sentence(text)))
+    return found
+
+
+def _exported(module: str) -> list[str]:
+    """What a module says that it offers (`__all__`), where that is written out."""
+    for node in _tree(module):
+        if isinstance(node, ast.Assign) and any(
+            isinstance(one, ast.Name) and one.id == "__all__" for one in node.targets
+        ):
+            try:
+                names = ast.literal_eval(node.value)
+            except ValueError:
+                return []
+            return [str(name) for name in names]
+    return []
+
+
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def _signature(node: Definition, prefix: str) -> str:
+    if isinstance(node, ast.ClassDef):
+        return f"class {prefix}{node.name}"
+    return f"{prefix}{node.name}({ast.unparse(node.args)})"
+
+
+def _definition(module: str, member: str) -> Definition | None:
+    return next((node for node in _tree(module) if isinstance(node, _DEFINITIONS) and node.name == member), None)
 
 
 @functools.lru_cache(maxsize=16)
 def _tree(module: str) -> tuple[ast.stmt, ...]:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+    path = _source(module)
+    if path is None:
         return ()
-    return tuple(ast.parse(Path(spec.origin).read_bytes()).body)
+    try:
+        return tuple(ast.parse(path.read_bytes()).body)
+    except (OSError, SyntaxError, ValueError):
+        return ()
 
 
 def _named(question: str) -> str | None:
     """The module, or member of one, that the question names; None if it names none for certain."""
     for word in re.findall(r"[A-Za-z_][\w.]*\w", question):
         module, _, member = word.partition(".")
-        if module not in sys.stdlib_module_names or module in ("antigravity", "this") or module.startswith("_"):
-            continue
-        if member and "." not in member and _has(module, member):
+        if _known(module) and member and _has(module, member):
             return word
+    quoted = re.search(r"`([a-z_][a-z0-9_]*)`", question)
     about = re.search(
-        r"\b(?:about|module|does|is|explain|with)\s+`?([a-z_][a-z0-9_]*)`?\s*(?:do|work|for|module|\W*$)", question
+        r"\b(?:about|module|does|is|explain|with|use)\s+([a-z_][a-z0-9_]*)\s*(?:do|work|for|module|good|\W*$)", question
     )
-    alone = re.fullmatch(r"`?(?:import )?([a-z_][a-z0-9_]*)`?\W*", question)
-    for match in (about, alone):
-        if match is not None and match[1] in {module.name for module in library()}:
+    alone = re.fullmatch(r"(?:import )?([a-z_][a-z0-9_]*)\W*", question)
+    for match in (quoted, about, alone):
+        if match is not None and _known(match[1]):
             return match[1]
     return None
 
 
-def _has(module: str, member: str) -> bool:
-    if member.startswith("_"):
+def _known(module: str) -> bool:
+    if module not in sys.stdlib_module_names or module.startswith("_") or module in _NOT_SHOWN:
         return False
-    if _definition(module, member) is not None:
-        return True
-    spec = importlib.util.find_spec(module)
-    in_c = spec is not None and (spec.origin in ("built-in", "frozen") or not (spec.origin or "").endswith(".py"))
-    return in_c and hasattr(importlib.import_module(module), member)
+    return _source(module) is not None or _in_c(module) is not None
+
+
+def _has(module: str, member: str) -> bool:
+    if member.startswith("_") or "." in member:
+        return False
+    return _definition(module, member) is not None or hasattr(_in_c(module), member)
 
 
 def _zen_text() -> str:
@@ -417,29 +522,29 @@ def _terms(question: str) -> list[str]:
 
 
 def _rank(modules: tuple[Module, ...], terms: list[str]) -> list[Module]:
-    """Modules that mention the terms, best first: its name counts most, then its summary, then its docstring."""
-    stems = [_stem(term) for term in terms]
-    scored: list[tuple[int, str, Module]] = []
-    for module in modules:
-        name, summary, text = (
-            module.name.casefold(),
-            module.summary.casefold(),
-            _docstring(module.name)[:600].casefold(),
-        )
-        score = sum(
-            8 * (name == stem or name == term)
-            + 4 * (stem in name)
-            + 3 * _mentions(summary, stem)
-            + _mentions(text, stem)
-            for stem, term in zip(stems, terms, strict=True)
-        )
-        if score:
-            scored.append((-score, module.name, module))
-    return [module for _, _, module in sorted(scored)]
+    """Modules that mention the terms, best first. A name counts more than a summary, that more than the text; a word that
+    many modules use counts less than a rare one."""
+    scores: dict[Module, float] = {}
+    covered: Counter[Module] = Counter()
+    for term in terms:
+        stem = _stem(term)
+        hits = {module: hit for module in modules if (hit := _mentioned(module, term, stem))}
+        weight = math.log(1 + len(modules) / (1 + len(hits)))
+        for module, hit in hits.items():
+            scores[module] = scores.get(module, 0.0) + hit * weight
+            covered[module] += 1
+    found = [module for module in scores if covered[module] * 2 >= len(terms)]  # one odd word in common is no match
+    return sorted(found, key=lambda module: (-scores[module], module.name))
 
 
-def _mentions(text: str, stem: str) -> bool:
-    return re.search(rf"\b{re.escape(stem)}", text) is not None
+def _mentioned(module: Module, term: str, stem: str) -> int:
+    name = module.name.casefold()
+    named = 8 if name in (term, stem) else 4 if name.startswith(stem) else 2 * (len(stem) > 3 and name.endswith(stem))
+    return named + 3 * _has_word(module.summary, stem) + _has_word(_docstring(module.name)[:4000], stem)
+
+
+def _has_word(text: str, stem: str) -> bool:
+    return re.search(rf"\b{re.escape(stem)}", text, re.IGNORECASE) is not None
 
 
 def _stem(word: str) -> str:

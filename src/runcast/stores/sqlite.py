@@ -1,168 +1,377 @@
-"""The SQLite store, first cut: one worker thread, one transaction per write. To be replaced by the grouped one."""
+"""The SQLite store: one file, no server, one process that writes and any number that read.
+
+Durability `process`: what was acknowledged survives the death of the process, also by SIGKILL (WAL, `synchronous=NORMAL`).
+`power`: also the machine's (`FULL`); a commit then costs a flush of the disk.
+
+Writes go through one thread that groups them (`sqlite_writer`), reads through a few read-only connections in worker
+threads. `:memory:` is a store for tests: one connection, nothing survives.
+"""
+
 from __future__ import annotations
-import asyncio, json, sqlite3
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+
+import base64
+import binascii
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from os import PathLike, fspath
+from typing import Any, Self, TypeVar
+
+import anyio
+import anyio.to_thread
 import msgspec
-from runcast import events as e
-from runcast.errors import *
-from runcast.events import Record
-from runcast.ids import new_epoch
-from runcast.runs import AgentState, Run, Thread
-from runcast.stores.base import *
-from runcast.stores.base import Store, Written, Receipt, Page, Snapshot, Orphan
+
+from runcast.errors import ConfigError, InvalidRequest, RuncastError, StoreError
+from runcast.events import Event, Record
+from runcast.ids import Clock, SystemClock, Uuid7Source
+from runcast.runs import AgentState, Principal, Run, RunStatus, Thread, ThreadKind
+from runcast.stores.base import (
+    MAX_BYTES,
+    MAX_EVENTS,
+    Orphan,
+    Page,
+    Receipt,
+    Snapshot,
+    Store,
+    Write,
+    Written,
+)
+from runcast.stores.sql import SQL
+from runcast.stores.sqlite_file import MEMORY, Durability, FileLock, check_version, connect, lock, map_error, migrate
+from runcast.stores.sqlite_ledger import Appending, Ledger, run_of, thread_of
+from runcast.stores.sqlite_log import Place, read
+from runcast.stores.sqlite_search import matching, words
+from runcast.stores.sqlite_writer import Writer
+
+T = TypeVar("T")
+
+READERS = 3
+PAGE_LIMIT = 100
+
+
+class _Cursor(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Where a page of threads ended: the sort key of its last thread."""
+
+    pinned: bool
+    updated_at: int
+    id: str
+
 
 class SqliteStore(Store):
+    """Make one with `SqliteStore.open`."""
+
+    def __init__(
+        self, ledger: Ledger | None, writer: Writer | None, readers: list[sqlite3.Connection], held: FileLock | None
+    ) -> None:
+        """Not for callers."""
+        self._ledger = ledger
+        self._writer = writer
+        self._readers = deque(readers)
+        self._reading = anyio.CapacityLimiter(max(1, len(readers)))
+        self._in_memory = not readers
+        self._held = held
+        self._closed = False
+
     @classmethod
-    async def open(cls, path, **kw):
-        s = cls(); s.pool = ThreadPoolExecutor(1); s.closed=False
-        await s._do(s._open, str(path)); return s
-    def _open(self, path):
-        self.db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self.db.executescript("""pragma journal_mode=wal; pragma synchronous=normal;
-        create table if not exists kv(k text primary key, v blob);
-        create table if not exists threads(id text primary key, owner text, kind text, row blob, fence int, lease_owner text, expires int, deleted int default 0);
-        create table if not exists log(thread text, seq int, data blob, primary key(thread, seq));
-        create table if not exists runs(id text primary key, thread text, status text, first_seq int, row blob);
-        create table if not exists receipts(owner text, key text, hash text, result blob, primary key(owner,key));
-        create table if not exists states(run text primary key, row blob);
-        create table if not exists aliases(owner text, ext text, thread text, primary key(owner, ext));
-        update threads set lease_owner=null, expires=0;""")
-    async def _do(self, f, *a):
-        if self.closed: raise StoreError("The store is closed.")
-        return await asyncio.get_running_loop().run_in_executor(self.pool, f, *a)
-    def _tx(self, f, *a, **k):
-        self.db.execute("begin immediate")
-        try: r = f(*a, **k); self.db.execute("commit"); return r
-        except BaseException: self.db.execute("rollback"); raise
-    def _thread(self, id):
-        r = self.db.execute("select row, deleted from threads where id=?", (id,)).fetchone()
-        if not r or r[1]: return None
-        h = self.db.execute("select max(seq) from log where thread=?", (id,)).fetchone()[0] or 0
-        return msgspec.structs.replace(msgspec.json.decode(r[0], type=Thread), head=h)
-    def _put(self, t): self.db.execute("update threads set row=? where id=?", (msgspec.json.encode(t), t.id))
-    def _owner(self, p): return json.dumps([p.tenant, p.user])
-    async def create_thread(self, owner, thread, *, kind="chat", title="", agent="", now, receipt=None):
-        def work():
-            r = self.db.execute("select owner, deleted from threads where id=?", (thread,)).fetchone()
-            if r:
-                if r[1] or r[0] != self._owner(owner): raise NotFound("There is no such conversation.")
-                return self._thread(thread)
-            if receipt: self._receipt(owner, receipt)
-            t = Thread(id=thread, tenant=owner.tenant, user=owner.user, kind=kind, epoch=new_epoch(), title=title, agent=agent, created_at=now, updated_at=now)
-            self.db.execute("insert into threads values(?,?,?,?,0,null,0,0)", (thread, self._owner(owner), kind, msgspec.json.encode(t)))
-            return t
-        return await self._do(self._tx, work)
-    def _receipt(self, owner, receipt):
-        r = self.db.execute("select hash from receipts where owner=? and key=?", (self._owner(owner), receipt.key)).fetchone()
-        if r: raise (SequenceConflict("done before") if r[0]==receipt.body_hash else IdempotencyConflict("other body"))
-        self.db.execute("insert into receipts values(?,?,?,?)", (self._owner(owner), receipt.key, receipt.body_hash, receipt.result))
-    async def get_thread(self, thread): return await self._do(self._thread, thread)
-    async def inbox(self, owner, *, now): return await self.create_thread(owner, "inbox:"+self._owner(owner), kind="inbox", now=now)
-    async def list_threads(self, owner, *, query="", cursor=None, limit=50):
-        def work():
-            ts=[self._thread(r[0]) for r in self.db.execute("select id from threads where owner=? and kind='chat' and deleted=0", (self._owner(owner),))]
-            def hit(t):
-                text=(t.title+" "+" ".join(r[0].decode() for r in self.db.execute("select data from log where thread=?", (t.id,)))).lower()
-                return all(w.lower() in text for w in query.split())
-            return Page(sorted([t for t in ts if hit(t)], key=lambda t:-t.updated_at)[:limit], None)
-        return await self._do(work)
-    async def delete_thread(self, thread, *, fence, now, notices=()):
-        def work():
-            t=self._thread(thread)
-            for tab in ("log","runs"): self.db.execute(f"delete from {tab} where thread=?", (thread,))
-            self.db.execute("update threads set deleted=1 where id=?", (thread,))
-            return self._notices(t, notices, now)
-        inbox, recs = await self._do(self._tx, work); return Written([], inbox, recs)
-    def _notices(self, t, notices, now):
-        if not notices: return None, []
-        from runcast.runs import Principal
-        p=Principal(user=t.user, tenant=t.tenant); id="inbox:"+self._owner(p)
-        self.db.execute("insert or ignore into threads values(?,?,?,?,0,null,0,0)", (id, self._owner(p), "inbox", msgspec.json.encode(Thread(id=id,tenant=t.tenant,user=t.user,kind="inbox",epoch=new_epoch(),created_at=now,updated_at=now))))
-        h=self.db.execute("select max(seq) from log where thread=?", (id,)).fetchone()[0] or 0
-        return id, self._log(id, h, notices, now)
-    def _log(self, thread, head, events, now):
-        recs=[]
-        for i, ev in enumerate(events, head+1):
-            ev=e.stamp(ev, i, now); recs.append(Record(ev, e.encode(ev)))
-        self.db.executemany("insert into log values(?,?,?)", [(thread, r.seq, r.data) for r in recs]); return recs
-    async def resolve_alias(self, owner, external_id, *, new_thread, now):
-        r = await self._do(lambda: self.db.execute("select thread from aliases where owner=? and ext=?", (self._owner(owner), external_id)).fetchone())
-        if r and (t := await self.get_thread(r[0])): return t
-        def work():
-            r = self.db.execute("select thread from aliases where owner=? and ext=?", (self._owner(owner), external_id)).fetchone()
-            if r and (t := self._thread(r[0])): return t
-            t = Thread(id=new_thread, tenant=owner.tenant, user=owner.user, epoch=new_epoch(), created_at=now, updated_at=now)
-            self.db.execute("insert into threads values(?,?,?,?,0,null,0,0)", (new_thread, self._owner(owner), "chat", msgspec.json.encode(t)))
-            self.db.execute("insert or replace into aliases values(?,?,?)", (self._owner(owner), external_id, new_thread))
-            return t
-        return await self._do(self._tx, work)
-    async def receipt(self, owner, key):
-        r = await self._do(lambda: self.db.execute("select key,hash,result from receipts where owner=? and key=?", (self._owner(owner), key)).fetchone())
-        return Receipt(*r) if r else None
-    async def append(self, write, *, now):
-        def work():
-            r=self.db.execute("select fence, deleted from threads where id=?", (write.thread,)).fetchone()
-            if not r or r[1]: raise NotFound("gone")
-            if r[0]!=write.fence: raise LeaseLost("old fence")
-            t=self._thread(write.thread)
-            if t.head!=write.expected_seq: raise SequenceConflict("head")
-            from runcast.runs import Principal
-            if write.receipt: self._receipt(Principal(user=t.user, tenant=t.tenant), write.receipt)
-            recs=self._log(write.thread, t.head, write.events, now)
-            for run in write.runs:
-                self.db.execute("insert or replace into runs values(?,?,?,?,?)", (run.id, run.thread, run.status, run.first_seq, msgspec.json.encode(run)))
-            ch={k:v for k,v in (("title",write.title),("pinned",write.pinned),("head_run",write.head_run)) if v is not None}
-            if write.runs: ch["status"]=write.runs[-1].status
-            if ch: self._put(msgspec.structs.replace(t, **ch, updated_at=now))
-            if write.agent_state: self.db.execute("insert or replace into states values(?,?)", (write.agent_state.run, msgspec.json.encode(write.agent_state)))
-            inbox, n = self._notices(t, write.notices, now)
-            return Written(recs, inbox, n)
-        return await self._do(self._tx, work)
-    async def read(self, thread, after, *, max_bytes=MAX_BYTES, max_events=MAX_EVENTS):
-        def work():
-            out, size=[],0
-            for (d,) in self.db.execute("select data from log where thread=? and seq>? order by seq limit ?", (thread, after, max_events)):
-                size+=len(d)
-                if out and size>max_bytes: break
-                out.append(Record(e.decode(d), d))
-            return out
-        return await self._do(work)
-    async def runs(self, *, thread=None, status=(), ids=()):
-        def work():
-            rows=[msgspec.json.decode(r[0], type=Run) for r in self.db.execute("select row from runs order by first_seq")]
-            return [r for r in rows if (thread is None or r.thread==thread) and (not status or r.status in status) and (not ids or r.id in ids)]
-        return await self._do(work)
-    async def agent_states(self, runs):
-        def work():
-            f=[self.db.execute("select row from states where run=?", (r,)).fetchone() for r in runs]
-            return [msgspec.json.decode(x[0], type=AgentState) for x in f if x]
-        return await self._do(work)
-    async def snapshot(self, thread): return None
-    async def put_snapshot(self, thread, snapshot): pass
-    async def acquire(self, thread, owner, *, now, ttl_ms):
-        def work():
-            r=self.db.execute("select fence, lease_owner, expires, deleted from threads where id=?", (thread,)).fetchone()
-            if not r or r[3]: raise NotFound("gone")
-            if r[1] not in (None, owner) and r[2]>now: raise LeaseLost("held")
-            self.db.execute("update threads set fence=?, lease_owner=?, expires=? where id=?", (r[0]+1, owner, now+ttl_ms, thread)); return r[0]+1
-        return await self._do(self._tx, work)
-    async def renew(self, owner, *, now, ttl_ms):
-        def work():
-            self.db.execute("update threads set expires=? where lease_owner=?", (now+ttl_ms, owner))
-            return {r[0] for r in self.db.execute("select id from threads where lease_owner=?", (owner,))}
-        return await self._do(self._tx, work)
-    async def release(self, thread, *, fence):
-        await self._do(lambda: self.db.execute("update threads set lease_owner=null, expires=0 where id=? and fence=?", (thread, fence)))
-    async def orphans(self, *, now):
-        def work():
-            ids=[r[0] for r in self.db.execute("select distinct thread from runs where status in ('running','queued')")]
-            out=[]
-            for id in ids:
-                r=self.db.execute("select lease_owner, expires from threads where id=?", (id,)).fetchone()
-                if r and (r[0] is None or r[1]<now): out.append(Orphan(self._thread(id), []))
-            return out
-        return await self._do(work)
-    async def close(self):
-        if not self.closed:
-            self.closed=True; self.pool.submit(self.db.close).result(); self.pool.shutdown()
+    async def open(
+        cls,
+        path: str | PathLike[str],
+        *,
+        durability: Durability = "process",
+        read_only: bool = False,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Open the file at `path`, making it (mode 0600) and its directory if need be.
+
+        With `read_only` nothing is locked, made or changed, and a server may be writing at the same time.
+
+        Raises:
+            StoreLocked: another process writes to the file.
+            ConfigError: it cannot be made or opened, is of a newer version, or is no database of Runcast.
+            StoreCorrupt: it is damaged.
+        """
+        name = fspath(path)
+        if durability not in ("process", "power"):
+            raise ConfigError(f"durability must be 'process' or 'power', not {durability!r}.")
+        if read_only:
+            return cls(None, None, await _in_thread(partial(_open_readers, name, durability)), None)
+        new_id = Uuid7Source(clock or SystemClock())
+        connection, ledger, readers, held = await _in_thread(partial(_open, name, durability, new_id))
+        return cls(ledger, Writer(connection, ledger), readers, held)
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with anyio.CancelScope(shield=True):
+            borrowers = [object() for _ in range(int(self._reading.total_tokens))]
+            for borrower in borrowers:
+                await self._reading.acquire_on_behalf_of(borrower)  # wait for the reads under way
+            for connection in self._readers:
+                connection.close()
+            for borrower in borrowers:
+                self._reading.release_on_behalf_of(borrower)  # a read that waited all the while learns that it is late
+            if self._writer is not None:
+                await self._writer.close()
+            if self._held is not None:
+                self._held.release()
+
+    # --- threads --------------------------------------------------------------------------------------------------
+
+    async def create_thread(
+        self,
+        owner: Principal,
+        thread: str,
+        *,
+        kind: ThreadKind = "chat",
+        title: str = "",
+        agent: str = "",
+        now: int,
+        receipt: Receipt | None = None,
+    ) -> Thread:
+        return await self._write(lambda to: to.create_thread(owner, thread, kind, title, agent, now, receipt))
+
+    async def get_thread(self, thread: str) -> Thread | None:
+        return await self._read(partial(self._get, thread))
+
+    async def inbox(self, owner: Principal, *, now: int) -> Thread:
+        return await self._write(lambda to: to.inbox(owner, now))
+
+    async def list_threads(
+        self, owner: Principal, *, query: str = "", cursor: str | None = None, limit: int = 50
+    ) -> Page:
+        after = None if cursor is None else _decode_cursor(cursor)
+        return await self._read(partial(self._list, owner, words(query), after, max(1, min(limit, PAGE_LIMIT))))
+
+    async def delete_thread(self, thread: str, *, fence: int, now: int, notices: Sequence[Event] = ()) -> Written:
+        return await self._write(lambda to: to.delete_thread(thread, fence, now, notices))
+
+    async def resolve_alias(self, owner: Principal, external_id: str, *, new_thread: str, now: int) -> Thread:
+        return await self._write(lambda to: to.resolve_alias(owner, external_id, new_thread, now))
+
+    # --- the log --------------------------------------------------------------------------------------------------
+
+    async def append(self, write: Write, *, now: int) -> Written:
+        for run in write.runs:
+            if run.thread != write.thread:
+                raise InvalidRequest(f"The run {run.id!r} is of thread {run.thread!r}, the write of {write.thread!r}.")
+        ledger, writer = self._writing()
+        appending = Appending(write, now)
+        return await writer.do(partial(ledger.append, appending), "plain" if appending.is_plain else "write")
+
+    async def read(
+        self, thread: str, after: int, *, max_bytes: int = MAX_BYTES, max_events: int = MAX_EVENTS
+    ) -> list[Record]:
+        return await self._read(partial(self._read_log, thread, max(0, after), max_bytes, max(1, max_events)))
+
+    async def snapshot(self, thread: str) -> Snapshot | None:
+        def work(connection: sqlite3.Connection) -> Snapshot | None:
+            row = connection.execute(SQL["snapshot"], (thread,)).fetchone()
+            return None if row is None else Snapshot(*row)
+
+        return await self._read(work)
+
+    async def put_snapshot(self, thread: str, snapshot: Snapshot) -> None:
+        await self._write(lambda to: to.put_snapshot(thread, snapshot))
+
+    # --- what is beside it ----------------------------------------------------------------------------------------
+
+    async def receipt(self, owner: Principal, key: str) -> Receipt | None:
+        def work(connection: sqlite3.Connection) -> Receipt | None:
+            row = connection.execute(SQL["receipt"], (owner.tenant, owner.user, key)).fetchone()
+            return None if row is None else Receipt(*row)
+
+        return await self._read(work)
+
+    async def runs(
+        self, *, thread: str | None = None, status: Sequence[RunStatus] = (), ids: Sequence[str] = ()
+    ) -> list[Run]:
+        name = "runs_by_id" if ids else "runs_of_thread" if thread is not None else "runs"
+        values = {"thread": thread, "status": _json(status), "ids": _json(ids)}
+
+        def work(connection: sqlite3.Connection) -> list[Run]:
+            return [run_of(row) for row in connection.execute(SQL[name], values)]
+
+        return await self._read(work)
+
+    async def agent_states(self, runs: Sequence[str]) -> list[AgentState]:
+        def work(connection: sqlite3.Connection) -> list[AgentState]:
+            rows = connection.execute(SQL["agent_states"], (_json(runs),))
+            return [AgentState(run=row[0], adapter=row[1], version=row[2], data=row[3]) for row in rows]
+
+        return await self._read(work) if runs else []
+
+    # --- leases ---------------------------------------------------------------------------------------------------
+
+    async def acquire(self, thread: str, owner: str, *, now: int, ttl_ms: int) -> int:
+        ledger, writer = self._writing()
+        return await writer.do(lambda: ledger.acquire(thread, owner, now, ttl_ms), "read")
+
+    async def renew(self, owner: str, *, now: int, ttl_ms: int) -> set[str]:
+        ledger, writer = self._writing()
+        return await writer.do(lambda: ledger.leases.renew(owner, now=now, ttl_ms=ttl_ms), "read")
+
+    async def release(self, thread: str, *, fence: int) -> None:
+        ledger, writer = self._writing()
+        await writer.do(lambda: ledger.leases.release(thread, fence), "read")
+
+    async def orphans(self, *, now: int) -> list[Orphan]:
+        ledger, writer = self._writing()
+        return await writer.do(lambda: ledger.orphans(now), "read")
+
+    # --- ways -----------------------------------------------------------------------------------------------------
+
+    def _writing(self) -> tuple[Ledger, Writer]:
+        if self._closed:
+            raise StoreError("The store is closed.")
+        if self._writer is None or self._ledger is None:
+            raise StoreError("The database was opened for reading only.")
+        return self._ledger, self._writer
+
+    async def _write(self, work: Callable[[Ledger], T]) -> T:
+        ledger, writer = self._writing()
+        return await writer.do(lambda: work(ledger))
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` on one state of the file, in a worker thread."""
+        if self._closed:
+            raise StoreError("The store is closed.")
+        if self._in_memory:
+            ledger, writer = self._writing()
+            return await writer.do(lambda: work(ledger.connection), "read")
+        return await anyio.to_thread.run_sync(self._read_in_thread, work, limiter=self._reading)
+
+    def _read_in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._closed:
+            raise StoreError("The store is closed.")
+        connection = self._readers.pop()  # the limiter has as many tokens as there are connections
+        try:
+            connection.execute("BEGIN")
+            try:
+                return work(connection)
+            finally:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise map_error(error) from error
+        finally:
+            self._readers.append(connection)
+
+    # --- in a worker thread ---------------------------------------------------------------------------------------
+
+    def _get(self, thread: str, connection: sqlite3.Connection) -> Thread | None:
+        row = connection.execute(SQL["thread"], (thread,)).fetchone()
+        return None if row is None else self._with_head(connection, [row])[0]
+
+    def _list(
+        self, owner: Principal, words: list[str], after: _Cursor | None, limit: int, connection: sqlite3.Connection
+    ) -> Page:
+        found = connection.execute(SQL["owner_key"], (owner.tenant, owner.user)).fetchone()
+        if found is None:
+            return Page([], None)
+        values: list[Any] = [owner.tenant, owner.user, found[0]]
+        sql = _LIST
+        for word in words:
+            sql += _LIST_WORD
+            values.append(matching(found[0], word))
+        if after is not None:
+            sql += _LIST_AFTER
+            values += [after.pinned, after.updated_at, after.id]
+        rows = connection.execute(sql + _LIST_ORDER, [*values, limit + 1]).fetchall()
+        threads = self._with_head(connection, rows[:limit])
+        return Page(threads, _encode_cursor(threads[-1]) if len(rows) > limit else None)
+
+    def _with_head(self, connection: sqlite3.Connection, rows: list[Any]) -> list[Thread]:
+        """The threads of these rows, with their heads as they are now: those in the journal are ahead of the row."""
+        heads: dict[str, int] = {}
+        if self._ledger is not None:
+            heads = {row[0]: log.visible for row in rows if (log := self._ledger.logs.get(row[0])) is not None}
+        elif rows:
+            by_key = dict(connection.execute(SQL["journal_heads"]).fetchall())
+            heads = {row[0]: by_key[row[-1]] for row in rows if row[-1] in by_key}
+        threads = map(thread_of, rows)
+        return [
+            msgspec.structs.replace(one, head=heads[one.id]) if heads.get(one.id, 0) > one.head else one
+            for one in threads
+        ]
+
+    def _read_log(
+        self, thread: str, after: int, max_bytes: int, max_events: int, connection: sqlite3.Connection
+    ) -> list[Record]:
+        for _ in range(5):
+            log = None if self._ledger is None else self._ledger.logs.get(thread)
+            if log is not None:
+                place = Place(log.key, log.rows, None)
+            else:
+                row = connection.execute(SQL["place"], (thread,)).fetchone()
+                if row is None:
+                    return []
+                place = Place(row[0], None, row[1] if self._ledger is None else None)
+            records = read(connection, place, after, max_bytes=max_bytes, max_events=max_events)
+            if records is not None:
+                return records
+            if not self._in_memory:
+                connection.execute("ROLLBACK")  # the rows were sealed a moment ago: look at the newer state
+                connection.execute("BEGIN")
+        raise StoreError("The conversation could not be read at this moment; try again.", retry_after_ms=100)
+
+
+_LIST = """SELECT t.id, ?, ?, t.kind, t.epoch, t.title, t.agent, t.created_at, t.updated_at, t.head, t.head_run,
+       t.status, t.pinned, t.key
+FROM threads t WHERE t.owner = ? AND t.kind = 'chat'"""
+_LIST_WORD = (
+    "\n  AND t.key IN (SELECT s.thread FROM said_words w JOIN said s ON s.id = w.rowid WHERE said_words MATCH ?)"
+)
+_LIST_AFTER = "\n  AND (t.pinned, t.updated_at, t.id) < (?, ?, ?)"
+_LIST_ORDER = "\nORDER BY t.pinned DESC, t.updated_at DESC, t.id DESC LIMIT ?"
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    try:
+        return await anyio.to_thread.run_sync(work)
+    except RuncastError:
+        raise
+    except sqlite3.Error as error:
+        raise map_error(error) from error
+
+
+def _open(
+    path: str, durability: Durability, new_id: Uuid7Source
+) -> tuple[sqlite3.Connection, Ledger, list[sqlite3.Connection], FileLock]:
+    held = lock(path)
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = connect(path, durability=durability)
+        migrate(connection)
+        ledger = Ledger(connection, new_id)
+        readers = [] if path == MEMORY else _open_readers(path, durability)
+        return connection, ledger, readers, held
+    except BaseException:
+        if connection is not None:
+            connection.close()
+        held.release()
+        raise
+
+
+def _open_readers(path: str, durability: Durability) -> list[sqlite3.Connection]:
+    readers = [connect(path, durability=durability, read_only=True) for _ in range(READERS)]
+    if check_version(readers[0]) == 0:
+        raise ConfigError(f"The file {path!r} is no database of Runcast.")
+    return readers
+
+
+def _json(values: Sequence[str]) -> str | None:
+    return msgspec.json.encode(list(values)).decode() if values else None
+
+
+def _encode_cursor(thread: Thread) -> str:
+    data = msgspec.json.encode(_Cursor(thread.pinned, thread.updated_at, thread.id))
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _decode_cursor(cursor: str) -> _Cursor:
+    try:
+        data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        return msgspec.json.decode(data, type=_Cursor)
+    except (ValueError, binascii.Error, msgspec.DecodeError) as error:
+        raise InvalidRequest(f"The cursor {cursor[:80]!r} was not made here; begin without one.") from error

@@ -6,3 +6,4 @@ from runcast.testing.scripted import Pause as Pause
 from runcast.testing.scripted import ScriptedAgent as ScriptedAgent
 from runcast.testing.scripted import collect as collect
 from runcast.testing.scripted import tokens as tokens
+from runcast.testing.store_suite import StoreSuite as StoreSuite

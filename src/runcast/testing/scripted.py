@@ -211,9 +211,9 @@ async def collect(
 
     async def emit(event: Event) -> None:
         collected.append(event)
-        await anyio.lowlevel.checkpoint()
         if cancel_after is not None and cancel_after(event):
             scope.cancel()
+        await anyio.lowlevel.checkpoint()
 
     async def past() -> Sequence[Turn]:
         return [item.turn if isinstance(item, Collected) else item for item in path]
@@ -241,10 +241,8 @@ async def collect(
                 try:
                     async with aclosing(cast(Any, agent.run(input, context))) as items:
                         async for event in items:
-                            collected.append(event)
-                            if cancel_after is not None and cancel_after(event):
-                                scope.cancel()
-                except Exception as error:  # noqa: BLE001 - whatever it is, the test decides
+                            await emit(event)
+                except Exception as error:
                     collected.error = error
             tasks.cancel_scope.cancel()
     collected.cancelled = scope.cancelled_caught

@@ -44,6 +44,7 @@ class Screen:
         """The line under the cursor is a progress line that the next one replaces."""
         self._tools: dict[str, str] = {}
         self._arguments: dict[str, str] = {}
+        self._titled: set[str] = set()
         self._told: dict[str, str] = {}
 
     # --- lines --------------------------------------------------------------------------------------------------------
@@ -95,6 +96,7 @@ class Screen:
                 self._tools[event.tool_call_id] = event.tool_call_name
                 self._arguments[event.tool_call_id] = ""
                 if isinstance(event.title, str):
+                    self._titled.add(event.tool_call_id)
                     self.line(f"● {event.title}", CYAN)
             case e.ToolCallArgs():
                 self._arguments[event.tool_call_id] = self._arguments.get(event.tool_call_id, "") + event.delta
@@ -123,8 +125,13 @@ class Screen:
         arguments = event.args if isinstance(event.args, str) else self._arguments.pop(event.tool_call_id, "")
         if len(arguments) > ARGUMENTS_SHOWN:
             arguments = arguments[:ARGUMENTS_SHOWN] + "…"
-        if not isinstance(event.incomplete, str):
-            self.line(f"● {name} {arguments}" if arguments not in ("", "{}") else f"● {name}", CYAN)
+        said = f"{name} {arguments}" if arguments not in ("", "{}") else name
+        if isinstance(event.incomplete, str):
+            return
+        if event.tool_call_id in self._titled:
+            self.line(f"  {said}", DIM)
+        else:
+            self.line(f"● {said}", CYAN)
 
     def _progress(self, event: e.ToolCallProgress) -> None:
         words = [event.message] if isinstance(event.message, str) else []

@@ -78,6 +78,8 @@ function configure(dark: boolean): void {
     maxEdges: 500,
     htmlLabels: false,
     flowchart: { htmlLabels: false },
+    // The other layout engine (ELK) is left out of the frame: it would add half to its size.
+    layout: "dagre",
     theme: "base",
     themeVariables: { ...(dark ? DARK : LIGHT), fontFamily: FONT, fontSize: "14px" },
     fontFamily: FONT,
@@ -85,7 +87,7 @@ function configure(dark: boolean): void {
     logLevel: 5,
   } as const;
   // Nothing that a diagram says may change any of it.
-  mermaid.initialize({ ...config, secure: [...Object.keys(config), "secure", "themeCSS", "look", "layout", "dompurifyConfig"] });
+  mermaid.initialize({ ...config, secure: [...Object.keys(config), "secure", "themeCSS", "look", "dompurifyConfig"] });
 }
 
 async function draw(id: number, source: string, dark: boolean): Promise<void> {

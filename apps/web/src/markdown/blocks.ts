@@ -40,7 +40,7 @@ function split(text: string): string[] {
     } else {
       const item = LIST_ITEM.test(line);
       // A lone marker at the end may become either a list's next item or something else: it stays where it is.
-      if (blank && fence === null && /^\S/.test(line) && !(list && (item || newline === -1))) {
+      if (blank && fence === null && /^\S/.test(line) && !(list && (item || (newline === -1 && /^(?:[-*+]|\d{1,9}[.)]?)$/.test(line))))) {
         blocks.push(text.slice(begin, at));
         begin = at;
         list = false;
@@ -96,13 +96,19 @@ export function settle(block: string): string {
     if (FENCE.test(last)) return settle(block.slice(0, at));
     return block;
   }
+  if (FENCE.test(block) && block.includes("\n")) return block;
   let text = block;
   for (;;) {
-    const at = text.lastIndexOf("\n");
-    const last = text.slice(at + 1);
-    if (last.trim() && (UNDECIDED.test(last) || isTableStart(text.slice(0, at + 1), last))) {
-      text = text.slice(0, Math.max(at, 0));
-      if (!text) return "";
+    const whole = text.endsWith("\n") && !text.endsWith("\n\n") ? text.slice(0, -1) : text;
+    const at = whole.lastIndexOf("\n");
+    const last = whole.slice(at + 1);
+    const before = whole.slice(0, Math.max(at, 0));
+    if (last.trim() && mayBeTable(before, last)) {
+      text = before;
+      // Above a delimiter row that is not whole there is a header that waits for it.
+      if (DELIMITERS.test(last)) continue;
+    } else if (last.trim() && whole === text && UNDECIDED.test(last)) {
+      text = before;
       continue;
     }
     break;
@@ -110,27 +116,21 @@ export function settle(block: string): string {
   return completeInline(text);
 }
 
-/** A line with a pipe that is not (yet) inside a table: its header, until the whole delimiter row has come. */
-function isTableStart(before: string, last: string): boolean {
-  if (!last.includes("|")) return false;
-  const lines = before.split("\n").filter((line) => line.trim());
-  // Inside a table already: a row that grows is a row; but the delimiter row counts only when it has as many cells.
-  const header = lines.at(-1);
-  if (/^[\s|:-]+$/.test(last)) return lines.length > 0 && !lines.slice(0, -1).some(isDelimiter) ? !sameCells(header ?? "", last) : false;
-  return !lines.some(isDelimiter);
-}
-
-const isDelimiter = (line: string): boolean => /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/.test(line) && line.includes("-");
+const DELIMITERS = /^[\s|:-]+$/;
+const isDelimiter = (line: string): boolean => /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/.test(line);
 const cells = (line: string): number => line.trim().replace(/^\|/, "").replace(/\|$/, "").split("|").length;
-const sameCells = (header: string, delimiter: string): boolean => isDelimiter(delimiter) && cells(header) === cells(delimiter);
 
-function completeInline(text: string): string {
-  const completed = remend(text, { linkMode: "text-only", images: true, katex: false, setextHeadings: false });
-  // A run of markers that has nothing after it yet.
-  return completed.replace(/(?:^|(?<=[\s(“"']))[*_~`[\]!]+$/, "").replace(/(?<=\S)[*_~`]+$/, (tail) => (balanced(completed, tail) ? tail : ""));
+/** A line with a pipe that may be a table's header, or its delimiter row before it is whole. Inside a table it is a row. */
+function mayBeTable(before: string, last: string): boolean {
+  if (!last.includes("|")) return false;
+  const lines = before.slice(before.lastIndexOf("\n\n") + 1).split("\n");
+  const isTable = (line: string, above: string | undefined): boolean => above !== undefined && isDelimiter(line) && cells(line) === cells(above);
+  if (lines.some((line, index) => isTable(line, lines[index - 1]))) return false;
+  return !isTable(last, lines.at(-1));
 }
 
-function balanced(text: string, tail: string): boolean {
-  const marker = tail[0] as string;
-  return (text.split(marker).length - 1) % 2 === 0;
+/** Closes what is open. Markers at the very end may still become longer, so they count only with what follows them. */
+function completeInline(text: string): string {
+  const decided = text.replace(/(?:[*_~`]+|\\)$/, "").replace(/(?<=^|[\s(])!?\[$/, "");
+  return remend(decided, { linkMode: "text-only", images: true, katex: false, setextHeadings: false });
 }

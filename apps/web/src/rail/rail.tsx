@@ -1,16 +1,15 @@
 import type { ThreadInfo } from "@runcast/client";
 import { useClient, useThreads } from "@runcast/react";
 import { Ellipsis, Monitor, Moon, PanelLeft, Pencil, Search, SquarePen, Sun, Trash2, X } from "lucide-react";
-import { useEffect, useMemo, useRef, useState } from "react";
+import { useEffect, useMemo, useState } from "react";
 import { Link, useLocation } from "wouter";
 import { strings } from "../strings.ts";
 import { Menu } from "../ui/menu.tsx";
 import { RenameField } from "../ui/rename.tsx";
 import { setTheme, useTheme, type Theme } from "../ui/theme.ts";
 import { useToasts } from "../ui/toast.tsx";
+import { remove as removeLater, useDeletions } from "./deletions.ts";
 import { byAge } from "./groups.ts";
-
-const UNDO_MS = 6_000;
 
 interface RailProps {
   current: string | null;
@@ -26,7 +25,7 @@ export function Rail({ current, onClose, onChosen }: RailProps) {
   const [query, setQuery] = useState("");
   const [found, setFound] = useState<{ query: string; items: readonly ThreadInfo[] } | null>(null);
   const [renaming, setRenaming] = useState<string | null>(null);
-  const gone = useDeletions();
+  const gone = useDeletions((deletions) => deletions.ids);
   const show = useToasts((toasts) => toasts.show);
   const words = strings.rail;
   const wanted = query.trim();
@@ -46,7 +45,7 @@ export function Rail({ current, onClose, onChosen }: RailProps) {
     };
   }, [client, wanted]);
 
-  const items = (wanted ? (found?.items ?? []) : list.items).filter((item) => !gone.ids.has(item.id));
+  const items = (wanted ? (found?.items ?? []) : list.items).filter((item) => !gone.has(item.id));
   const groups = useMemo(() => byAge(items, Date.now()), [items]);
 
   const rename = (thread: ThreadInfo, title: string | null): void => {
@@ -54,7 +53,7 @@ export function Rail({ current, onClose, onChosen }: RailProps) {
     if (title) client.renameThread(thread.id, title).catch(() => show(words.failedRename));
   };
   const remove = (thread: ThreadInfo): void => {
-    gone.remove(thread);
+    removeLater(client, thread);
     if (thread.id === current) navigate("/");
   };
 
@@ -179,56 +178,4 @@ function ThemeMenu() {
       items={THEMES.map(([name, Mark]) => ({ key: name, icon: <Mark size={14} aria-hidden />, words: strings.theme[name], run: () => setTheme(name), checked: name === theme }))}
     />
   );
-}
-
-/** Deleting is undone instead of confirmed: what is deleted is hidden at once and really deleted a few seconds later. */
-function useDeletions() {
-  const client = useClient();
-  const show = useToasts((toasts) => toasts.show);
-  const [ids, setIds] = useState<ReadonlySet<string>>(new Set());
-  const timers = useRef(new Map<string, number>());
-
-  const without = (id: string) => setIds((before) => new Set([...before].filter((other) => other !== id)));
-  const really = (id: string): void => {
-    window.clearTimeout(timers.current.get(id));
-    timers.current.delete(id);
-    client.deleteThread(id).catch(() => {
-      without(id);
-      show(strings.rail.failedDelete);
-    });
-  };
-  const latest = useRef(really);
-  latest.current = really;
-
-  useEffect(() => {
-    const pending = timers.current;
-    const flush = (): void => [...pending.keys()].forEach((id) => latest.current(id));
-    window.addEventListener("pagehide", flush);
-    return () => {
-      window.removeEventListener("pagehide", flush);
-      flush();
-    };
-  }, []);
-
-  return {
-    ids,
-    remove: (thread: ThreadInfo): void => {
-      setIds((before) => new Set([...before, thread.id]));
-      timers.current.set(
-        thread.id,
-        window.setTimeout(() => latest.current(thread.id), UNDO_MS),
-      );
-      show(strings.rail.deleted(thread.title || strings.app.untitled), {
-        ms: UNDO_MS - 200,
-        action: {
-          label: strings.rail.undo,
-          run: () => {
-            window.clearTimeout(timers.current.get(thread.id));
-            timers.current.delete(thread.id);
-            without(thread.id);
-          },
-        },
-      });
-    },
-  };
 }

@@ -3,7 +3,7 @@ import { ChevronDown, CircleAlert, CornerDownRight, ListChecks, Sparkle } from "
 import { memo, useId, useState, type ReactNode } from "react";
 import { strings } from "../strings.ts";
 import { useNow } from "../ui/media.ts";
-import { ticking, toolName, workSummary, duration, OVER, type WorkPart } from "../words.ts";
+import { duration, OVER, ticking, workSummary, type WorkPart } from "../words.ts";
 import { ToolCard } from "./tool.tsx";
 
 /**
@@ -146,5 +146,3 @@ export function Row({ icon, words, tail, expandable, expanded, controls, onToggl
     </button>
   );
 }
-
-export { toolName };

@@ -12,8 +12,9 @@ const NEAR = 24;
 export interface Scroll {
   box: RefObject<HTMLDivElement | null>;
   content: RefObject<HTMLDivElement | null>;
-  /** Something is below that the reader does not see. */
+  /** Something is below that the reader does not see; `news`: it came while he was looking elsewhere. */
   below: boolean;
+  news: boolean;
   toEnd: () => void;
   /** Puts a turn's question near the top; its answer grows below it. */
   toTurn: (turn: HTMLElement) => void;
@@ -29,6 +30,7 @@ export function useScroll(key: string, turns: number): Scroll {
   const content = useRef<HTMLDivElement>(null);
   const following = useRef(false);
   const [below, setBelow] = useState(false);
+  const [news, setNews] = useState(false);
 
   /** How far the content's end is below the bottom of the view. */
   const distance = useCallback((): number => {
@@ -37,7 +39,11 @@ export function useScroll(key: string, turns: number): Scroll {
     return last.getBoundingClientRect().bottom - box.current.getBoundingClientRect().bottom;
   }, []);
 
-  const look = useCallback(() => setBelow(distance() > NEAR), [distance]);
+  const look = useCallback(() => {
+    const hidden = distance() > NEAR;
+    setBelow(hidden);
+    if (!hidden) setNews(false);
+  }, [distance]);
 
   const toEnd = useCallback(() => {
     following.current = true;
@@ -72,6 +78,7 @@ export function useScroll(key: string, turns: number): Scroll {
     const inside = content.current;
     if (!area || !inside) return;
     let last = area.scrollTop;
+    let height = lastTurn(inside)?.offsetHeight ?? 0;
     const leave = (): void => {
       following.current = false;
     };
@@ -97,11 +104,18 @@ export function useScroll(key: string, turns: number): Scroll {
     area.addEventListener("keydown", keys);
     area.addEventListener("scroll", scrolled, { passive: true });
     document.addEventListener("selectionchange", selected);
+    // The composer below has no scrollbar; so that both columns stand in one line, it keeps the same room.
+    const gutter = (): void => document.documentElement.style.setProperty("--gutter", `${area.offsetWidth - area.clientWidth}px`);
+    gutter();
     const grown = typeof ResizeObserver === "undefined" ? null : new ResizeObserver(() => {
+      gutter();
       if (following.current && distance() > 0) {
         area.scrollTop += distance() + NEAR;
         last = area.scrollTop;
       }
+      const now = lastTurn(inside)?.offsetHeight ?? 0;
+      if (now > height && distance() > NEAR) setNews(true);
+      height = now;
       look();
     });
     grown?.observe(inside);
@@ -118,5 +132,5 @@ export function useScroll(key: string, turns: number): Scroll {
     };
   }, [distance, look, key, turns]);
 
-  return { box, content, below, toEnd, toTurn };
+  return { box, content, below, news, toEnd, toTurn };
 }

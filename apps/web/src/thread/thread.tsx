@@ -43,7 +43,7 @@ export const Thread = memo(function Thread({ state, thread, sent, onRetry }: Thr
     [thread, onRetry],
   );
 
-  const { toTurn, content } = scroll;
+  const { toTurn, content, news } = scroll;
   useEffect(() => {
     if (sent === 0) return;
     const last = lastTurn(content.current);
@@ -79,11 +79,13 @@ export const Thread = memo(function Thread({ state, thread, sent, onRetry }: Thr
           ))}
         </div>
       </div>
+      <div className="fade-top" aria-hidden />
+      <div className="fade-bottom" aria-hidden />
       {scroll.below && (
-        <div className="pointer-events-none absolute inset-x-0 bottom-3 flex justify-center no-print">
-          <button type="button" className="pill pointer-events-auto" aria-label={strings.thread.down(stands ?? strings.thread.newActivity)} onClick={scroll.toEnd}>
-            {busy && stands ? stands : strings.thread.newActivity}
-            <ArrowDown size={14} aria-hidden />
+        <div className="pointer-events-none absolute inset-x-0 bottom-4 flex justify-center no-print">
+          <button type="button" className="pill pointer-events-auto" aria-label={strings.thread.down(busy && stands ? stands : news ? strings.thread.newActivity : "")} onClick={scroll.toEnd}>
+            {busy && stands ? stands : news ? strings.thread.newActivity : null}
+            <ArrowDown size={15} aria-hidden />
           </button>
         </div>
       )}

@@ -5,7 +5,7 @@ import { strings } from "../strings.ts";
 import { CopyButton } from "../ui/copy.tsx";
 import { JsonTree, JsonText, pretty } from "../ui/json.tsx";
 import { useNow } from "../ui/media.ts";
-import { duration, OVER, ticking, toolName } from "../words.ts";
+import { capital, duration, OVER, ticking, toolName } from "../words.ts";
 import { Row } from "./activity.tsx";
 
 const ICONS: Record<ToolStatus, ReactNode> = {
@@ -44,7 +44,7 @@ export const ToolCard = memo(function ToolCard({ tool }: { tool: ToolPart }) {
     );
   return (
     <div className="tool" data-status={tool.status}>
-      <Row icon={ICONS[tool.status]} words={name} tail={tail} expandable expanded={unfolded} controls={id} onToggle={() => setUnfolded(!unfolded)} />
+      <Row icon={ICONS[tool.status]} words={capital(name)} tail={tail} expandable expanded={unfolded} controls={id} onToggle={() => setUnfolded(!unfolded)} />
       {running && tool.progress && <ProgressLine tool={tool} name={name} />}
       {tool.status === "done" && tool.summary && !unfolded && <p className="ps-5.5 text-meta text-ink-3">{tool.summary}</p>}
       {tool.status === "failed" && tool.error && <p className="ps-5.5 text-meta text-ink-2">{tool.error}</p>}

@@ -1,13 +1,13 @@
 import type { Activity, ArtifactPart, ActivityPart, Part, PendingMessage, SourcePart, TextPart, ThreadHandle, ToolPart, TranscriptMessage, TranscriptRun } from "@runcast/client";
-import { CircleAlert, CircleStop, Clock, File, Paperclip, RotateCcw, Unplug } from "lucide-react";
-import { memo, useRef } from "react";
+import { Braces, ChevronDown, CircleAlert, CircleStop, Clock, Download, File, Paperclip, RotateCcw, Unplug } from "lucide-react";
+import { memo, useId, useRef, useState } from "react";
 import { DiagramCard } from "../canvas/card.tsx";
 import { isDiagram } from "../canvas/diagrams.ts";
 import { Markdown, safeHref } from "../markdown/markdown.tsx";
 import { strings } from "../strings.ts";
 import { CopyButton } from "../ui/copy.tsx";
 import { JsonText, JsonTree } from "../ui/json.tsx";
-import { duration, grouped, standing } from "../words.ts";
+import { capital, duration, grouped, size, standing } from "../words.ts";
 import { ActivityLine } from "./activity.tsx";
 import { InterruptCard } from "./approval.tsx";
 
@@ -210,7 +210,7 @@ function Footer({ run, last }: { run: TranscriptRun; last: boolean }) {
     .map((message) => textOf(message.parts))
     .filter(Boolean)
     .join("\n\n");
-  if (run.status === "running" || run.status === "queued" || !text) return null;
+  if (run.status === "running" || run.status === "queued" || run.status === "waiting" || !text) return null;
   const html = (): string => {
     const turn = self.current?.closest(".turn");
     return [...(turn?.querySelectorAll(".prose") ?? [])].map((prose) => prose.innerHTML).join("\n");
@@ -228,23 +228,53 @@ function Footer({ run, last }: { run: TranscriptRun; last: boolean }) {
 function Artifact({ part }: { part: ArtifactPart }) {
   if (isDiagram(part)) return <DiagramCard source={String(part.content ?? "")} open={false} id={`artifact:${part.id}`} name={part.name} />;
   if (part.kind === "canvas_trigger") return null;
-  const name = part.name ?? part.kind.replace(/_/g, " ");
+  return <Card part={part} />;
+}
+
+/** Anything else that an agent hands over: folded, because nobody knows how large it is. */
+function Card({ part }: { part: ArtifactPart }) {
+  const [unfolded, setUnfolded] = useState(false);
+  const id = useId();
+  const name = part.name ?? capital(part.kind.replace(/_/g, " "));
   const address = part.url ? sameOrigin(part.url) : null;
+  const content = part.content;
+  const inside = content !== undefined && content !== null;
+  const face = (
+    <>
+      {Array.isArray(content) || typeof content === "object" ? <Braces size={15} className="shrink-0 text-ink-3" aria-hidden /> : <File size={15} className="shrink-0 text-ink-3" aria-hidden />}
+      <span className="truncate font-medium">{name}</span>
+      <span className="truncate text-ink-3">{[part.version > 1 ? strings.canvas.version(part.version) : "", extent(content)].filter(Boolean).join(" · ")}</span>
+    </>
+  );
   return (
-    <figure className="overflow-clip rounded-card border border-line bg-softer">
-      <figcaption className="flex h-10 items-center gap-2 px-3.5 text-meta">
-        <File size={15} className="text-ink-3" aria-hidden />
-        <span className="truncate font-medium">{name}</span>
-        {part.version > 1 && <span className="text-ink-3">{strings.canvas.version(part.version)}</span>}
+    <figure className="overflow-clip rounded-card border border-line">
+      <div className="flex min-h-10 items-center text-meta">
+        {inside ? (
+          <button type="button" className="flex min-h-10 min-w-0 flex-1 items-center gap-2 px-3.5 text-start hover:bg-hover touch:min-h-11" aria-expanded={unfolded} aria-controls={id} onClick={() => setUnfolded(!unfolded)}>
+            {face}
+            <ChevronDown size={14} aria-hidden className={`ms-auto shrink-0 text-ink-3 transition-transform ${unfolded ? "rotate-180" : ""}`} />
+          </button>
+        ) : (
+          <div className="flex min-w-0 flex-1 items-center gap-2 px-3.5">{face}</div>
+        )}
         {address && (
-          <a href={address} download className="link-button ms-auto">
-            {strings.thread.download(name)}
+          <a href={address} download className="icon-button me-1" aria-label={strings.thread.download(name)} title={strings.thread.download(name)}>
+            <Download size={15} aria-hidden />
           </a>
         )}
-      </figcaption>
-      {part.content === undefined ? null : typeof part.content === "string" ? <JsonText text={part.content} /> : <JsonTree value={part.content} />}
+      </div>
+      <div id={id} hidden={!unfolded} className="border-t border-line bg-softer pt-2.5">
+        {unfolded && inside && (typeof content === "string" ? <JsonText text={content} /> : <JsonTree value={content} />)}
+      </div>
     </figure>
   );
+}
+
+function extent(content: unknown): string {
+  if (typeof content === "string") return size(content.length);
+  if (Array.isArray(content)) return strings.json.items(content.length);
+  if (typeof content === "object" && content !== null) return strings.json.keys(Object.keys(content).length);
+  return "";
 }
 
 function sameOrigin(address: string): string | null {

@@ -44,9 +44,11 @@ function Entries({ value, depth }: { value: Branch; depth: number }) {
   const [shown, setShown] = useState(CHILDREN);
   const keys = Array.isArray(value) ? null : Object.keys(value);
   const count = keys ? keys.length : (value as readonly unknown[]).length;
+  const at = (index: number): unknown => (keys ? (value as Record<string, unknown>)[keys[index] as string] : (value as readonly unknown[])[index]);
+  const flat = count <= CHILDREN && Array.from({ length: count }, (_, index) => at(index)).every((entry) => !isBranch(entry) || countOf(entry) === 0);
   const visible = Array.from({ length: Math.min(shown, count) }, (_, index) => {
     const key = keys ? (keys[index] as string) : String(index);
-    return <Entry key={key} name={key} value={keys ? (value as Record<string, unknown>)[key] : (value as readonly unknown[])[index]} depth={depth} first={count <= 8} />;
+    return <Entry key={key} name={key} value={at(index)} depth={depth} first={count <= 8} flat={flat} />;
   });
   return (
     <ul>
@@ -62,12 +64,12 @@ function Entries({ value, depth }: { value: Branch; depth: number }) {
   );
 }
 
-function Entry({ name, value, depth, first }: { name: string; value: unknown; depth: number; first: boolean }) {
+function Entry({ name, value, depth, first, flat }: { name: string; value: unknown; depth: number; first: boolean; flat: boolean }) {
   const branch = isBranch(value) && countOf(value) > 0;
   const [open, setOpen] = useState(branch && depth < 1 && first && countOf(value) <= 8);
   if (!branch) {
     return (
-      <li className="flex gap-1.5 ps-4 wrap-anywhere">
+      <li className={`flex gap-2 wrap-anywhere ${flat ? "" : "ps-4"}`}>
         <span className="shrink-0 text-ink-3">{name}</span>
         <Leaf value={value} />
       </li>

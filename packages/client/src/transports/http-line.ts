@@ -5,6 +5,10 @@ import type { ClientFrame, CommandFrame, ServerFrame, SubscribeFrame } from "../
 import type { Http } from "../http.js";
 import type { LineEvents, Open } from "./transport.js";
 
+interface View {
+  readonly transcript: { readonly runs: readonly { readonly id: string; readonly status: string }[] };
+}
+
 /** What `follow` reads of: where it stands, and what it tells. */
 export interface Following {
   readonly http: Http;
@@ -163,8 +167,17 @@ class HttpLine {
       }
       case "cancel": {
         const { reason } = frame;
-        if (frame.run !== undefined) return post(`v1/runs/${id(frame.run)}/cancel`, { reason });
-        return post(`v1/threads/${id(frame.thread ?? "")}/cancel`, { reason });
+        const cancel = (run: string, key?: string): Promise<Record<string, unknown>> =>
+          post(`v1/runs/${id(run)}/cancel`, { reason }, key);
+        if (frame.run !== undefined) return cancel(frame.run);
+        // HTTP stops one run at a time: the newest first, so that none that waits is begun.
+        const view = await this.#http.json<View>(`v1/threads/${id(frame.thread ?? "")}`, {
+          signal: this.#whole.signal,
+        });
+        const active = view.transcript.runs.filter(({ status }) => status === "queued" || status === "running");
+        let answer: Record<string, unknown> = {};
+        for (const { id: run } of active.reverse()) answer = await cancel(run, `${frame.id}.${run}`);
+        return answer;
       }
       case "resolve":
         return post(`v1/interrupts/${id(frame.interrupt)}`, { status: frame.status, payload: frame.payload });

@@ -77,17 +77,26 @@ def tables(result: TableList) -> str:
         if not chosen:
             continue
         rows = [
-            [code(one["table"]), str(one["columns"]), "…" if one["rows"] is None else number(one["rows"])]
+            [
+                code(one["table"]),
+                str(one["columns"]),
+                "–" if "problem" in one else "…" if one["rows"] is None else number(one["rows"]),
+            ]
             for one in chosen
         ]
         block = grid(("Table" if role != "view" else "View", "Columns", "Rows"), rows, right=(1, 2))
         sections.append(f"**{title}**\n\n{block}" if several else block)
     if "omitted" in result:
         sections.append(f"… and {result['omitted']:,} more that are not listed here.")
-    if any(one["rows"] is None for one in found):
+    broken = [f"{code(one['table'])} cannot be read: {one.get('problem')}." for one in found if "problem" in one]
+    if broken:
+        sections.append("\n".join(f"- {line}" for line in broken))
+    if any(one["rows"] is None and "problem" not in one for one in found):
         sections.append("… means: not counted, as it would have taken too long. Ask me to count a table by name.")
     first = next((one["table"] for one in found if one["role"] == "fact"), found[0]["table"])
-    sections.append(f"Ask me to describe one of them, for example *describe {first}*, or for its relationships.")
+    sections.append(
+        f"Ask me to describe one of them, for example *describe {_inline(first)}*, or for its relationships."
+    )
     return "\n\n".join(sections)
 
 
@@ -175,7 +184,10 @@ def _around(result: Relationships) -> str:
     if not out and not back:
         return f"{code(name)} stands alone: it refers to no table and no table refers to it, as far as keys and names tell."
     others = {one["target"] for one in out} | {one["table"] for one in back}
-    sections = [f"{code(name)} is connected to **{counted(len(others - {name}) or 1, 'table')}**."]
+    whom = [f"**{counted(len(others - {name}), 'table')}**"] if others - {name} else []
+    if name in others:
+        whom.append("itself")
+    sections = [f"{code(name)} is connected to {listed(whom)}."]
     if out:
         sections.append("**It refers to**\n\n" + "\n".join(f"- {_edge(one)}" for one in out))
     if back:
@@ -197,21 +209,17 @@ def _whole(result: Relationships) -> str:
     lines: list[str] = []
     for table, edges in list(by_table.items())[:30]:
         goals = [
-            code(name)
-            for name in dict.fromkeys(edge["target"] + (" (inferred)" if edge["inferred"] else "") for edge in edges)
+            code(goal) + (" (inferred)" if guessed else "")
+            for goal, guessed in dict.fromkeys((edge["target"], edge["inferred"]) for edge in edges)
         ]
         lines.append(f"- {code(table)} → {listed(goals)}")
     if len(by_table) > 30:
         lines.append(f"- … and {len(by_table) - 30} more tables")
     hub = max(sorted({one["target"] for one in known}), key=lambda name: sum(one["target"] == name for one in known))
     uses = sum(one["target"] == hub for one in known)
-    return "\n\n".join(
-        [
-            lead,
-            "\n".join(lines),
-            f"{code(hub)} is referred to most, {uses} times. The diagram beside this chat shows the whole picture.",
-        ]
-    )
+    most = f"{code(hub)} is referred to most, {uses} times. " if uses > 1 else ""
+    closing = "" if "note" in result else "The diagram beside this chat shows the whole picture."
+    return "\n\n".join(filter(None, [lead, "\n".join(lines), (most + closing).strip()]))
 
 
 def _edge(one: ReferenceEntry) -> str:

@@ -276,7 +276,8 @@ def _value(question: Total, measure: str | None, base: TableDetails, alias: str)
     if question.function in ("SUM", "AVG") and not _is_integer(base, measure) or question.function == "AVG":
         number = f"ROUND({number}, 2)"
     prefix = {"SUM": "total", "AVG": "average", "MIN": "lowest", "MAX": "highest"}[question.function]
-    return number, f"{prefix}_{measure}"
+    parts = words(measure)
+    return number, "_".join(parts if parts[0] == prefix else (prefix, *parts))
 
 
 def _is_integer(table: TableDetails, column: str) -> bool:

@@ -139,16 +139,16 @@ class Database:
         path: str | Path | None = None,
         *,
         clock: Clock | None = None,
-        time_limit_s: float = TIME_LIMIT_S,
+        time_limit_s: float | None = None,
     ) -> None:
-        """The file at `path`, or the sample if it is None.
+        """The file at `path`, or the sample if it is None. `time_limit_s` is by default `TIME_LIMIT_S`.
 
         Raises:
             ConfigError: no such file, or not a SQLite database.
         """
         self.path = None if path is None else Path(path)
         self._clock = clock or SystemClock()
-        self._time_limit_s = time_limit_s
+        self._time_limit_s = TIME_LIMIT_S if time_limit_s is None else time_limit_s
         if self.path is not None:
             _check(self.path)
 
@@ -206,6 +206,8 @@ def guarded(connection: sqlite3.Connection) -> Generator[None]:
 def _authorize(action: int, first: str | None, second: str | None, database: str | None, source: str | None) -> int:
     if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in _FORBIDDEN_FUNCTIONS:
         return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_READ and (first or "").lower().startswith("pragma_"):
+        return sqlite3.SQLITE_DENY  # a PRAGMA in the shape of a table, which a connection may know from the catalogue
     if action in _READS:
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_PRAGMA and first == "data_version" and second is None:

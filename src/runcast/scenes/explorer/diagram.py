@@ -10,6 +10,7 @@ Source: Mermaid documentation, "Entity Relationship Diagrams" (entities, attribu
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ MAX_SOURCE = 40_000
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_]+")
+_KEYS = frozenset({"pk", "fk", "uk"})
 _RESERVED = frozenset(
     [
         "erdiagram",
@@ -124,7 +126,7 @@ def _ids(tables: Sequence[Table]) -> dict[str, str]:
     taken: set[str] = set()
     for number, table in enumerate(tables, 1):
         plain = _PLAIN.match(table.name) is not None and table.name.lower() not in _RESERVED
-        name = table.name if plain else f"t{number}_{_UNSAFE.sub('_', table.name).strip('_')}".rstrip("_")
+        name = table.name if plain else f"t{number}_{_ascii(table.name)}".rstrip("_")
         while name in taken:
             name += "_"
         taken.add(name)
@@ -158,8 +160,8 @@ def _attribute(table: Table, column: Column) -> str:
         keys.append("FK")
     if not column.key and table.is_unique((column.name,)):
         keys.append("UK")
-    name = _UNSAFE.sub("_", column.name).strip("_") or "column"
-    name = name if name[0].isalpha() else f"c_{name}"
+    name = _ascii(column.name) or f"column_{table.columns.index(column) + 1}"
+    name = name if name[0].isalpha() and name.lower() not in _KEYS else f"c_{name}"
     text = f"{_type(column)} {name}"
     if keys:
         text += " " + ", ".join(keys)
@@ -168,9 +170,15 @@ def _attribute(table: Table, column: Column) -> str:
     return text
 
 
+def _ascii(name: str) -> str:
+    """The letters and digits of a name, accents taken off, the rest as underscores."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return _UNSAFE.sub("_", plain).strip("_")
+
+
 def _type(column: Column) -> str:
-    base = _UNSAFE.sub("_", column.type.split("(")[0].strip()).strip("_").lower()
-    return base if base and base[0].isalpha() else "any"
+    base = _ascii(column.type.split("(")[0]).lower()
+    return base if base and base[0].isalpha() and base not in _KEYS else "any"
 
 
 def _line(reference: Reference) -> str:

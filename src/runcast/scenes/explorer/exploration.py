@@ -11,6 +11,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from runcast.scenes.explorer import catalogue as catalogues
@@ -102,7 +103,13 @@ class SchemaCache:
             if self._known is None or self._known[0] != version:
                 catalogue = catalogues.read(connection, self._database.name, self._database.as_of)
                 self._known = (version, Schema(catalogue, relationships.references(catalogue)))
-            return self._known[1]
+            schema = self._known[1]
+        for table in schema.catalogue.tables:
+            if table.is_virtual:
+                # A connection sets a virtual table up at its first use, which the authorizer would take for writing.
+                with suppress(sqlite3.Error):
+                    connection.execute(f"SELECT 1 FROM {catalogues.quoted(table.name)} LIMIT 0").close()
+        return schema
 
 
 def count(connection: sqlite3.Connection, table: Table) -> int:
@@ -111,8 +118,17 @@ def count(connection: sqlite3.Connection, table: Table) -> int:
         return int(connection.execute(f"SELECT COUNT(*) FROM {catalogues.quoted(table.name)}").fetchone()[0])
 
 
-def entry(table: Table, rows: int | None) -> TableEntry:
-    return {"table": table.name, "role": table.role, "kind": kind(table), "columns": len(table.columns), "rows": rows}
+def entry(table: Table, rows: int | None, problem: str) -> TableEntry:
+    result: TableEntry = {
+        "table": table.name,
+        "role": table.role,
+        "kind": kind(table),
+        "columns": len(table.columns),
+        "rows": rows,
+    }
+    if problem:
+        result["problem"] = problem
+    return result
 
 
 def kind(table: Table) -> Kind:

@@ -15,6 +15,9 @@ from runcast.scenes.explorer.names import singular
 IT = "<it>"
 """Stands for the table that was spoken of last."""
 
+_LONGEST = 600
+"""Characters. A longer text is no question that a pattern knows (SQL is looked for before)."""
+
 Kind = Literal["all", "fact", "dimension", "bridge", "table", "view"]
 Function = Literal["SUM", "AVG", "MIN", "MAX", "COUNT"]
 
@@ -93,6 +96,8 @@ _NUMBERS = {
     "twelve": 12, "fifteen": 15, "twenty": 20, "fifty": 50, "hundred": 100,
 }  # fmt: skip
 _NUMBER = rf"(?P<n>\d+|{'|'.join(_NUMBERS)})"
+_BEFORE = rf"(?:{_NUMBER.replace('<n>', '<k>')}\s+)?"
+"""The number of "the 3 largest"; `_NUMBER` is that of "top 3"."""
 _POLITE = re.compile(
     r"^(?:(?:hi|hello|hey|ok|okay|great|thanks|thank you|please|now|then|so|well|alright|cool|nice)\b[,.! ]*)+(?=\w+\W+\w)|"
     r"^(?:can|could|would|will) you (?:please |kindly )?|^(?:i(?:'d| would) (?:like|love) (?:you )?to|i want (?:you )?to|let(?:'s| us)|"
@@ -142,6 +147,8 @@ def understand(text: str) -> Question:
     asked = _plain(text)
     if not asked:
         return Talk("help")
+    if len(asked) > _LONGEST:
+        return Unclear(text.strip())
     for pattern in (_talk, _late, _relate, _rank, _count, _total, _find, _preview, _describe, _tables, _bare):
         found = pattern(asked)
         if found is not None:
@@ -308,9 +315,9 @@ def _relate(asked: str) -> Question | None:
     )
     for pattern in (
         r"\bbetween\s+(?P<x>.+)$",
+        r"\bhow (?:can i|to|do i|would i|could i|should i|do you)\s+(?:join|connect|link|relate)\s+(?P<x>.+)$",
         (r"\bhow (?:are|is|do|does|can i|to|do i|would i|could i|should i)\s+(?P<x>.+?)\s+(?:related|connected|linked|joined|relate|connect|link|join|refer|hang together|fit together|belong together)\b"
         r"(?:\s*(?:to each other|with each other|together))?(?P<y>.*)$"),
-        r"\bhow (?:can i|to|do i|would i|could i|should i|do you)\s+(?:join|connect|link|relate)\s+(?P<x>.+)$",
         r"^(?:is|are)\s+(?P<x>.+?)\s+(?:related|connected|linked|joined)\s+(?:to|with)\s+(?P<y>.+)$",
         r"\bpath\s+from\s+(?P<x>.+)$",
         r"^(?:join|connect|link|relate)\s+(?P<x>.+)$",
@@ -396,13 +403,13 @@ def _rank(asked: str) -> Question | None:
     high = r"top|best|largest|biggest|highest|greatest|most valuable|leading"
     low = r"lowest|smallest|worst|bottom|least"
     found = re.search(
-        rf"\b(?P<way>{high}|{low})\s+(?:{_NUMBER}\s+)?(?P<x>[\w ]+?)\s+(?:by|according to|in terms of|ranked by|sorted by|ordered by|with the (?:highest|largest|most)|with most)\s+(?P<m>[\w ]+)$",
+        rf"\b{_BEFORE}(?P<way>{high}|{low})\s+(?:{_NUMBER}\s+)?(?P<x>[\w ]+?)\s+(?:by|according to|in terms of|ranked by|sorted by|ordered by|with the (?:highest|largest|most)|with most)\s+(?P<m>[\w ]+)$",
         text,
         re.IGNORECASE,
-    ) or re.search(rf"\b{_NUMBER}\s+(?P<way>{high}|{low})\s+(?P<x>[\w ]+?)\s+by\s+(?P<m>[\w ]+)$", text, re.IGNORECASE)
+    )
     if found:
         ascending = re.fullmatch(low, found["way"], re.IGNORECASE) is not None
-        return Total(_name(found["m"]), _name(found["x"]), *_function(found["m"]), limit=_int(found["n"], 10), ascending=ascending, year=year)  # fmt: skip
+        return Total(_name(found["m"]), _name(found["x"]), *_function(found["m"]), limit=_int(found["n"] or found["k"], 10), ascending=ascending, year=year)  # fmt: skip
     found = re.search(
         rf"\b(?:which|what)\s+(?:{_NUMBER}\s+)?(?P<x>\w+(?: \w+)?)\s+(?:has|have|had|with|got|do we order|is|are)\s+(?:the\s+)?(?P<way>{high}|{low}|most|fewest|more)\s+(?P<m>[\w ]+)$",
         text,
@@ -413,17 +420,13 @@ def _rank(asked: str) -> Question | None:
         function: Function = "COUNT" if re.fullmatch("most|fewest|more", found["way"], re.IGNORECASE) else "SUM"
         return Total(_name(found["m"]), _name(found["x"]), function, _int(found["n"], 5), ascending, year)
     found = re.search(
-        rf"\b(?P<way>most expensive|cheapest|priciest|least expensive)\s+(?:{_NUMBER}\s+)?(?P<x>[\w ]+)$",
-        text,
-        re.IGNORECASE,
-    ) or re.search(
-        rf"\b{_NUMBER}\s+(?P<way>most expensive|cheapest|priciest|least expensive)\s+(?P<x>[\w ]+)$",
+        rf"\b{_BEFORE}(?P<way>most expensive|cheapest|priciest|least expensive)\s+(?:{_NUMBER}\s+)?(?P<x>[\w ]+)$",
         text,
         re.IGNORECASE,
     )
     if found:
         ascending = found["way"].lower() in ("cheapest", "least expensive")
-        return Total("price", _name(found["x"]), "SUM", _int(found["n"], 10), ascending, year)
+        return Total("price", _name(found["x"]), "SUM", _int(found["n"] or found["k"], 10), ascending, year)
     found = re.search(rf"\b(?P<way>{high}|{low})\s+(?:{_NUMBER}\s+)?(?P<x>[\w ]+)$", text, re.IGNORECASE)
     if (
         found

@@ -28,7 +28,9 @@ class TableEntry(TypedDict):
     kind: Kind
     columns: int
     rows: int | None
-    """None if counting took too long, or the view is broken."""
+    """None if it was not counted, as it would have taken too long, or if it cannot be read."""
+    problem: NotRequired[str]
+    """Why it cannot be read."""
 
 
 class TableList(TypedDict):

@@ -60,7 +60,7 @@ from runcast.scenes.explorer.results import (
 Sleep = Callable[[float], Awaitable[object]]
 
 TOKENS_PER_SECOND = 50.0
-_TOKEN = re.compile(r"\s*\S{1,5}|\s+$", re.DOTALL)
+_TOKEN = re.compile(r"\s*(?:\|\s*)?\S{1,6}|\s+$", re.DOTALL)
 
 
 def model(pace: float = 1.0, *, sleep: Sleep = anyio.sleep) -> FunctionModel:

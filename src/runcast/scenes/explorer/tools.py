@@ -55,15 +55,19 @@ def toolset(
     async def with_schema(reader: Reader, work: Callable[[sqlite3.Connection, Schema], T]) -> T:
         return await _answer(reader, lambda connection: work(connection, schemas.read(connection)))
 
-    async def rows_of(reader: Reader, table: Table, time_limit_s: float | None = None) -> int | None:
+    async def rows_of(reader: Reader, table: Table, time_limit_s: float | None = None) -> tuple[int | None, str]:
+        """How many rows; or None and, if it cannot be read at all, why."""
         try:
-            return await reader.run(lambda connection: exploration.count(connection, table), time_limit_s=time_limit_s)
+            rows = await reader.run(lambda connection: exploration.count(connection, table), time_limit_s=time_limit_s)
         except QueryStopped as error:
             if error.timed_out:
-                return None
+                return None, ""
             raise
-        except sqlite3.Error:
-            return None  # a broken view has no rows to count; `get_table_details` says what is wrong with it
+        except sqlite3.OperationalError as error:
+            return None, table.problem or str(error)  # a view of what is gone, a table of a missing extension
+        except sqlite3.DatabaseError as error:
+            raise _unreadable() from error
+        return rows, ""
 
     @tools.tool(metadata=_said("Listing the tables…"))
     async def list_tables(ctx: Context, kind: Kind = "all") -> TableList:
@@ -79,9 +83,9 @@ def toolset(
             result: TableList = {"summary": "", "schema": schema.catalogue.name, "kind": kind, "tables": []}
             for table in chosen[: exploration.MAX_TABLES]:
                 begun = anyio.current_time()
-                rows = await rows_of(reader, table, left) if left > 0 else None
+                rows, problem = await rows_of(reader, table, left) if left > 0 else (None, "")
                 left -= anyio.current_time() - begun
-                result["tables"].append(exploration.entry(table, rows))
+                result["tables"].append(exploration.entry(table, rows, problem))
         result["summary"] = f"Found {counted(len(chosen), 'table')}" if chosen else "Found no tables"
         if len(chosen) > exploration.MAX_TABLES:
             result["omitted"] = len(chosen) - exploration.MAX_TABLES
@@ -108,7 +112,8 @@ def toolset(
                 reader, lambda connection, schema: exploration.details(connection, schema, table)
             )
             schema = await with_schema(reader, lambda _, schema: schema)
-            result["rows"] = await rows_of(reader, schema.catalogue.by_name[result["table"].lower()], 2.0)
+            if "problem" not in result:
+                result["rows"], _ = await rows_of(reader, schema.catalogue.by_name[result["table"].lower()], 2.0)
         return result
 
     @tools.tool(metadata=_said("Finding relationships…"))
@@ -164,21 +169,21 @@ def toolset(
             for done, table in enumerate(chosen, 1):
                 if database.path is None and pace > 0:
                     await sleep(_SAMPLE_COUNT_S * pace)
-                rows = await rows_of(reader, table)
+                rows, problem = await rows_of(reader, table)
                 entry: RowCount = {"table": table.name, "rows": rows}
-                problem = ""
+                message = f"Counted {table.name}: {counted(rows or 0, 'row')}"
                 if rows is None:
-                    problem = entry["problem"] = table.problem or "it could not be counted in time"
+                    entry["problem"] = problem or "counting took too long"
+                    message = f"Could not count {table.name}: {entry['problem']}"
                 result["counts"].append(entry)
                 result["total"] += rows or 0
-                message = f"Counted {table.name}: " + (counted(rows, "row") if rows is not None else problem)
                 await ctx.emit(ToolProgress(progress=done, total=total, message=message, details=entry))
             result["summary"] = f"Counted {counted(result['total'], 'row')} in {counted(total, 'table')}"
         return result
 
     async def compile_first(ctx: Context, sql: str, purpose: str = "") -> None:
         async with database.reader() as reader:
-            await _answer(reader, lambda connection: exploration.check_query(connection, sql))
+            await with_schema(reader, lambda connection, _: exploration.check_query(connection, sql))
 
     @tools.tool(requires_approval=True, args_validator=compile_first, metadata=_said("Running the query…"))
     async def run_query(ctx: Context, sql: str, purpose: str = "") -> QueryRows:
@@ -189,7 +194,7 @@ def toolset(
             purpose: One short sentence for the person who approves: what the query finds out.
         """
         async with database.reader() as reader:
-            return await _answer(reader, lambda connection: exploration.query(connection, sql))
+            return await with_schema(reader, lambda connection, _: exploration.query(connection, sql))
 
     return tools
 
@@ -210,7 +215,11 @@ async def _answer(reader: Reader, work: Callable[[sqlite3.Connection], T]) -> T:
             "The query took too long and was stopped. Ask for less: fewer rows, one table, an indexed column."
         ) from error
     except sqlite3.DatabaseError as error:
-        raise ToolFailed("The database could not be read: it is locked, damaged, or not a SQLite file.") from error
+        raise _unreadable() from error
+
+
+def _unreadable() -> ToolFailed:
+    return ToolFailed("The database could not be read: it is locked, damaged, or not a SQLite file.")
 
 
 def _chosen(schema: Schema, asked: list[str] | None) -> list[Table]:

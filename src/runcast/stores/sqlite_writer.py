@@ -1,0 +1,198 @@
+"""The one thread that writes to the SQLite file, and its natural group commit.
+
+Work waits in a queue. The thread takes all that is there, carries it out in one transaction, commits, and tells the
+event loop of all results with one call. What arrives meanwhile is the next group: no timer, the first is never held
+back, and the busier the store the larger its groups. A write that is refused fails alone; when the commit fails, every
+write of its group does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+from runcast.errors import RuncastError, StoreError
+from runcast.stores.sqlite_file import map_error
+from runcast.stores.sqlite_ledger import Ledger
+
+logger = logging.getLogger("runcast.stores.sqlite")
+
+T = TypeVar("T")
+Kind = Literal["plain", "write", "read"]
+"""`plain`: an append of events only, which changes one table. `read`: done after the group's commit."""
+
+MAX_GROUP = 512
+MAX_WAITING = 4096
+"""Work accepted and not done yet; beyond it callers wait."""
+BACKLOG = 256
+"""Threads that wait to be sealed; beyond it they are, however busy the store is."""
+
+
+class _Job:
+    __slots__ = ("error", "future", "kind", "result", "work")
+
+    def __init__(self, work: Callable[[], Any], kind: Kind, future: asyncio.Future[Any]) -> None:
+        self.work, self.kind, self.future = work, kind, future
+        self.result: Any = None
+        self.error: RuncastError | None = None
+
+
+class Writer:
+    """Runs until `close`. All methods are the event loop's."""
+
+    def __init__(self, connection: sqlite3.Connection, ledger: Ledger) -> None:
+        self._db = connection
+        self._ledger = ledger
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._waiting = 0
+        self._room = asyncio.Event()
+        self._closing = False
+        self._closed = self._loop.create_future()
+        self._thread = threading.Thread(target=self._run, name="runcast-store", daemon=True)
+        self._thread.start()
+
+    async def do(self, work: Callable[[], T], kind: Kind = "write") -> T:
+        """Have `work` done in the next group. A caller that is cancelled meanwhile does not stop it.
+
+        Raises:
+            StoreError: it could not be done or not be made durable. Whatever `work` raises by itself.
+        """
+        while self._waiting >= MAX_WAITING and not self._closing:
+            self._room.clear()
+            await self._room.wait()
+        if self._closing:
+            raise StoreError("The store is closed.")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._waiting += 1
+        self._queue.put(_Job(work, kind, future))
+        return await future
+
+    async def close(self) -> None:
+        """Do what was accepted, then end the thread. Idempotent."""
+        if not self._closing:
+            self._closing = True
+            self._room.set()
+            self._queue.put(None)
+        await asyncio.shield(self._closed)
+
+    def _deliver(self, jobs: list[_Job]) -> None:
+        self._waiting -= len(jobs)
+        if self._waiting < MAX_WAITING:
+            self._room.set()
+        for job in jobs:
+            if job.future.done():
+                continue  # its caller was cancelled
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.result)
+
+    # --- in the thread --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            jobs, closing = self._gather()
+            if jobs:
+                self._carry_out(jobs)
+                self._tell(self._deliver, jobs)
+                del jobs
+            if self._ledger.backlog > BACKLOG:
+                self._tidy()
+        while self._ledger.backlog:
+            self._tidy()
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute("PRAGMA optimize")
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+        self._tell(self._end)
+
+    def _gather(self) -> tuple[list[_Job], bool]:
+        """The next group, and whether it is the last. While there is none, the journal is tidied."""
+        first = self._next()
+        if first is None:
+            return [], True
+        jobs = [first]
+        while len(jobs) < MAX_GROUP:
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                return jobs, True
+            jobs.append(job)
+        return jobs, False
+
+    def _next(self) -> _Job | None:
+        while self._ledger.backlog:
+            try:
+                return self._queue.get_nowait()
+            except queue.Empty:
+                self._tidy()
+        return self._queue.get()
+
+    def _carry_out(self, jobs: list[_Job]) -> None:
+        ledger = self._ledger
+        try:
+            for job in jobs:
+                if job.kind != "read":
+                    self._write(job)
+            ledger.commit()
+        except Exception as error:
+            self._fail(jobs, error)
+        for job in jobs:
+            if job.kind == "read" and job.error is None:
+                try:
+                    job.result = job.work()
+                except Exception as error:
+                    job.error = self._mapped(error)
+
+    def _write(self, job: _Job) -> None:
+        """Raises: Exception: the group cannot go on."""
+        try:
+            job.result = job.work() if job.kind == "plain" else self._ledger.alone(job.work)
+        except RuncastError as error:
+            job.error = error
+        except Exception as error:
+            if job.kind == "plain" or not self._db.in_transaction:
+                raise
+            job.error = self._mapped(error)
+
+    def _fail(self, jobs: list[_Job], error: Exception) -> None:
+        try:
+            self._ledger.rollback()
+        except sqlite3.Error as again:
+            logger.error("a failed group could not be rolled back", exc_info=again, extra={"action": "rollback_failed"})
+        mapped = self._mapped(error)
+        for job in jobs:
+            if job.kind != "read" and job.error is None:
+                job.result = None
+                job.error = type(mapped)(mapped.message, retry_after_ms=mapped.retry_after_ms)
+
+    def _mapped(self, error: Exception) -> RuncastError:
+        mapped = map_error(error)
+        if mapped is not error:
+            logger.error("the database failed", exc_info=error, extra={"action": "store_failed"})
+            mapped.__cause__ = error
+        return mapped
+
+    def _tidy(self) -> None:
+        try:
+            self._ledger.tidy()
+        except (sqlite3.Error, StoreError) as error:
+            logger.warning("the journal could not be tidied", exc_info=error, extra={"action": "tidy_failed"})
+
+    def _end(self) -> None:
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def _tell(self, what: Callable[..., object], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
+            self._loop.call_soon_threadsafe(what, *arguments)

@@ -1,0 +1,588 @@
+"""What every `Store` guarantees, as tests. Subclass it and say how yours is opened:
+
+    class TestMyStore(StoreSuite):
+        async def open_store(self, tmp_path: Path) -> Store:
+            return await MyStore.open(...)
+
+The suite closes what it opens. It needs pytest with anyio's plugin; an `anyio_backend` fixture is part of it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from runcast import events as e
+from runcast.errors import IdempotencyConflict, InvalidRequest, LeaseLost, NotFound, SequenceConflict
+from runcast.events import Event, Record, decode, encode
+from runcast.ids import SystemClock, Uuid7Source
+from runcast.runs import AgentState, Principal, Run, RunStatus, Thread
+from runcast.stores.base import Receipt, Snapshot, Store, Write, Written
+
+ME = Principal(user="me", tenant="t")
+OTHER = Principal(user="other", tenant="t")
+NAMESAKE = Principal(user="me", tenant="another")
+NODE = "node-1"
+TTL_MS = 15_000
+NOW = 1_800_000_000_000
+
+new_id = Uuid7Source(SystemClock())
+
+
+class Line:
+    """One thread under a lease, and how far it is: short words for the tests."""
+
+    def __init__(self, store: Store, thread: Thread, fence: int) -> None:
+        self.store, self.thread, self.fence, self.head = store, thread, fence, thread.head
+
+    @property
+    def id(self) -> str:
+        return self.thread.id
+
+    def write(self, *events: Event, **fields: Any) -> Write:
+        values: dict[str, Any] = {"thread": self.id, "fence": self.fence, "expected_seq": self.head, "events": events}
+        return Write(**{**values, **fields})
+
+    async def append(self, *events: Event, now: int = NOW, **fields: Any) -> Written:
+        written = await self.store.append(self.write(*events, **fields), now=now)
+        self.head += len(events)
+        return written
+
+    def run(self, id: str, status: RunStatus = "running", **fields: Any) -> Run:
+        values: dict[str, Any] = {"agent": "a", "created_at": NOW, "first_seq": self.head + 1}
+        return Run(id=id, thread=self.id, status=status, **{**values, **fields})
+
+    async def all(self, after: int = 0) -> list[Record]:
+        found: list[Record] = []
+        while records := await self.store.read(self.id, after):
+            found.extend(records)
+            after = records[-1].seq
+        return found
+
+
+async def line(store: Store, owner: Principal = ME, *, title: str = "", now: int = NOW, node: str = NODE) -> Line:
+    thread = await store.create_thread(owner, new_id(), title=title, now=now)
+    return Line(store, thread, await store.acquire(thread.id, node, now=now, ttl_ms=TTL_MS))
+
+
+def delta(text: str) -> Event:
+    return e.TextMessageContent(run_id="r", message_id="m", delta=text)
+
+
+def started(thread: str, run: str, text: str) -> Event:
+    given = {"messages": [{"id": f"{run}.m", "role": "user", "content": text}]}
+    return e.RunStarted(run_id=run, thread_id=thread, input=given)
+
+
+def notice(thread: str) -> Event:
+    return e.ThreadUpdated(thread_id=thread)
+
+
+async def titles(store: Store, query: str, owner: Principal = ME) -> list[str]:
+    return [thread.title for thread in (await store.list_threads(owner, query=query)).threads]
+
+
+class StoreSuite:
+    @abstractmethod
+    async def open_store(self, tmp_path: Path) -> Store:
+        """A new, empty store."""
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
+    @pytest.fixture
+    async def store(self, anyio_backend: str, tmp_path: Path) -> AsyncIterator[Store]:
+        async with self._opened(tmp_path) as store:
+            yield store
+
+    @asynccontextmanager
+    async def _opened(self, tmp_path: Path) -> AsyncGenerator[Store]:
+        store = await self.open_store(tmp_path)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    # --- the log --------------------------------------------------------------------------------------------------
+
+    @pytest.mark.anyio
+    async def test_seqs_are_dense_and_what_was_acked_is_read_back_byte_for_byte(self, store: Store) -> None:
+        """I1, I3."""
+        one = await line(store)
+        acked: list[Record] = []
+        texts = ["plain", "tab\tnewline\n", "👩‍👩‍👧‍👦", "", "\u2028", "é" * 1000]
+        for start in range(0, 60, 3):
+            events = [delta(texts[(start + k) % len(texts)]) for k in range(1 + start % 4)]
+            acked.extend((await one.append(*events)).records)
+        acked.extend((await one.append(e.unknown({"type": "FROM_THE_FUTURE", "x": [1, None]}))).records)
+        acked.extend((await one.append(e.StateSnapshot(snapshot=None))).records)
+        found = await one.all()
+        assert [record.seq for record in found] == list(range(1, len(acked) + 1))
+        assert [record.data for record in found] == [record.data for record in acked]
+        assert [record.event for record in found] == [decode(record.data) for record in acked]
+        assert all(record.data == encode(record.event) for record in acked)
+        assert {record.event.timestamp for record in found} == {NOW}
+        for after in range(len(acked)):
+            assert [record.data for record in await store.read(one.id, after)] == [r.data for r in acked[after:]]
+        assert await store.read(one.id, len(acked)) == []
+        assert await store.read(one.id, len(acked) + 5) == []
+
+    @pytest.mark.anyio
+    async def test_reading_the_same_before_and_after_a_run_ends(self, store: Store) -> None:
+        """I13: how the log is kept may change when nothing runs; what is read may not."""
+        one = await line(store)
+        acked: list[Record] = []
+        for run in ("r1", "r2"):
+            acked += (await one.append(started(one.id, run, "hi"), runs=[one.run(run)])).records
+            for k in range(300):
+                acked += (await one.append(delta(f"{k} " * (k % 50)), delta("x"))).records
+                if k % 100 == 0:
+                    assert [r.data for r in await one.all()] == [r.data for r in acked]
+            end = e.RunFinished(run_id=run, thread_id=one.id)
+            done = one.run(run, "done", first_seq=1)
+            acked += (await one.append(end, runs=[done])).records
+            for after in (0, 1, 2, 299, 300, one.head - 1):
+                assert [r.data for r in await one.all(after)] == [r.data for r in acked[after:]]
+        other = await line(store)
+        await other.append(delta("elsewhere"))
+        assert [r.data for r in await one.all()] == [r.data for r in acked]
+
+    @pytest.mark.anyio
+    async def test_a_read_keeps_its_limits_and_gives_at_least_one(self, store: Store) -> None:
+        one = await line(store)
+        await one.append(*[delta("x" * 100) for _ in range(50)])
+        for _ in range(50):
+            await one.append(delta("x" * 100))
+        size = len((await store.read(one.id, 98))[0].data)
+        assert len(await store.read(one.id, 0, max_events=7)) == 7
+        assert len(await store.read(one.id, 47, max_events=7)) == 7
+        assert [r.seq for r in await store.read(one.id, 40, max_bytes=1)] == [41]
+        assert len(await store.read(one.id, 60, max_bytes=size * 10)) == 10
+        assert len(await store.read(one.id, 0, max_events=1000)) == 100
+
+    @pytest.mark.anyio
+    async def test_the_head_must_be_as_expected(self, store: Store) -> None:
+        one = await line(store)
+        await one.append(delta("a"))
+        for wrong in (0, 2, 7):
+            with pytest.raises(SequenceConflict):
+                await store.append(one.write(delta("b"), expected_seq=wrong), now=NOW)
+        assert len(await one.all()) == 1
+        await one.append(delta("b"))
+
+    @pytest.mark.anyio
+    async def test_nothing_with_an_old_fence_is_ever_visible(self, store: Store) -> None:
+        """I22."""
+        one = await line(store)
+        await one.append(delta("a"))
+        later = await store.acquire(one.id, NODE, now=NOW, ttl_ms=TTL_MS)
+        assert later > one.fence
+        with pytest.raises(LeaseLost):
+            await one.append(delta("b"), runs=[one.run("r")], title="b", notices=[notice(one.id)])
+        for wrong in (0, later + 1):
+            with pytest.raises(LeaseLost):
+                await store.append(one.write(delta("b"), fence=wrong), now=NOW)
+        with pytest.raises(LeaseLost):
+            await store.delete_thread(one.id, fence=one.fence, now=NOW)
+        assert len(await one.all()) == 1 and await store.runs(thread=one.id) == []
+        thread = await store.get_thread(one.id)
+        assert thread is not None and thread.title == ""
+        one.fence = later
+        await one.append(delta("b"))
+
+    @pytest.mark.anyio
+    async def test_what_does_not_exist_is_not_found(self, store: Store) -> None:
+        with pytest.raises(NotFound):
+            await store.append(Write(thread=new_id(), fence=1, expected_seq=0, events=[delta("a")]), now=NOW)
+        with pytest.raises(NotFound):
+            await store.acquire(new_id(), NODE, now=NOW, ttl_ms=TTL_MS)
+        assert await store.get_thread(new_id()) is None
+        assert await store.read(new_id(), 0) == []
+        assert await store.snapshot(new_id()) is None
+
+    # --- one transaction ------------------------------------------------------------------------------------------
+
+    @pytest.mark.anyio
+    async def test_a_write_is_all_or_nothing(self, store: Store) -> None:
+        """I5, I6: events, runs, title, agent state, receipt and notices stand or fall together."""
+        one = await line(store)
+        state = AgentState(run="r", adapter="test", version=2, data=b"\x00\xff")
+        first = Receipt("k", "h1", b'{"n":1}')
+        everything: dict[str, Any] = {
+            "runs": [one.run("r")],
+            "title": "Title",
+            "pinned": True,
+            "head_run": "r",
+            "agent_state": state,
+            "notices": [notice(one.id), notice(one.id)],
+        }
+        written = await one.append(started(one.id, "r", "hi"), now=NOW + 5, receipt=first, **everything)
+        assert [r.seq for r in written.notices] == [1, 2] and written.inbox is not None
+        inbox = await store.inbox(ME, now=NOW)
+        assert (inbox.id, inbox.kind, inbox.head) == (written.inbox, "inbox", 2)
+        assert [r.data for r in await store.read(inbox.id, 0)] == [r.data for r in written.notices]
+        thread = await store.get_thread(one.id)
+        assert thread is not None
+        assert (thread.title, thread.pinned, thread.head_run, thread.status) == ("Title", True, "r", "running")
+        assert (thread.head, thread.updated_at, thread.created_at) == (1, NOW + 5, NOW)
+        assert await store.runs(thread=one.id) == [one.run("r", first_seq=1)]
+        assert await store.agent_states(["x", "r"]) == [state]
+        assert await store.receipt(ME, "k") == first
+
+        everything |= {"title": "No", "runs": [one.run("r", "failed", first_seq=1), one.run("r2")]}
+        for again, error in ((first, SequenceConflict), (Receipt("k", "h2", b""), IdempotencyConflict)):
+            with pytest.raises(error):
+                await store.append(one.write(delta("no"), receipt=again, **everything), now=NOW + 9)
+        with pytest.raises(SequenceConflict):
+            stale = one.write(delta("no"), receipt=Receipt("k2", "h", b""), expected_seq=0, **everything)
+            await store.append(stale, now=NOW + 9)
+        assert await store.get_thread(one.id) == thread
+        assert [run.status for run in await store.runs(thread=one.id)] == ["running"]
+        assert (await store.inbox(ME, now=NOW)).head == 2
+        assert await store.receipt(ME, "k") == first and await store.receipt(ME, "k2") is None
+
+    @pytest.mark.anyio
+    async def test_a_receipt_is_its_owners_alone(self, store: Store) -> None:
+        mine, theirs, elsewhere = await line(store), await line(store, OTHER), await line(store, NAMESAKE)
+        await mine.append(delta("a"), receipt=Receipt("k", "h1", b"1"))
+        assert await store.receipt(OTHER, "k") is None and await store.receipt(NAMESAKE, "k") is None
+        await theirs.append(delta("a"), receipt=Receipt("k", "h2", b"2"))
+        await elsewhere.append(delta("a"), receipt=Receipt("k", "h3", b"3"))
+        receipts = [await store.receipt(owner, "k") for owner in (ME, OTHER, NAMESAKE)]
+        assert [receipt.result for receipt in receipts if receipt is not None] == [b"1", b"2", b"3"]
+
+    @pytest.mark.anyio
+    async def test_a_command_delivered_many_times_at_once_has_one_effect(self, store: Store) -> None:
+        """I5."""
+        one = await line(store)
+        done: list[Written] = []
+        refused: list[Exception] = []
+
+        async def deliver() -> None:
+            try:
+                done.append(await store.append(one.write(delta("a"), receipt=Receipt("k", "h", b"1")), now=NOW))
+            except SequenceConflict as error:
+                refused.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(deliver)
+        assert (len(done), len(refused)) == (1, 9)
+        assert len(await one.all()) == 1
+
+    @pytest.mark.anyio
+    async def test_many_threads_at_once_and_a_refused_write_among_them(self, store: Store) -> None:
+        """I1, I4: one write of a group that fails takes no other with it; its notices and runs are not there either."""
+        lines = [await line(store) for _ in range(30)]
+        refused: list[Exception] = []
+
+        async def talk(one: Line, bad: bool) -> None:
+            for k in range(20):
+                if bad and k % 4 == 1:
+                    try:
+                        ghost = one.run(f"ghost{one.id}{k}")
+                        write = one.write(delta("no"), expected_seq=99, runs=[ghost], notices=[notice(one.id)])
+                        await store.append(write, now=NOW)
+                    except SequenceConflict as error:
+                        refused.append(error)
+                await one.append(delta(f"{k}"), notices=[notice(one.id)] if k % 5 == 0 else [])
+
+        async with anyio.create_task_group() as tasks:
+            for number, one in enumerate(lines):
+                tasks.start_soon(talk, one, number % 3 == 0)
+        assert len(refused) == 10 * 5
+        for one in lines:
+            records = await one.all()
+            assert [r.seq for r in records] == list(range(1, 21))
+            assert [getattr(r.event, "delta", None) for r in records] == [str(k) for k in range(20)]
+        inbox = await store.inbox(ME, now=NOW)
+        assert inbox.head == 30 * 4
+        assert [r.seq for r in await store.read(inbox.id, 0)] == list(range(1, 121))
+        assert await store.runs() == []
+
+    # --- threads --------------------------------------------------------------------------------------------------
+
+    @pytest.mark.anyio
+    async def test_a_thread_is_made_once(self, store: Store) -> None:
+        id = new_id()
+        first = await store.create_thread(ME, id, title="One", agent="a", now=NOW)
+        assert first == Thread(
+            id=id, tenant="t", user="me", epoch=first.epoch, title="One", agent="a", created_at=NOW, updated_at=NOW
+        )
+        assert first.epoch and await store.get_thread(id) == first
+        assert await store.create_thread(ME, id, title="Two", now=NOW + 1) == first
+        for owner in (OTHER, NAMESAKE):
+            with pytest.raises(NotFound):
+                await store.create_thread(owner, id, now=NOW)
+        assert (await store.create_thread(ME, new_id(), now=NOW)).epoch != first.epoch
+
+    @pytest.mark.anyio
+    async def test_creating_with_a_receipt_happens_once(self, store: Store) -> None:
+        receipt = Receipt("k", "h", b"{}")
+        await store.create_thread(ME, new_id(), now=NOW, receipt=receipt)
+        for again, error in ((receipt, SequenceConflict), (Receipt("k", "x", b""), IdempotencyConflict)):
+            with pytest.raises(error):
+                await store.create_thread(ME, new_id(), now=NOW, receipt=again)
+        assert len((await store.list_threads(ME)).threads) == 1
+
+    @pytest.mark.anyio
+    async def test_lists_are_sorted_paged_and_private(self, store: Store) -> None:
+        lines = [await line(store, title=f"{k}", now=NOW + k // 2) for k in range(9)]
+        await line(store, OTHER, title="theirs")
+        await line(store, NAMESAKE, title="namesake")
+        await store.inbox(ME, now=NOW)
+        await lines[3].append(pinned=True, now=NOW + 3)
+        await lines[0].append(title="0!", now=NOW + 100)
+        await lines[1].append(delta("a token does not move a thread"), now=NOW + 200)
+        everything = (await store.list_threads(ME)).threads
+        expected = sorted(everything, key=lambda t: (t.pinned, t.updated_at, t.id), reverse=True)
+        assert everything == expected and len(everything) == 9
+        assert [t.title for t in everything[:2]] == ["3", "0!"]
+        assert next(t for t in everything if t.title == "1").head == 1
+        for limit in (1, 2, 4, 9, 50):
+            found: list[Thread] = []
+            cursor: str | None = None
+            while True:
+                page = await store.list_threads(ME, cursor=cursor, limit=limit)
+                assert len(page.threads) <= limit
+                found += page.threads
+                cursor = page.cursor
+                if cursor is None:
+                    break
+            assert found == everything
+        for forged in ("", "x", "%%%", "bm9uc2Vuc2U", "WzEsMl0", "ü"):
+            with pytest.raises(InvalidRequest):
+                await store.list_threads(ME, cursor=forged)
+        assert await store.list_threads(Principal(user="nobody")) == ([], None)
+
+    @pytest.mark.anyio
+    async def test_search_finds_titles_and_what_was_said_and_only_ones_own(self, store: Store) -> None:
+        bread = await line(store, title="Baking Bread")
+        await bread.append(started(bread.id, "r", "How long do I knead it?"), runs=[bread.run("r")])
+        await bread.append(e.TextMessageEnd(run_id="r", message_id="m", text="About ten minutes, naïve Zürcher."))
+        await bread.append(delta("neverindexed"))
+        tea = await line(store, title="Tea")
+        queued = {"messages": [{"role": "user", "content": [{"type": "text", "text": "Green, minutes?"}]}]}
+        await tea.append(
+            e.RunQueued(run_id="q", thread_id=tea.id, input=queued, agent="a"), runs=[tea.run("q", "queued")]
+        )
+        await tea.append(e.RunStarted(run_id="q", thread_id=tea.id, input=queued), runs=[tea.run("q", first_seq=1)])
+        theirs = await line(store, OTHER, title="Bread of theirs")
+        await theirs.append(title="Bread, secret")
+        for query, found in {
+            "bread": ["Baking Bread"],
+            "BAK": ["Baking Bread"],
+            "knead bread": ["Baking Bread"],
+            "naive zurcher": ["Baking Bread"],
+            "minut": ["Tea", "Baking Bread"],
+            "green": ["Tea"],
+            "green bread": [],
+            "secret": [],
+            "neverindexed": [],
+            "aking": [],
+        }.items():
+            assert sorted(await titles(store, query)) == sorted(found), query
+        assert await titles(store, "secret", OTHER) == ["Bread, secret"]
+        assert await titles(store, "theirs", OTHER) == []
+        await bread.append(title="Sourdough")
+        assert await titles(store, "baking") == [] and await titles(store, "sourd") == ["Sourdough"]
+        page = await store.list_threads(ME, query="minutes", limit=1)
+        rest = await store.list_threads(ME, query="minutes", limit=1, cursor=page.cursor)
+        assert {page.threads[0].id, rest.threads[0].id} == {bread.id, tea.id} and rest.cursor is None
+
+    @pytest.mark.anyio
+    @pytest.mark.parametrize(
+        "query",
+        ['"', "''", "a OR b", "NOT", "a AND", "(", ")", "*", "title:x", "^a", "a-b", "NEAR(a b)", "\0", "%", "_", "\\",
+         "\ud800", "👍", "{x}", "-", "a\nb", "x" * 500, "a " * 250],
+    )  # fmt: skip
+    async def test_any_text_is_a_valid_query(self, store: Store, query: str) -> None:
+        await line(store, title="Something")
+        await store.list_threads(ME, query=query)
+
+    @pytest.mark.anyio
+    async def test_a_deleted_thread_is_gone_and_its_id_is_never_used_again(self, store: Store) -> None:
+        one = await line(store, title="Findable")
+        state = AgentState(run="r", adapter="t", version=1, data=b"x")
+        await one.append(started(one.id, "r", "unique"), runs=[one.run("r")], agent_state=state)
+        await one.append(
+            e.RunFinished(run_id="r", thread_id=one.id),
+            runs=[one.run("r", "done", first_seq=1)],
+            receipt=Receipt("k", "h", b"1"),
+        )
+        await store.put_snapshot(one.id, Snapshot(2, 1, b"{}"))
+        written = await store.delete_thread(one.id, fence=one.fence, now=NOW, notices=[notice(one.id)])
+        assert written.records == [] and [r.seq for r in written.notices] == [1]
+        assert await store.get_thread(one.id) is None
+        assert await store.read(one.id, 0) == []
+        assert await store.runs(thread=one.id) == [] and await store.runs(ids=["r"]) == []
+        assert await store.agent_states(["r"]) == [] and await store.snapshot(one.id) is None
+        assert await titles(store, "findable") == [] and await titles(store, "unique") == []
+        assert (await store.list_threads(ME)).threads == []
+        assert await store.receipt(ME, "k") is not None
+        with pytest.raises(NotFound):
+            await one.append(delta("a"))
+        with pytest.raises(NotFound):
+            await store.delete_thread(one.id, fence=one.fence, now=NOW)
+        for owner in (ME, OTHER):
+            with pytest.raises(NotFound):
+                await store.create_thread(owner, one.id, now=NOW)
+        await store.put_snapshot(one.id, Snapshot(3, 1, b"{}"))
+        assert await store.snapshot(one.id) is None
+
+    @pytest.mark.anyio
+    async def test_an_alias_names_one_thread_per_owner(self, store: Store) -> None:
+        made = await store.resolve_alias(ME, "session 1/ü", new_thread=new_id(), now=NOW)
+        assert made.kind == "chat" and await store.get_thread(made.id) == made
+        assert await store.resolve_alias(ME, "session 1/ü", new_thread=new_id(), now=NOW + 1) == made
+        assert (await store.resolve_alias(ME, "session 2", new_thread=new_id(), now=NOW)).id != made.id
+        for owner in (OTHER, NAMESAKE):
+            theirs = await store.resolve_alias(owner, "session 1/ü", new_thread=new_id(), now=NOW)
+            assert theirs.id != made.id and (theirs.tenant, theirs.user) == (owner.tenant, owner.user)
+        fence = await store.acquire(made.id, NODE, now=NOW, ttl_ms=TTL_MS)
+        await store.delete_thread(made.id, fence=fence, now=NOW)
+        fresh = await store.resolve_alias(ME, "session 1/ü", new_thread=new_id(), now=NOW)
+        assert fresh.id != made.id
+        names: set[str] = set()
+
+        async def ask() -> None:
+            names.add((await store.resolve_alias(ME, "race", new_thread=new_id(), now=NOW)).id)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(ask)
+        assert len(names) == 1
+
+    @pytest.mark.anyio
+    async def test_an_owner_has_one_inbox(self, store: Store) -> None:
+        inbox = await store.inbox(ME, now=NOW)
+        assert inbox.kind == "inbox" and await store.get_thread(inbox.id) == inbox
+        assert (await store.inbox(ME, now=NOW + 1)).id == inbox.id
+        assert len({(await store.inbox(owner, now=NOW)).id for owner in (ME, OTHER, NAMESAKE)}) == 3
+        one, two = await line(store), await line(store)
+        for k in range(1, 150):
+            written = await (one if k % 2 else two).append(delta("a"), notices=[notice(one.id)])
+            assert written.inbox == inbox.id and [r.seq for r in written.notices] == [k]
+        assert [r.seq for r in await store.read(inbox.id, 0)] == list(range(1, 150))
+        assert (await one.append(delta("a"))).inbox is None
+
+    # --- runs, states, snapshots ----------------------------------------------------------------------------------
+
+    @pytest.mark.anyio
+    async def test_runs_are_found_by_thread_status_and_id(self, store: Store) -> None:
+        one, two = await line(store), await line(store)
+        statuses: Sequence[RunStatus] = ("done", "waiting", "running", "queued")
+        for number, status in enumerate(statuses):
+            await one.append(delta("a"), runs=[one.run(f"r{number}", status, parent="p", message_id="m")])
+        await two.append(delta("a"), runs=[two.run("s", "running")])
+
+        async def ids(**filters: Any) -> list[str]:
+            return [run.id for run in await store.runs(**filters)]
+
+        assert await ids(thread=one.id) == ["r0", "r1", "r2", "r3"]
+        assert sorted(await ids(status=["running"])) == ["r2", "s"]
+        assert await ids(thread=one.id, status=["queued", "running"]) == ["r2", "r3"]
+        assert await ids(ids=["r3", "r1", "none"]) == ["r1", "r3"]
+        assert await ids(ids=["r3", "s"], thread=two.id) == ["s"]
+        assert await ids(ids=["r3", "r2"], status=["queued"]) == ["r3"]
+        assert len(await ids()) == 5
+        assert await ids(thread=new_id()) == []
+        thread = await store.get_thread(one.id)
+        assert thread is not None and (thread.status, thread.head_run) == ("queued", "r3")
+        ended = one.run("r2", "done", first_seq=3, ended_at=NOW, last_seq=4, code="x")
+        await one.append(runs=[ended])
+        assert await store.runs(ids=["r2"]) == [ended]
+        thread = await store.get_thread(one.id)
+        assert thread is not None and (thread.status, thread.head_run) == ("queued", "r3")
+
+    @pytest.mark.anyio
+    async def test_states_come_in_the_order_asked(self, store: Store) -> None:
+        one = await line(store)
+        for run in ("a", "b", "c"):
+            state = AgentState(run=run, adapter="x", version=1, data=run.encode())
+            await one.append(delta("x"), runs=[one.run(run, "done")], agent_state=state)
+        assert [state.run for state in await store.agent_states(["c", "none", "a"])] == ["c", "a"]
+        assert await store.agent_states([]) == []
+
+    @pytest.mark.anyio
+    async def test_the_newest_snapshot_stays(self, store: Store) -> None:
+        one = await line(store)
+        assert await store.snapshot(one.id) is None
+        for seq, kept in ((5, 5), (3, 5), (9, 9), (9, 9)):
+            await store.put_snapshot(one.id, Snapshot(seq, 1, f"{seq}".encode()))
+            assert await store.snapshot(one.id) == Snapshot(kept, 1, f"{kept}".encode())
+
+    # --- leases ---------------------------------------------------------------------------------------------------
+
+    @pytest.mark.anyio
+    async def test_a_thread_has_one_owner_at_a_time(self, store: Store) -> None:
+        thread = (await store.create_thread(ME, new_id(), now=NOW)).id
+        first = await store.acquire(thread, "a", now=NOW, ttl_ms=100)
+        with pytest.raises(LeaseLost):
+            await store.acquire(thread, "b", now=NOW + 99, ttl_ms=100)
+        assert await store.renew("a", now=NOW + 50, ttl_ms=100) == {thread}
+        with pytest.raises(LeaseLost):
+            await store.acquire(thread, "b", now=NOW + 149, ttl_ms=100)
+        second = await store.acquire(thread, "b", now=NOW + 151, ttl_ms=100)
+        assert second > first
+        assert await store.renew("a", now=NOW + 151, ttl_ms=100) == set()
+        await store.release(thread, fence=first)  # no error, and b keeps it
+        with pytest.raises(LeaseLost):
+            await store.acquire(thread, "a", now=NOW + 152, ttl_ms=100)
+        await store.append(Write(thread=thread, fence=second, expected_seq=0, events=[delta("b")]), now=NOW)
+        await store.release(thread, fence=second)
+        with pytest.raises(LeaseLost):
+            await store.append(Write(thread=thread, fence=second, expected_seq=1, events=[delta("b")]), now=NOW)
+        assert await store.acquire(thread, "a", now=NOW + 153, ttl_ms=100) > second
+
+    @pytest.mark.anyio
+    async def test_a_lease_that_ran_out_is_good_until_somebody_takes_it(self, store: Store) -> None:
+        one = await line(store)
+        await one.append(delta("a"), now=NOW + TTL_MS * 2)
+        assert await store.renew(NODE, now=NOW + TTL_MS * 3, ttl_ms=TTL_MS) == {one.id}
+
+    @pytest.mark.anyio
+    async def test_orphans_are_threads_that_nobody_drives(self, store: Store) -> None:
+        """I21."""
+        statuses: Sequence[RunStatus] = ("running", "queued", "waiting", "done")
+        lines: dict[RunStatus, Line] = {status: await line(store) for status in statuses}
+        for status, one in lines.items():
+            await one.append(delta("x"), runs=[one.run(status, status)])
+        both = lines["running"]
+        await both.append(delta("y"), runs=[both.run("next", "queued")])
+        assert await store.orphans(now=NOW) == []
+        found = {orphan.thread.id: orphan for orphan in await store.orphans(now=NOW + TTL_MS + 1)}
+        assert set(found) == {both.id, lines["queued"].id}
+        assert [run.id for run in found[both.id].runs] == ["running", "next"]
+        assert found[both.id].thread == await store.get_thread(both.id)
+        await store.release(both.id, fence=both.fence)
+        assert [orphan.thread.id for orphan in await store.orphans(now=NOW)] == [both.id]
+        await store.acquire(both.id, "b", now=NOW, ttl_ms=TTL_MS)
+        assert await store.orphans(now=NOW) == []
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    @pytest.mark.anyio
+    async def test_closing_finishes_what_was_accepted_and_can_be_repeated(self, tmp_path: Path) -> None:
+        store = await self.open_store(tmp_path)
+        lines = [await line(store) for _ in range(20)]
+        done: list[int] = []
+
+        async def append(one: Line) -> None:
+            done.append((await one.append(delta("x"))).records[0].seq)
+
+        async with anyio.create_task_group() as tasks:
+            for one in lines:
+                tasks.start_soon(append, one)
+            await anyio.lowlevel.checkpoint()
+            await store.close()
+        assert done == [1] * 20
+        await store.close()

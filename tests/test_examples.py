@@ -1,0 +1,91 @@
+"""The examples run, and are short."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import anyio
+import pytest
+
+from client.served import served
+from runcast import events as e
+from runcast.agents import loader
+from runcast.client import connect
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+pytestmark = pytest.mark.anyio
+
+
+def module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.mark.parametrize("example", sorted(file.name for file in EXAMPLES.iterdir() if file.is_file()))
+def test_an_example_is_at_most_60_lines_and_tested_here(example: str) -> None:
+    assert len((EXAMPLES / example).read_text("utf-8").splitlines()) <= 60
+    assert Path(example).stem in Path(__file__).read_text("utf-8")
+
+
+async def test_own_agent(tmp_path: Path) -> None:
+    (agent,) = loader.load(f"{EXAMPLES / 'own_agent.py'}:agent")
+    async with served(agent, database=tmp_path / "log.db") as url, connect(url) as client:
+        run = await client.send("own_*.py")
+        with anyio.fail_after(20):
+            events = [event async for event in run.events()]
+            assert "| own_agent.py |" in await run.text()
+        assert [event.summary for event in events if isinstance(event, e.ToolCallResult)] == ["Counted 1 files"]
+        failed = await client.send("*.nothing")
+        with anyio.fail_after(20):
+            end = [event async for event in failed.events()][-1]
+        assert isinstance(end, e.RunError)
+        assert end.code == "nothing_found"
+
+
+async def test_ask_and_print(tmp_path: Path) -> None:
+    (agent,) = loader.load(f"{EXAMPLES / 'own_agent.py'}:agent")
+    async with served(agent, database=tmp_path / "log.db") as url:
+        with anyio.fail_after(30):
+            done = await anyio.run_process([sys.executable, str(EXAMPLES / "ask_and_print.py"), "own_*.py", url])
+    assert b"| own_agent.py |" in done.stdout
+    assert done.stderr.decode().strip() == "[count_lines]"
+
+
+async def test_mount_in_fastapi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mounted under a path: the page's API and the host's own routes, in another process, as a user starts it."""
+    with anyio.fail_after(40):
+        async with await anyio.open_process(
+            [sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLES), "mount_in_fastapi:app", "--port", "0"],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+        ) as process:
+            try:
+                assert process.stderr is not None
+                said = ""
+                while not (found := re.search(r"running on (http://\S+)", said)):
+                    said += (await process.stderr.receive()).decode()
+                async with connect(f"{found[1]}/chat") as client:
+                    assert await (await client.send("pretty bird")).text() == "pretty bird "
+                    assert [agent["name"] for agent in await client.agents()] == ["parrot"]
+            finally:
+                process.terminate()
+
+
+def test_vanilla_page_uses_only_what_the_server_has() -> None:
+    """Its paths are those of the reference; that they work is tested with the transports, over real sockets."""
+    text = (EXAMPLES / "vanilla_page.html").read_text("utf-8")
+    assert re.findall(r'[`"](?:\$\{base\})?(/v1/[^`"]*)[`"]', text) == [
+        "/v1/threads",
+        "/v1/threads/${thread}/events?after=0",
+        "/v1/threads/${thread}/messages",
+    ]
+    assert "http" not in text.replace("http://127.0.0.1:8000", "").replace("http://localhost", "")
