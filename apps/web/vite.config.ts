@@ -12,6 +12,10 @@ const here = (path: string): string => fileURLToPath(new URL(path, import.meta.u
 
 /** Mermaid's heavy, rarely used layouts: left out of the frame, they would double its size. */
 const LEFT_OUT = /^(elkjs(\/.*)?|katex)$/;
+const LEFT_OUT_MODULE = `
+export default class { constructor() { throw new Error("This layout is not supported."); }
+  static renderToString() { throw new Error("Formulas in diagrams are not supported."); } }
+`;
 
 /**
  * Builds the diagram frame: one page with one classic script. The frame runs in a sandbox with an opaque origin, where
@@ -41,7 +45,9 @@ function diagramFrame(): Plugin {
           },
         },
       });
-      const outputs = (Array.isArray(result) ? result : [result]).flatMap((part) => ("output" in part ? part.output : []));
+      const outputs = (Array.isArray(result) ? result : [result]).flatMap((part) =>
+        "output" in part ? part.output : [],
+      );
       const script = outputs.find((output) => output.type === "chunk");
       if (script?.type !== "chunk") throw new Error("the diagram frame's script was not built");
       const hash = createHash("sha256").update(script.code).digest("base64url").slice(0, 8);
@@ -69,7 +75,10 @@ function compressed(): Plugin {
         const content = readFileSync(path);
         if (content.length < 1024) continue;
         const quality = content.length > 1_000_000 ? 9 : 11;
-        writeFileSync(`${path}.br`, brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_QUALITY]: quality } }));
+        writeFileSync(
+          `${path}.br`,
+          brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_QUALITY]: quality } }),
+        );
         writeFileSync(`${path}.gz`, gzipSync(content, { level: 9 }));
       }
     },
@@ -81,7 +90,7 @@ function leaveOut(): Plugin {
     name: "runcast-leave-out",
     enforce: "pre",
     resolveId: (id) => (LEFT_OUT.test(id) ? "\0left-out" : null),
-    load: (id) => (id === "\0left-out" ? "export default {};" : null),
+    load: (id) => (id === "\0left-out" ? LEFT_OUT_MODULE : null),
   };
 }
 

@@ -3,18 +3,33 @@ import { mkdirSync } from "node:fs";
 import { chromium } from "playwright-core";
 
 const [, , dir = "shots", ...wanted] = process.argv;
-const scenes = wanted.length ? wanted : ["empty", "tools", "stream", "done", "approval", "failed", "interrupted", "reconnecting"];
+const scenes = wanted.length
+  ? wanted
+  : ["empty", "tools", "stream", "done", "approval", "failed", "interrupted", "reconnecting"];
 const base = process.env.LOOK_URL ?? "http://127.0.0.1:5199";
 mkdirSync(dir, { recursive: true });
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  args: [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+  ],
 });
 const sizes = { wide: { width: 1280, height: 820 }, phone: { width: 390, height: 844 } };
 const only = (process.env.LOOK_ONLY ?? "light-wide,dark-wide,light-phone,dark-phone").split(",");
 for (const key of only) {
   const [scheme, size] = key.split("-");
-  const context = await browser.newContext({ viewport: sizes[size], colorScheme: scheme, hasTouch: size === "phone", isMobile: size === "phone" });
+  const context = await browser.newContext({
+    viewport: sizes[size],
+    colorScheme: scheme,
+    hasTouch: size === "phone",
+    isMobile: size === "phone",
+  });
   for (const scene of scenes) {
     const page = await context.newPage();
     page.on("pageerror", (error) => console.log(scene, "error:", error.message));

@@ -18,7 +18,12 @@ export function spoken(text: string): string {
 
 /** Up to the end of its last whole sentence. */
 export function wholeSentences(text: string): string {
-  const end = Math.max(text.lastIndexOf(". "), text.lastIndexOf("! "), text.lastIndexOf("? "), text.lastIndexOf("\n\n"));
+  const end = Math.max(
+    text.lastIndexOf(". "),
+    text.lastIndexOf("! "),
+    text.lastIndexOf("? "),
+    text.lastIndexOf("\n\n"),
+  );
   return end === -1 ? "" : text.slice(0, end + 1);
 }
 

@@ -55,7 +55,13 @@ function Shell({ config }: { config: Config }) {
           <ToastList />
         </Sheet>
       )}
-      <Conversation key={key} thread={thread} config={config} railShown={beside} onShowRail={() => (narrow ? setDrawer(true) : setRail(true))} />
+      <Conversation
+        key={key}
+        thread={thread}
+        config={config}
+        railShown={beside}
+        onShowRail={() => (narrow ? setDrawer(true) : setRail(true))}
+      />
       {/* Under a modal drawer nothing outside it can be pressed: "Undo" is inside it then. */}
       {!(narrow && drawer) && <ToastList />}
     </div>
@@ -75,7 +81,11 @@ function useCurrent(): { thread: ThreadHandle; key: number } {
   const before = current.current;
   const same = before && (id === null ? before.thread.id === null : before.thread.id === id);
   if (!same) {
-    current.current = { thread: id === null ? client.newThread() : client.thread(id), key: (before?.key ?? 0) + 1, location };
+    current.current = {
+      thread: id === null ? client.newThread() : client.thread(id),
+      key: (before?.key ?? 0) + 1,
+      location,
+    };
   }
   return current.current as { thread: ThreadHandle; key: number };
 }

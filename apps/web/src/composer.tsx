@@ -134,12 +134,25 @@ export function Composer({ draftKey, busy, stopping, placeholder, onSend, onStop
       />
       <div className="flex shrink-0 items-center gap-1.5">
         {busy && (
-          <button type="button" className="stop-button" aria-label={words.stop} title={words.stopHint} aria-disabled={stopping} onClick={stop}>
+          <button
+            type="button"
+            className="stop-button"
+            aria-label={words.stop}
+            title={words.stopHint}
+            aria-disabled={stopping}
+            onClick={stop}
+          >
             <Square size={13} fill="currentColor" aria-hidden />
           </button>
         )}
         {(!busy || !empty) && (
-          <button type="submit" className="send-button" aria-label={words.send} title={words.hint} aria-disabled={empty}>
+          <button
+            type="submit"
+            className="send-button"
+            aria-label={words.send}
+            title={words.hint}
+            aria-disabled={empty}
+          >
             <ArrowUp size={18} strokeWidth={2.25} aria-hidden />
           </button>
         )}

@@ -15,8 +15,15 @@ export function readConfig(page: Document = document): Config {
     // A page without settings is a page with the default ones.
   }
   const word = (value: unknown): string | null => (typeof value === "string" && value.trim() ? value.trim() : null);
-  const starters = Array.isArray(given["starters"]) ? given["starters"].map(word).filter((starter) => starter !== null) : [];
-  return { title: word(given["title"]) ?? "", welcome: word(given["welcome"]), starters: starters.slice(0, 4), agent: word(given["agent"]) };
+  const starters = Array.isArray(given["starters"])
+    ? given["starters"].map(word).filter((starter) => starter !== null)
+    : [];
+  return {
+    title: word(given["title"]) ?? "",
+    welcome: word(given["welcome"]),
+    starters: starters.slice(0, 4),
+    agent: word(given["agent"]),
+  };
 }
 
 /** The path under which the app is mounted, without a slash at its end: "" or "/any/sub/path". */

@@ -41,11 +41,19 @@ export function ConnectionChip({ waiting }: { waiting: number }) {
   }
   if (connection.status === "live" || !trouble) return null;
   const messages = waiting > 0 ? words.waitingMessages(waiting) : "";
-  if (connection.status === "offline") return <Chip icon={<CloudOff size={14} aria-hidden />} text={[words.offline, messages].filter(Boolean).join(" · ")} />;
+  if (connection.status === "offline")
+    return (
+      <Chip icon={<CloudOff size={14} aria-hidden />} text={[words.offline, messages].filter(Boolean).join(" · ")} />
+    );
   if (connection.status === "connecting") return <Chip icon={<Turning />} text={words.connecting} />;
   const seconds = connection.nextAttemptAt === null ? 0 : Math.ceil((connection.nextAttemptAt - now) / 1000);
   return (
-    <Chip icon={<Turning />} text={seconds > 0 ? words.reconnectingIn(seconds) : words.reconnecting} spoken={words.reconnecting} more={messages}>
+    <Chip
+      icon={<Turning />}
+      text={seconds > 0 ? words.reconnectingIn(seconds) : words.reconnecting}
+      spoken={words.reconnecting}
+      more={messages}
+    >
       {seconds > 0 && (
         <button type="button" className="link-button" onClick={() => client.retryNow()}>
           {words.tryNow}
@@ -57,7 +65,19 @@ export function ConnectionChip({ waiting }: { waiting: number }) {
 
 const Turning = () => <LoaderCircle size={14} className="animate-spin [animation-duration:1.6s]" aria-hidden />;
 
-function Chip({ icon, text, spoken, more, children }: { icon: React.ReactNode; text: string; spoken?: string; more?: string; children?: React.ReactNode }) {
+function Chip({
+  icon,
+  text,
+  spoken,
+  more,
+  children,
+}: {
+  icon: React.ReactNode;
+  text: string;
+  spoken?: string;
+  more?: string;
+  children?: React.ReactNode;
+}) {
   return (
     <div className="chip">
       <span className="text-amber">{icon}</span>

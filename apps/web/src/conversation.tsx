@@ -56,7 +56,8 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
 
   const missing = state.status === "notFound" || state.status === "deleted";
   const failed = state.status === "error";
-  const empty = state.status !== "loading" && !missing && !failed && state.path.length === 0 && state.pending.length === 0;
+  const empty =
+    state.status !== "loading" && !missing && !failed && state.path.length === 0 && state.pending.length === 0;
   const words = strings.composer;
   const beside = canvas.shown !== null && (
     <Canvas diagrams={canvas.diagrams} shown={canvas.shown} onShow={canvas.open} onClose={canvas.close} />
@@ -66,9 +67,19 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
     <DiagramContext value={canvas.context}>
       <div className="flex h-full min-w-0 flex-1">
         <main id="main" tabIndex={-1} className="flex h-full min-w-0 flex-1 flex-col">
-          <Header state={state} title={title} railShown={railShown} onShowRail={onShowRail} onShowCanvas={canvas.shown === null && canvas.diagrams.length > 0 ? canvas.reopen : null} />
+          <Header
+            state={state}
+            title={title}
+            railShown={railShown}
+            onShowRail={onShowRail}
+            onShowCanvas={canvas.shown === null && canvas.diagrams.length > 0 ? canvas.reopen : null}
+          />
           {missing || failed ? (
-            <Notice text={failed ? (state.error?.message ?? strings.app.openFailed) : strings.app.notFound} action={failed ? strings.run.retry : strings.app.startNew} onAction={failed ? () => thread.reload() : () => navigate("/")} />
+            <Notice
+              text={failed ? (state.error?.message ?? strings.app.openFailed) : strings.app.notFound}
+              action={failed ? strings.run.retry : strings.app.startNew}
+              onAction={failed ? () => thread.reload() : () => navigate("/")}
+            />
           ) : empty ? (
             <div className="flex min-h-6 flex-[4] flex-col justify-end">
               <h1 className="column hero">{config.welcome ?? strings.app.welcome}</h1>
@@ -91,7 +102,9 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
               />
             </div>
           )}
-          {empty && <Starters starters={config.starters.length > 0 ? config.starters : strings.app.starters} onChoose={send} />}
+          {empty && (
+            <Starters starters={config.starters.length > 0 ? config.starters : strings.app.starters} onChoose={send} />
+          )}
         </main>
         {beside && !narrow && <Side>{beside}</Side>}
         {beside && narrow && (
@@ -113,7 +126,11 @@ function Starters({ starters, onChoose }: { starters: readonly string[]; onChoos
           <li key={starter}>
             <button type="button" className="starter group" onClick={() => onChoose(starter)}>
               <span className="min-w-0">{starter}</span>
-              <ArrowUpRight size={15} aria-hidden className="mt-0.5 ms-auto shrink-0 text-ink-3 opacity-0 transition-opacity group-hover:opacity-100 group-focus-visible:opacity-100" />
+              <ArrowUpRight
+                size={15}
+                aria-hidden
+                className="mt-0.5 ms-auto shrink-0 text-ink-3 opacity-0 transition-opacity group-hover:opacity-100 group-focus-visible:opacity-100"
+              />
             </button>
           </li>
         ))}
@@ -161,7 +178,10 @@ function useCanvas(state: ThreadState, narrow: boolean) {
     if (newest.status === "running" && !narrow) setShown(first.id);
   }, [newest, narrow]);
 
-  const context = useMemo(() => ({ shown: narrow ? null : shown, open: (id: string) => setShown(id) }), [shown, narrow]);
+  const context = useMemo(
+    () => ({ shown: narrow ? null : shown, open: (id: string) => setShown(id) }),
+    [shown, narrow],
+  );
   return {
     diagrams,
     shown: known ? shown : null,
@@ -188,7 +208,15 @@ function useTitle(state: ThreadState, config: Config): string {
 const typing = (target: EventTarget | null): boolean =>
   target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
 
-function useKeys({ composer, busy, stop }: { composer: React.RefObject<ComposerHandle | null>; busy: boolean; stop: () => void }): void {
+function useKeys({
+  composer,
+  busy,
+  stop,
+}: {
+  composer: React.RefObject<ComposerHandle | null>;
+  busy: boolean;
+  stop: () => void;
+}): void {
   useEffect(() => {
     const pressed = (event: globalThis.KeyboardEvent): void => {
       if (event.defaultPrevented || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;

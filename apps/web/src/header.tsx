@@ -36,7 +36,13 @@ export function Header({ state, title, railShown, onShowRail, onShowCanvas }: He
     <header className="flex h-14 shrink-0 items-center gap-1 px-2.5 no-print">
       {!railShown && (
         <>
-          <button type="button" className="icon-button" aria-label={strings.rail.open} title={strings.rail.open} onClick={onShowRail}>
+          <button
+            type="button"
+            className="icon-button"
+            aria-label={strings.rail.open}
+            title={strings.rail.open}
+            onClick={onShowRail}
+          >
             <PanelLeft size={17} aria-hidden />
           </button>
           <Link href="/" className="icon-button" aria-label={strings.rail.newChat} title={strings.rail.newChat}>
@@ -81,7 +87,13 @@ export function Header({ state, title, railShown, onShowRail, onShowCanvas }: He
       <span className="ms-auto" />
       <ConnectionChip waiting={waiting} />
       {onShowCanvas && (
-        <button type="button" className="icon-button" aria-label={strings.header.canvas} title={strings.header.canvas} onClick={onShowCanvas}>
+        <button
+          type="button"
+          className="icon-button"
+          aria-label={strings.header.canvas}
+          title={strings.header.canvas}
+          onClick={onShowCanvas}
+        >
           <PanelRight size={17} aria-hidden />
         </button>
       )}

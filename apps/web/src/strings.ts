@@ -30,7 +30,13 @@ export const strings = {
     failedRename: "The title could not be changed.",
     failedDelete: "The conversation could not be deleted.",
     groups: { today: "Today", yesterday: "Yesterday", week: "Last 7 days", older: "Older" },
-    dot: { running: "Running", queued: "Queued", waiting: "Waiting for you", failed: "Failed", interrupted: "Interrupted" },
+    dot: {
+      running: "Running",
+      queued: "Queued",
+      waiting: "Waiting for you",
+      failed: "Failed",
+      interrupted: "Interrupted",
+    },
   },
   theme: { label: "Theme", system: "System", light: "Light", dark: "Dark" },
   header: { rename: (title: string) => `${title}. Rename`, canvas: "Show the diagram" },
@@ -155,7 +161,8 @@ export const strings = {
     keys: "Diagram. Plus and minus zoom, zero fits, arrows move.",
     failed: "The diagram cannot be drawn",
     failedKept: "The newest version cannot be drawn; this is the last one that could.",
-    tooLarge: (limit: number) => `The diagram is larger than ${Math.round(limit / 1024)} KB, so its source is shown instead.`,
+    tooLarge: (limit: number) =>
+      `The diagram is larger than ${Math.round(limit / 1024)} KB, so its source is shown instead.`,
     tooSlow: "Drawing took longer than 2 seconds and was stopped.",
     kinds: {
       erDiagram: "Entity relationships",

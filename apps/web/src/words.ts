@@ -1,4 +1,13 @@
-import type { Activity, InterruptPart, Part, ReasoningPart, StepPart, SubagentPart, ToolPart, TranscriptRun } from "@runcast/client";
+import type {
+  Activity,
+  InterruptPart,
+  Part,
+  ReasoningPart,
+  StepPart,
+  SubagentPart,
+  ToolPart,
+  TranscriptRun,
+} from "@runcast/client";
 import { strings } from "./strings.ts";
 
 export type Tone = "busy" | "waiting" | "bad" | "quiet";
@@ -9,7 +18,8 @@ export function duration(ms: number): string {
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return whole % 60 === 0 ? `${Math.floor(whole / 60)} min` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  if (whole < 3600)
+    return whole % 60 === 0 ? `${Math.floor(whole / 60)} min` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
@@ -61,7 +71,8 @@ export function standing(run: TranscriptRun, activity?: Activity, position?: num
       return { words: position ? words.queuedAt(position) : words.queued, tone: "busy" };
     case "running":
       if (run.cancelling || activity?.kind === "stopping") return { words: words.stopping, tone: "busy" };
-      if (activity?.kind === "tool") return { words: toolDoes({ name: activity.tool, title: activity.title }), tone: "busy" };
+      if (activity?.kind === "tool")
+        return { words: toolDoes({ name: activity.tool, title: activity.title }), tone: "busy" };
       if (activity?.kind === "writing") return { words: words.writing, tone: "busy" };
       if (activity?.kind === "waiting") return { words: words.waiting, tone: "waiting" };
       return { words: words.thinking, tone: "busy" };
@@ -86,6 +97,7 @@ function interruption(run: TranscriptRun): string {
 /** The short words of a standing, for the header and the title: the sentence of a failure stays in the thread. */
 export function shortly(run: TranscriptRun, activity?: Activity, position?: number): Standing | null {
   if (run.status === "failed") return { words: strings.run.failed, tone: "bad" };
+  if (run.status === "interrupted") return { words: strings.tool.status.interrupted, tone: "waiting" };
   return standing(run, activity, position);
 }
 
@@ -125,7 +137,9 @@ export const OVER: ReadonlySet<string> = new Set(["done", "failed", "denied", "c
 export function workSummary(parts: readonly WorkPart[]): string {
   const words = strings.activity;
   const tools = parts.filter((part) => part.type === "tool");
-  const times = parts.flatMap((part) => (part.type === "tool" || part.type === "reasoning" ? [part.startedAt, part.endedAt] : []));
+  const times = parts.flatMap((part) =>
+    part.type === "tool" || part.type === "reasoning" ? [part.startedAt, part.endedAt] : [],
+  );
   const known = times.filter((time): time is number => typeof time === "number");
   const spent = known.length > 1 ? Math.max(...known) - Math.min(...known) : 0;
   if (tools.length === 0) return spent >= 500 ? words.thought(duration(spent)) : words.thoughtBriefly;
@@ -133,8 +147,14 @@ export function workSummary(parts: readonly WorkPart[]): string {
   const tail = failed > 0 ? [words.failed(failed)] : [];
   const [only] = tools;
   const open = tools.find((tool) => !OVER.has(tool.status));
-  if (open) return [capital(toolNoun(open)), strings.tool.status[open.status].toLowerCase(), ...(tools.length > 1 ? [words.tools(tools.length)] : [])].join(" · ");
-  if (tools.length === 1 && only && parts.length === 1) return [words.used(toolNoun(only)), ...(spent ? [duration(spent)] : []), ...tail].join(" · ");
+  if (open)
+    return [
+      capital(toolNoun(open)),
+      strings.tool.status[open.status].toLowerCase(),
+      ...(tools.length > 1 ? [words.tools(tools.length)] : []),
+    ].join(" · ");
+  if (tools.length === 1 && only && parts.length === 1)
+    return [words.used(toolNoun(only)), ...(spent ? [duration(spent)] : []), ...tail].join(" · ");
   return [words.worked(duration(spent)), words.tools(tools.length), ...tail].join(" · ");
 }
 

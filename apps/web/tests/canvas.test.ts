@@ -6,7 +6,12 @@ import { spoken, wholeSentences } from "../src/announcer.tsx";
 import { basePath, readConfig } from "../src/config.ts";
 import { byAge } from "../src/rail/groups.ts";
 
-const run = (...parts: Part[]): TranscriptRun => ({ id: "r", agent: "a", status: "done", messages: [{ id: "r", role: "assistant", parts }] });
+const run = (...parts: Part[]): TranscriptRun => ({
+  id: "r",
+  agent: "a",
+  status: "done",
+  messages: [{ id: "r", role: "assistant", parts }],
+});
 
 describe("a diagram's source", () => {
   it.each([
@@ -41,7 +46,11 @@ describe("a diagram's source", () => {
 
 describe("what a screen reader hears", () => {
   it("is text, not Markdown", () => {
-    expect(spoken("**Six** tables in [the docs](https://x.y): `a`.\n\n```sql\nSELECT 1\n```\n\n| A | B |\n| - | - |\n| 1 | 2 |")).toBe("Six tables in the docs: a . A B 1 2");
+    expect(
+      spoken(
+        "**Six** tables in [the docs](https://x.y): `a`.\n\n```sql\nSELECT 1\n```\n\n| A | B |\n| - | - |\n| 1 | 2 |",
+      ),
+    ).toBe("Six tables in the docs: a . A B 1 2");
   });
   it("comes in whole sentences", () => {
     expect(wholeSentences("One. Two. Thr")).toBe("One. Two.");
@@ -59,7 +68,12 @@ describe("what the server wrote into the page", () => {
   it("is all optional", () => {
     expect(readConfig(document)).toEqual({ title: "", welcome: null, starters: [], agent: null });
     expect(readConfig(page("not json"))).toEqual({ title: "", welcome: null, starters: [], agent: null });
-    expect(readConfig(page('{"title":3,"starters":["a",4,""," b "]}'))).toEqual({ title: "", welcome: null, starters: ["a", "b"], agent: null });
+    expect(readConfig(page('{"title":3,"starters":["a",4,""," b "]}'))).toEqual({
+      title: "",
+      welcome: null,
+      starters: ["a", "b"],
+      agent: null,
+    });
   });
   it("says where the app is mounted", () => {
     expect(basePath(page("{}", "/"))).toBe("");
@@ -70,8 +84,20 @@ describe("what the server wrote into the page", () => {
 describe("conversations by age", () => {
   it("are grouped by the reader's days", () => {
     const now = new Date(2026, 10, 20, 0, 30).getTime();
-    const at = (...date: [number, number, number, number]) => ({ id: String(date), title: "", agent: "", createdAt: 0, updatedAt: new Date(...date).getTime(), headRun: null, status: null, pinned: false });
-    const groups = byAge([at(2026, 10, 20, 0), at(2026, 10, 19, 23), at(2026, 10, 19, 0), at(2026, 10, 14, 12), at(2026, 9, 1, 12)], now);
+    const at = (...date: [number, number, number, number]) => ({
+      id: String(date),
+      title: "",
+      agent: "",
+      createdAt: 0,
+      updatedAt: new Date(...date).getTime(),
+      headRun: null,
+      status: null,
+      pinned: false,
+    });
+    const groups = byAge(
+      [at(2026, 10, 20, 0), at(2026, 10, 19, 23), at(2026, 10, 19, 0), at(2026, 10, 14, 12), at(2026, 9, 1, 12)],
+      now,
+    );
     expect(groups.map((group) => [group.label, group.items.length])).toEqual([
       ["Today", 1],
       ["Yesterday", 2],

@@ -19,7 +19,9 @@ describe("a growing answer", () => {
       rerender(<Markdown text={REFERENCE.slice(0, length)} open />);
       const seen = visible(container);
       if (/\*\*|(^|\s)\*(?=\S)|[|`]|~~|^#+(\s|$)|\[[^\]]*\]\(|^\s*[-+*]\s*$|_three|:---|---:/m.test(seen)) {
-        bad.push(`${length}: …${JSON.stringify(REFERENCE.slice(Math.max(0, length - 24), length))} shows ${JSON.stringify(seen.slice(-60))}`);
+        bad.push(
+          `${length}: …${JSON.stringify(REFERENCE.slice(Math.max(0, length - 24), length))} shows ${JSON.stringify(seen.slice(-60))}`,
+        );
       }
       const label = container.querySelector("figcaption span")?.textContent;
       if (label && label !== "sql") bad.push(`${length}: the code's label is ${label}`);
@@ -42,7 +44,8 @@ describe("a growing answer", () => {
 
   it("ends as the whole answer rendered at once", () => {
     const { container, rerender } = render(<Markdown text="" open />);
-    for (let length = 1; length < REFERENCE.length; length += 7) rerender(<Markdown text={REFERENCE.slice(0, length)} open />);
+    for (let length = 1; length < REFERENCE.length; length += 7)
+      rerender(<Markdown text={REFERENCE.slice(0, length)} open />);
     rerender(<Markdown text={REFERENCE} />);
     const whole = render(<Markdown text={REFERENCE} />);
     expect(container.innerHTML).toBe(whole.container.innerHTML);
@@ -125,7 +128,9 @@ describe("what an answer may not do", () => {
   });
 
   it("shows an image as a link and marks every link as foreign", () => {
-    const { container } = render(<Markdown text="![Chart](https://example.com/c.png) and [docs](https://example.com)" />);
+    const { container } = render(
+      <Markdown text="![Chart](https://example.com/c.png) and [docs](https://example.com)" />,
+    );
     const [image, link] = container.querySelectorAll("a");
     expect(image?.textContent).toBe("Image: Chart");
     for (const each of [image, link]) {
@@ -137,6 +142,16 @@ describe("what an answer may not do", () => {
   it("takes only absolute http, https and mailto addresses", () => {
     expect(safeHref("https://example.com/a")).toBe("https://example.com/a");
     expect(safeHref("mailto:a@example.com")).toBe("mailto:a@example.com");
-    for (const href of ["javascript:1", " javascript:1", "java\nscript:1", "//example.com", "/a", "ftp://x", "blob:x", ""]) expect(safeHref(href)).toBeNull();
+    for (const href of [
+      "javascript:1",
+      " javascript:1",
+      "java\nscript:1",
+      "//example.com",
+      "/a",
+      "ftp://x",
+      "blob:x",
+      "",
+    ])
+      expect(safeHref(href)).toBeNull();
   });
 });

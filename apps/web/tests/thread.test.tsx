@@ -7,8 +7,21 @@ import { ToolCard } from "../src/thread/tool.tsx";
 import { Turn, type TurnActions } from "../src/thread/turn.tsx";
 import { duration, grouped, shortly, size, standing, ticking, workSummary } from "../src/words.ts";
 
-const tool = (more: Partial<ToolPart> = {}): ToolPart => ({ type: "tool", id: "c1", name: "list_tables", status: "done", args: '{"schema":"public"}', ...more });
-const run = (more: Partial<TranscriptRun> = {}): TranscriptRun => ({ id: "r1", agent: "a", status: "running", messages: [], ...more });
+const tool = (more: Partial<ToolPart> = {}): ToolPart => ({
+  type: "tool",
+  id: "c1",
+  name: "list_tables",
+  status: "done",
+  args: '{"schema":"public"}',
+  ...more,
+});
+const run = (more: Partial<TranscriptRun> = {}): TranscriptRun => ({
+  id: "r1",
+  agent: "a",
+  status: "running",
+  messages: [],
+  ...more,
+});
 const text = (value: string, open = false): Part => ({ type: "text", id: `x${value}`, text: value, open });
 const answer = (...parts: Part[]): TranscriptRun["messages"] => [
   { id: "m1", role: "user", parts: [text("What?")] },
@@ -28,7 +41,13 @@ describe("how a run stands, in words", () => {
     ["nothing known", {}, { kind: "idle" }, undefined, "Thinking"],
     ["waiting", { status: "waiting" }, undefined, undefined, "Waiting for you"],
     ["stopped", { status: "cancelled" }, undefined, undefined, "Stopped"],
-    ["failed", { status: "failed", failure: { code: "agent_error", message: "No luck.", retryable: false } }, undefined, undefined, "Failed: No luck."],
+    [
+      "failed",
+      { status: "failed", failure: { code: "agent_error", message: "No luck.", retryable: false } },
+      undefined,
+      undefined,
+      "Failed: No luck.",
+    ],
     ["failed without a sentence", { status: "failed" }, undefined, undefined, "Failed"],
     ["interrupted", { status: "interrupted" }, undefined, undefined, "Interrupted: the server restarted"],
     ["done", { status: "done" }, undefined, undefined, null],
@@ -37,7 +56,10 @@ describe("how a run stands, in words", () => {
   });
 
   it("keeps the sentence of a failure out of the header", () => {
-    expect(shortly(run({ status: "failed", failure: { code: "x", message: "A long story.", retryable: false } }))?.words).toBe("Failed");
+    expect(
+      shortly(run({ status: "failed", failure: { code: "x", message: "A long story.", retryable: false } }))?.words,
+    ).toBe("Failed");
+    expect(shortly(run({ status: "interrupted" }))?.words).toBe("Interrupted");
   });
 });
 
@@ -51,19 +73,26 @@ describe("durations and sizes", () => {
     [185_000, "3 min 5 s"],
     [3_720_000, "1 h 2 min"],
   ])("%d ms is %s", (ms, words) => expect(duration(ms)).toBe(words));
-  it("ticks in whole seconds", () => expect([ticking(999), ticking(4_200), ticking(-5)]).toEqual(["0 s", "4 s", "0 s"]));
+  it("ticks in whole seconds", () =>
+    expect([ticking(999), ticking(4_200), ticking(-5)]).toEqual(["0 s", "4 s", "0 s"]));
   it("says sizes", () => expect([size(12), size(2048), size(5 * 1024 * 1024)]).toEqual(["12 B", "2 KB", "5.0 MB"]));
 });
 
 describe("grouping parts", () => {
   it("folds neighbours and keeps the order of events", () => {
     const parts: Part[] = [tool(), tool({ id: "c2" }), text("a"), tool({ id: "c3" }), text("")];
-    expect(grouped(parts).map((group) => (group.kind === "work" ? group.parts.length : group.part.type))).toEqual([2, "text", 1]);
+    expect(grouped(parts).map((group) => (group.kind === "work" ? group.parts.length : group.part.type))).toEqual([
+      2,
+      "text",
+      1,
+    ]);
   });
   it("sums up", () => {
     const thought: ReasoningPart = { type: "reasoning", id: "t", text: "", open: false, startedAt: 0, endedAt: 4_000 };
     expect(workSummary([thought])).toBe("Thought for 4.0 s");
-    expect(workSummary([thought, tool({ startedAt: 4_000, endedAt: 12_000 }), tool({ id: "c2" })])).toBe("Worked for 12 s · 2 tools");
+    expect(workSummary([thought, tool({ startedAt: 4_000, endedAt: 12_000 }), tool({ id: "c2" })])).toBe(
+      "Worked for 12 s · 2 tools",
+    );
     expect(workSummary([tool({ startedAt: 0, endedAt: 400 })])).toBe("Used list tables · 0.4 s");
     expect(workSummary([thought, tool({ status: "failed" })])).toContain("1 failed");
   });
@@ -94,7 +123,11 @@ describe("a tool's card", () => {
   });
 
   it("shows how far it is, or only that it goes on", () => {
-    const { rerender } = render(<ToolCard tool={tool({ status: "running", progress: { progress: 3, total: 5, message: "Reading", messages: [] } })} />);
+    const { rerender } = render(
+      <ToolCard
+        tool={tool({ status: "running", progress: { progress: 3, total: 5, message: "Reading", messages: [] } })}
+      />,
+    );
     const bar = screen.getByRole("progressbar");
     expect([bar.getAttribute("aria-valuenow"), bar.getAttribute("aria-valuemax")]).toEqual(["3", "5"]);
     screen.getByText("Reading");
@@ -150,7 +183,13 @@ describe("the activity line", () => {
   });
 
   it("lists parallel calls of one tool separately", () => {
-    render(<ActivityLine parts={[tool({ id: "a", status: "running" }), tool({ id: "b", status: "running" })]} live words="Using list tables" />);
+    render(
+      <ActivityLine
+        parts={[tool({ id: "a", status: "running" }), tool({ id: "b", status: "running" })]}
+        live
+        words="Using list tables"
+      />,
+    );
     expect(screen.getAllByRole("listitem")).toHaveLength(2);
   });
 });
@@ -158,12 +197,25 @@ describe("the activity line", () => {
 describe("an approval", () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => void vi.useRealTimers());
-  const ask = (more: Partial<InterruptPart> = {}): InterruptPart => ({ type: "interrupt", id: "i1", reason: "tool_call", toolCallId: "c1", status: "open", ...more });
+  const ask = (more: Partial<InterruptPart> = {}): InterruptPart => ({
+    type: "interrupt",
+    id: "i1",
+    reason: "tool_call",
+    toolCallId: "c1",
+    status: "open",
+    ...more,
+  });
   const resolve = () => vi.fn<(id: string, answer: object) => Promise<void>>(() => Promise.resolve());
   const arm = () => act(() => void vi.advanceTimersByTime(ARM_MS + 1));
 
   it("shows the tool and its exact arguments", () => {
-    render(<InterruptCard interrupt={ask({ message: "Sure?" })} tool={tool({ name: "delete_pod", args: '{"name":"ledger"}' })} resolve={resolve()} />);
+    render(
+      <InterruptCard
+        interrupt={ask({ message: "Sure?" })}
+        tool={tool({ name: "delete_pod", args: '{"name":"ledger"}' })}
+        resolve={resolve()}
+      />,
+    );
     screen.getByRole("region", { name: "Allow delete pod?" });
     screen.getByText("ledger");
     screen.getByText("Sure?");
@@ -189,7 +241,9 @@ describe("an approval", () => {
     expect(document.activeElement).toBe(reason);
     fireEvent.change(reason, { target: { value: "Not today" } });
     fireEvent.keyDown(reason, { key: "Enter" });
-    expect(answered.mock.calls).toEqual([["i1", { status: "resolved", payload: { approved: false, reason: "Not today" } }]]);
+    expect(answered.mock.calls).toEqual([
+      ["i1", { status: "resolved", payload: { approved: false, reason: "Not today" } }],
+    ]);
   });
 
   it("says that an answer did not arrive, and takes another one", async () => {
@@ -216,7 +270,17 @@ describe("an approval", () => {
 
   it("takes a written answer to a question", () => {
     const answered = resolve();
-    render(<InterruptCard interrupt={ask({ reason: "input_required", toolCallId: undefined, message: "How many?", responseSchema: { type: "integer" } })} resolve={answered} />);
+    render(
+      <InterruptCard
+        interrupt={ask({
+          reason: "input_required",
+          toolCallId: undefined,
+          message: "How many?",
+          responseSchema: { type: "integer" },
+        })}
+        resolve={answered}
+      />,
+    );
     arm();
     fireEvent.change(screen.getByRole("textbox"), { target: { value: " 4 " } });
     fireEvent.keyDown(screen.getByRole("textbox"), { key: "Enter" });
@@ -226,7 +290,8 @@ describe("an approval", () => {
 
 describe("a turn", () => {
   const actions = (): TurnActions => ({ resolve: vi.fn(), retry: vi.fn(), cancel: vi.fn() });
-  const show = (given: TranscriptRun, activity?: Activity, acts = actions()) => render(<Turn run={given} activity={activity} last canRetry actions={acts} />);
+  const show = (given: TranscriptRun, activity?: Activity, acts = actions()) =>
+    render(<Turn run={given} activity={activity} last canRetry actions={acts} />);
 
   it("is never without words while it runs", () => {
     const { container } = show(run({ messages: answer() }), { kind: "thinking", since: null });
@@ -252,13 +317,23 @@ describe("a turn", () => {
   });
 
   it("shows tokens and time when it is done", () => {
-    show(run({ status: "done", startedAt: 0, endedAt: 8_400, usage: [{ model: "gpt-5", inputTokens: 800, outputTokens: 443 }], messages: answer(text("Done.")) }));
+    show(
+      run({
+        status: "done",
+        startedAt: 0,
+        endedAt: 8_400,
+        usage: [{ model: "gpt-5", inputTokens: 800, outputTokens: 443 }],
+        messages: answer(text("Done.")),
+      }),
+    );
     screen.getByText("gpt-5 · 1.2K tokens · 8.4 s");
   });
 
   it("has no blinking caret, however it ended", () => {
     for (const status of ["done", "failed", "cancelled", "interrupted", "waiting"] as const) {
-      const { container, unmount } = show(run({ status, messages: answer(tool({ status: "interrupted" }), text("Half")) }));
+      const { container, unmount } = show(
+        run({ status, messages: answer(tool({ status: "interrupted" }), text("Half")) }),
+      );
       expect(container.querySelector(".shimmer, .animate-spin, .bar-unknown, [class*=caret]")).toBeNull();
       unmount();
     }

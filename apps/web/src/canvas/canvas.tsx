@@ -1,5 +1,13 @@
 import { ChevronLeft, ChevronRight, Code, Download, Maximize, Minus, Plus, Workflow, X } from "lucide-react";
-import { useCallback, useEffect, useLayoutEffect, useRef, useState, type KeyboardEvent, type PointerEvent } from "react";
+import {
+  useCallback,
+  useEffect,
+  useLayoutEffect,
+  useRef,
+  useState,
+  type KeyboardEvent,
+  type PointerEvent,
+} from "react";
 import { strings } from "../strings.ts";
 import { CopyButton } from "../ui/copy.tsx";
 import type { Diagram } from "./card.tsx";
@@ -30,15 +38,29 @@ export function Canvas({ diagrams, shown, onShow, onClose }: CanvasProps) {
       <header className="flex h-14 shrink-0 items-center gap-1 border-b border-line ps-4 pe-2">
         <Workflow size={16} className="me-1.5 shrink-0 text-ink-3" aria-hidden />
         <h2 className="truncate font-medium">{diagram.name}</h2>
-        {diagram.version > 1 && <span className="ps-2 text-meta whitespace-nowrap text-ink-3">{words.version(diagram.version)}</span>}
+        {diagram.version > 1 && (
+          <span className="ps-2 text-meta whitespace-nowrap text-ink-3">{words.version(diagram.version)}</span>
+        )}
         <span className="ms-auto" />
         {diagrams.length > 1 && (
           <div className="flex items-center text-meta text-ink-3 tabular-nums">
-            <button type="button" className="icon-button" aria-label={words.previous} disabled={index === 0} onClick={() => onShow(diagrams[index - 1]?.id ?? shown)}>
+            <button
+              type="button"
+              className="icon-button"
+              aria-label={words.previous}
+              disabled={index === 0}
+              onClick={() => onShow(diagrams[index - 1]?.id ?? shown)}
+            >
               <ChevronLeft size={16} aria-hidden />
             </button>
             {words.of(index + 1, diagrams.length)}
-            <button type="button" className="icon-button" aria-label={words.next} disabled={index === diagrams.length - 1} onClick={() => onShow(diagrams[index + 1]?.id ?? shown)}>
+            <button
+              type="button"
+              className="icon-button"
+              aria-label={words.next}
+              disabled={index === diagrams.length - 1}
+              onClick={() => onShow(diagrams[index + 1]?.id ?? shown)}
+            >
               <ChevronRight size={16} aria-hidden />
             </button>
           </div>
@@ -50,43 +72,101 @@ export function Canvas({ diagrams, shown, onShow, onClose }: CanvasProps) {
       {error !== null && (
         <div role="status" className="border-b border-line px-4 py-3 text-meta">
           <p className="font-medium text-ink">{drawing ? strings.diagram.failedKept : strings.diagram.failed}</p>
-          {error && <p tabIndex={0} role="group" aria-label={strings.tool.error} className="mt-0.5 max-h-24 overflow-y-auto font-mono text-[0.75rem] leading-5 wrap-anywhere whitespace-pre-wrap text-ink-2">{error}</p>}
+          {error && (
+            <p
+              tabIndex={0}
+              role="group"
+              aria-label={strings.tool.error}
+              className="mt-0.5 max-h-24 overflow-y-auto font-mono text-[0.75rem] leading-5 wrap-anywhere whitespace-pre-wrap text-ink-2"
+            >
+              {error}
+            </p>
+          )}
         </div>
       )}
       <div className="relative min-h-0 flex-1">
         {text ? (
-          <pre className="h-full overflow-auto p-4 font-mono text-meta" tabIndex={0} role="group" aria-label={strings.diagram.asText}>
+          <pre
+            className="h-full overflow-auto p-4 font-mono text-meta"
+            tabIndex={0}
+            role="group"
+            aria-label={strings.diagram.asText}
+          >
             {diagram.source}
           </pre>
         ) : drawing ? (
-          <View key={diagram.id} url={drawing.url} width={drawing.width} height={drawing.height} name={diagram.name} ref={view} />
+          <View
+            key={diagram.id}
+            url={drawing.url}
+            width={drawing.width}
+            height={drawing.height}
+            name={diagram.name}
+            ref={view}
+          />
         ) : busy ? (
-          <p className="skeleton flex h-full items-center justify-center text-meta text-ink-3">{strings.diagram.drawing}</p>
+          <p className="skeleton flex h-full items-center justify-center text-meta text-ink-3">
+            {strings.diagram.drawing}
+          </p>
         ) : null}
       </div>
-      <div role="toolbar" aria-label={words.diagram} className="flex h-12 shrink-0 items-center gap-0.5 border-t border-line px-2">
+      <div
+        role="toolbar"
+        aria-label={words.diagram}
+        className="flex h-12 shrink-0 items-center gap-0.5 border-t border-line px-2"
+      >
         {!text && drawing && (
           <>
-            <button type="button" className="icon-button" aria-label={strings.diagram.zoomOut} title={`${strings.diagram.zoomOut} (−)`} onClick={() => view.current?.zoom(1 / 1.25)}>
+            <button
+              type="button"
+              className="icon-button"
+              aria-label={strings.diagram.zoomOut}
+              title={`${strings.diagram.zoomOut} (−)`}
+              onClick={() => view.current?.zoom(1 / 1.25)}
+            >
               <Minus size={16} aria-hidden />
             </button>
-            <button type="button" className="icon-button" aria-label={strings.diagram.zoomIn} title={`${strings.diagram.zoomIn} (+)`} onClick={() => view.current?.zoom(1.25)}>
+            <button
+              type="button"
+              className="icon-button"
+              aria-label={strings.diagram.zoomIn}
+              title={`${strings.diagram.zoomIn} (+)`}
+              onClick={() => view.current?.zoom(1.25)}
+            >
               <Plus size={16} aria-hidden />
             </button>
-            <button type="button" className="icon-button" aria-label={strings.diagram.fit} title={`${strings.diagram.fit} (0)`} onClick={() => view.current?.fit()}>
+            <button
+              type="button"
+              className="icon-button"
+              aria-label={strings.diagram.fit}
+              title={`${strings.diagram.fit} (0)`}
+              onClick={() => view.current?.fit()}
+            >
               <Maximize size={15} aria-hidden />
             </button>
           </>
         )}
         <span className="ms-auto" />
         {drawing && (
-          <button type="button" className="icon-button" aria-pressed={asText} aria-label={asText ? strings.diagram.asDiagram : strings.diagram.asText} title={asText ? strings.diagram.asDiagram : strings.diagram.asText} onClick={() => setAsText(!asText)}>
+          <button
+            type="button"
+            className="icon-button"
+            aria-pressed={asText}
+            aria-label={asText ? strings.diagram.asDiagram : strings.diagram.asText}
+            title={asText ? strings.diagram.asDiagram : strings.diagram.asText}
+            onClick={() => setAsText(!asText)}
+          >
             {asText ? <Workflow size={16} aria-hidden /> : <Code size={16} aria-hidden />}
           </button>
         )}
         <CopyButton text={diagram.source} label={strings.diagram.copySource} />
         {drawing && (
-          <button type="button" className="icon-button" aria-label={strings.diagram.download} title={strings.diagram.download} onClick={() => download(`${diagram.name}.svg`, drawing.svg)}>
+          <button
+            type="button"
+            className="icon-button"
+            aria-label={strings.diagram.download}
+            title={strings.diagram.download}
+            onClick={() => download(`${diagram.name}.svg`, drawing.svg)}
+          >
             <Download size={16} aria-hidden />
           </button>
         )}
@@ -119,7 +199,19 @@ const MIN = 0.05;
 const MAX = 8;
 
 /** An image that can be moved and scaled by pointer, touch, wheel and keys. */
-function View({ url, width, height, name, ref }: { url: string; width: number; height: number; name: string; ref: React.Ref<ViewHandle> }) {
+function View({
+  url,
+  width,
+  height,
+  name,
+  ref,
+}: {
+  url: string;
+  width: number;
+  height: number;
+  name: string;
+  ref: React.Ref<ViewHandle>;
+}) {
   const box = useRef<HTMLDivElement>(null);
   const [place, setPlace] = useState<Place | null>(null);
   const touched = useRef(false);
@@ -132,7 +224,11 @@ function View({ url, width, height, name, ref }: { url: string; width: number; h
     const scale = Math.min((area.clientWidth - pad * 2) / width, (area.clientHeight - pad * 2) / height, 1.6);
     const fitted = Math.max(MIN, scale);
     touched.current = false;
-    setPlace({ scale: fitted, x: (area.clientWidth - width * fitted) / 2, y: (area.clientHeight - height * fitted) / 2 });
+    setPlace({
+      scale: fitted,
+      x: (area.clientWidth - width * fitted) / 2,
+      y: (area.clientHeight - height * fitted) / 2,
+    });
   }, [width, height]);
 
   const zoomAt = useCallback((factor: number, x?: number, y?: number) => {
@@ -173,7 +269,8 @@ function View({ url, width, height, name, ref }: { url: string; width: number; h
     const wheel = (event: WheelEvent): void => {
       event.preventDefault();
       const edge = area?.getBoundingClientRect();
-      if (event.ctrlKey || event.metaKey) zoomAt(Math.exp(-event.deltaY * 0.01), event.clientX - (edge?.left ?? 0), event.clientY - (edge?.top ?? 0));
+      if (event.ctrlKey || event.metaKey)
+        zoomAt(Math.exp(-event.deltaY * 0.01), event.clientX - (edge?.left ?? 0), event.clientY - (edge?.top ?? 0));
       else move(-event.deltaX, -event.deltaY);
     };
     area?.addEventListener("wheel", wheel, { passive: false });
@@ -208,7 +305,11 @@ function View({ url, width, height, name, ref }: { url: string; width: number; h
     if (!other) return move(now.x - before.x, now.y - before.y);
     const edge = box.current?.getBoundingClientRect();
     const apart = (a: { x: number; y: number }) => Math.hypot(a.x - other.x, a.y - other.y) || 1;
-    zoomAt(apart(now) / apart(before), (now.x + other.x) / 2 - (edge?.left ?? 0), (now.y + other.y) / 2 - (edge?.top ?? 0));
+    zoomAt(
+      apart(now) / apart(before),
+      (now.x + other.x) / 2 - (edge?.left ?? 0),
+      (now.y + other.y) / 2 - (edge?.top ?? 0),
+    );
   };
 
   const lifted = (event: PointerEvent): void => {
@@ -238,7 +339,11 @@ function View({ url, width, height, name, ref }: { url: string; width: number; h
           alt={name}
           draggable={false}
           className="absolute top-0 left-0 max-w-none"
-          style={{ width: width * place.scale, height: height * place.scale, transform: `translate(${place.x}px, ${place.y}px)` }}
+          style={{
+            width: width * place.scale,
+            height: height * place.scale,
+            transform: `translate(${place.x}px, ${place.y}px)`,
+          }}
         />
       )}
     </div>

@@ -26,7 +26,17 @@ export const diagramName = (source: string, name?: string | null): string =>
 export const fenceId = (source: string): string => `fence:${source.trim()}`;
 
 /** A diagram inside an answer: a preview of fixed height, so that nothing moves when the drawing comes. */
-export function DiagramCard({ source, open, id = fenceId(source), name }: { source: string; open: boolean; id?: string; name?: string | null }) {
+export function DiagramCard({
+  source,
+  open,
+  id = fenceId(source),
+  name,
+}: {
+  source: string;
+  open: boolean;
+  id?: string;
+  name?: string | null;
+}) {
   const diagrams = useContext(DiagramContext);
   const { drawing, error, busy } = useDrawing(open ? null : source);
   const title = diagramName(source, name);
@@ -41,16 +51,26 @@ export function DiagramCard({ source, open, id = fenceId(source), name }: { sour
         onClick={() => diagrams?.open(id)}
       >
         <span className="flex h-10 items-center gap-2 px-3.5 text-meta">
-          <Workflow size={15} className="text-ink-3" aria-hidden />
-          <span className="font-medium text-ink">{title}</span>
-          <span className="ms-auto flex items-center gap-1.5 text-ink-3 group-hover:text-ink">
-            {open ? <span className="shimmer">{strings.diagram.receiving}</span> : shown ? null : <Maximize2 size={14} aria-hidden />}
+          <Workflow size={15} className="shrink-0 text-ink-3" aria-hidden />
+          <span className="min-w-0 truncate font-medium text-ink">{title}</span>
+          <span className="ms-auto flex shrink-0 items-center gap-1.5 text-ink-3 group-hover:text-ink">
+            {open ? (
+              <span className="shimmer">{strings.diagram.receiving}</span>
+            ) : shown ? null : (
+              <Maximize2 size={14} aria-hidden />
+            )}
           </span>
         </span>
         {shown ? null : (
           <span className="flex h-52 items-center justify-center border-t border-line px-4 py-3">
             {drawing ? (
-              <img src={drawing.url} alt="" className="max-h-full max-w-full" width={drawing.width} height={drawing.height} />
+              <img
+                src={drawing.url}
+                alt=""
+                className="max-h-full max-w-full"
+                width={drawing.width}
+                height={drawing.height}
+              />
             ) : error !== null ? (
               <span className="text-meta text-ink-2">{strings.diagram.failed}</span>
             ) : busy && !open ? (

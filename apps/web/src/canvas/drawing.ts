@@ -20,7 +20,15 @@ interface Job {
   reject: (error: DrawingError) => void;
 }
 
-type Reply = { ready?: true; drawn?: number; svg?: string; width?: number; height?: number; failed?: number; reason?: string };
+type Reply = {
+  ready?: true;
+  drawn?: number;
+  svg?: string;
+  width?: number;
+  height?: number;
+  failed?: number;
+  reason?: string;
+};
 
 const DRAW_MS = 2000;
 const LOAD_MS = 20_000;
@@ -120,8 +128,17 @@ class DrawingRoom {
     } else if (drawn !== undefined && drawn === this.#current?.id && typeof svg === "string") {
       const w = clamp(width);
       const h = clamp(height);
-      const sized = svg.replace(/<svg /, `<svg width="${w}" height="${h}" `).replace(/(<svg [^>]*?) width="100%"/, "$1");
-      this.#end((job) => job.resolve({ svg: sized, url: `data:image/svg+xml;charset=utf-8,${encodeURIComponent(sized)}`, width: w, height: h }));
+      const sized = svg
+        .replace(/<svg /, `<svg width="${w}" height="${h}" `)
+        .replace(/(<svg [^>]*?) width="100%"/, "$1");
+      this.#end((job) =>
+        job.resolve({
+          svg: sized,
+          url: `data:image/svg+xml;charset=utf-8,${encodeURIComponent(sized)}`,
+          width: w,
+          height: h,
+        }),
+      );
     } else if (failed !== undefined && failed === this.#current?.id) {
       this.#end((job) => job.reject(new DrawingError(typeof reason === "string" ? reason : "")));
     }

@@ -12,7 +12,8 @@ export function Side({ children }: { children: ReactNode }) {
   const bounded = (value: number): number => Math.round(Math.min(MOST, Math.max(LEAST, value)) * 10) / 10;
   const drag = (event: PointerEvent): void => {
     const row = self.current?.parentElement?.getBoundingClientRect();
-    if (row && event.currentTarget.hasPointerCapture(event.pointerId)) setShare(bounded(((row.right - event.clientX) / row.width) * 100));
+    if (row && event.currentTarget.hasPointerCapture(event.pointerId))
+      setShare(bounded(((row.right - event.clientX) / row.width) * 100));
   };
   const keys = (event: KeyboardEvent): void => {
     const step = { ArrowLeft: 2, ArrowRight: -2 }[event.key];

@@ -17,7 +17,8 @@ export function cleaned(source: string): string {
 export function kindOf(source: string): string {
   for (const line of cleaned(source).split("\n")) {
     const text = line.trim();
-    if (text && !text.startsWith("%%")) return (/^[A-Za-z]+/.exec(text)?.[0] ?? "").replace(/^(state|flow)Diagram$/, "$1Diagram");
+    if (text && !text.startsWith("%%"))
+      return (/^[A-Za-z]+/.exec(text)?.[0] ?? "").replace(/^(state|flow)Diagram$/, "$1Diagram");
   }
   return "";
 }

@@ -31,7 +31,7 @@ function split(text: string): string[] {
   let fence: string | null = null;
   let list = false;
   let blank = false;
-  for (let at = 0; at < text.length; ) {
+  for (let at = 0; at < text.length;) {
     const newline = text.indexOf("\n", at);
     const end = newline === -1 ? text.length : newline + 1;
     const line = text.slice(at, end);
@@ -40,7 +40,12 @@ function split(text: string): string[] {
     } else {
       const item = LIST_ITEM.test(line);
       // A lone marker at the end may become either a list's next item or something else: it stays where it is.
-      if (blank && fence === null && /^\S/.test(line) && !(list && (item || (newline === -1 && /^(?:[-*+]|\d{1,9}[.)]?)$/.test(line))))) {
+      if (
+        blank &&
+        fence === null &&
+        /^\S/.test(line) &&
+        !(list && (item || (newline === -1 && /^(?:[-*+]|\d{1,9}[.)]?)$/.test(line))))
+      ) {
         blocks.push(text.slice(begin, at));
         begin = at;
         list = false;
@@ -78,7 +83,8 @@ export function openFence(text: string): string | null {
 }
 
 /** A last line that may still become something else: a list marker, a rule, an underlined heading, the start of a fence. */
-const UNDECIDED = /^\s*(?:(?:>\s*)*(?:[-*+]\s*(?:\[[ xX]?\]?\s*)?|\d{1,9}[.)]?|[-*_=]+|#{1,6}\s*|`+[\w+#.-]*|~+[\w+#.-]*|:|>|\[\^?[^\]]*\]?:?|\\|&[#\w]*|<[^>]*)\s*)$/;
+const UNDECIDED =
+  /^\s*(?:(?:>\s*)*(?:[-*+]\s*(?:\[[ xX]?\]?\s*)?|\d{1,9}[.)]?|[-*_=]+|#{1,6}\s*|`+[\w+#.-]*|~+[\w+#.-]*|:|>|\[\^?[^\]]*\]?:?|\\|&[#\w]*|<[^>]*)\s*)$/;
 
 /**
  * What may be shown of a block that still grows: unfinished syntax is completed, and what cannot be decided yet is held
@@ -124,7 +130,8 @@ const cells = (line: string): number => line.trim().replace(/^\|/, "").replace(/
 function mayBeTable(before: string, last: string): boolean {
   if (!last.includes("|")) return false;
   const lines = before.slice(before.lastIndexOf("\n\n") + 1).split("\n");
-  const isTable = (line: string, above: string | undefined): boolean => above !== undefined && isDelimiter(line) && cells(line) === cells(above);
+  const isTable = (line: string, above: string | undefined): boolean =>
+    above !== undefined && isDelimiter(line) && cells(line) === cells(above);
   if (lines.some((line, index) => isTable(line, lines[index - 1]))) return false;
   return !isTable(last, lines.at(-1));
 }

@@ -14,7 +14,7 @@ export function CodeBlock({ language, text, open }: { language: string; text: st
         <CopyButton text={text} label={strings.copy.code} />
       </figcaption>
       <pre
-        className="overflow-x-auto px-3.5 pb-3.5 font-mono text-meta"
+        className="edges overflow-x-auto px-3.5 pb-3.5 font-mono text-meta"
         tabIndex={0}
         role="group"
         aria-label={strings.code.label(language || strings.code.plain)}

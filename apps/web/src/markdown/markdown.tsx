@@ -18,7 +18,15 @@ const schema: typeof defaultSchema = {
 type Rehype = NonNullable<ComponentProps<typeof ReactMarkdown>["rehypePlugins"]>;
 const rehypePlugins: Rehype = [
   [rehypeSanitize, schema],
-  [harden, { allowedLinkPrefixes: ["*"], allowedImagePrefixes: ["*"], linkBlockPolicy: "text-only", imageBlockPolicy: "text-only" }],
+  [
+    harden,
+    {
+      allowedLinkPrefixes: ["*"],
+      allowedImagePrefixes: ["*"],
+      linkBlockPolicy: "text-only",
+      imageBlockPolicy: "text-only",
+    },
+  ],
 ];
 
 /** What remark-gfm does for reading. (It also brings what writes Markdown, which nobody here needs.) */
@@ -72,20 +80,31 @@ const components: Components = {
   h4: heading(4),
   h5: heading(5),
   h6: heading(6),
-  a: ({ href, children }) => (href?.startsWith("#") ? <span>{children}</span> : <Outward href={href}>{children}</Outward>),
+  a: ({ href, children }) =>
+    href?.startsWith("#") ? <span>{children}</span> : <Outward href={href}>{children}</Outward>,
   // Never loaded: an address in an answer may carry away what the answer knows.
-  img: ({ src, alt }) => <Outward href={typeof src === "string" ? src : undefined}>{strings.markdown.image(alt ?? "")}</Outward>,
+  img: ({ src, alt }) => (
+    <Outward href={typeof src === "string" ? src : undefined}>{strings.markdown.image(alt ?? "")}</Outward>
+  ),
   table: ({ children }) => (
-    <div className="table-scroll" tabIndex={0} role="group" aria-label={strings.code.table}>
+    <div className="table-scroll edges" tabIndex={0} role="group" aria-label={strings.code.table}>
       <table>{children}</table>
     </div>
   ),
   pre: ({ children, node }: ComponentProps<"pre"> & ExtraProps) => {
     const code = (Array.isArray(children) ? children[0] : children) as CodeElement | undefined;
     const language = /language-([^\s]+)/.exec(code?.props?.className ?? "")?.[1];
-    return <CodeBlock language={language ?? ""} text={textOf(code?.props?.children).replace(/\n$/, "")} open={node?.properties?.["dataOpen"] === true} />;
+    return (
+      <CodeBlock
+        language={language ?? ""}
+        text={textOf(code?.props?.children).replace(/\n$/, "")}
+        open={node?.properties?.["dataOpen"] === true}
+      />
+    );
   },
-  input: (props) => <input type="checkbox" checked={props.checked ?? false} disabled aria-label={props.checked ? "✓" : "–"} />,
+  input: (props) => (
+    <input type="checkbox" checked={props.checked ?? false} disabled aria-label={props.checked ? "✓" : "–"} />
+  ),
 };
 
 const openComponents: Components = {
@@ -99,7 +118,12 @@ const openComponents: Components = {
 
 const Block = memo(function Block({ text, open }: { text: string; open: boolean }) {
   return (
-    <ReactMarkdown skipHtml remarkPlugins={remarkPlugins} rehypePlugins={rehypePlugins} components={open ? openComponents : components}>
+    <ReactMarkdown
+      skipHtml
+      remarkPlugins={remarkPlugins}
+      rehypePlugins={rehypePlugins}
+      components={open ? openComponents : components}
+    >
       {text}
     </ReactMarkdown>
   );

@@ -11,7 +11,8 @@ export const useDeletions = create<{ ids: ReadonlySet<string> }>(() => ({ ids: n
 const waiting = new Map<string, { timer: number; client: Client }>();
 
 const hide = (id: string): void => useDeletions.setState(({ ids }) => ({ ids: new Set([...ids, id]) }));
-const show = (id: string): void => useDeletions.setState(({ ids }) => ({ ids: new Set([...ids].filter((other) => other !== id)) }));
+const show = (id: string): void =>
+  useDeletions.setState(({ ids }) => ({ ids: new Set([...ids].filter((other) => other !== id)) }));
 
 function really(id: string): void {
   const entry = waiting.get(id);

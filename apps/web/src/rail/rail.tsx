@@ -87,7 +87,12 @@ export function Rail({ current, onClose, onChosen }: RailProps) {
             }}
           />
           {query && (
-            <button type="button" className="-me-1 rounded p-0.5 text-ink-3 hover:text-ink" aria-label={words.clearSearch} onClick={() => setQuery("")}>
+            <button
+              type="button"
+              className="-me-1 rounded p-0.5 text-ink-3 hover:text-ink"
+              aria-label={words.clearSearch}
+              onClick={() => setQuery("")}
+            >
               <X size={14} aria-hidden />
             </button>
           )}
@@ -101,9 +106,19 @@ export function Rail({ current, onClose, onChosen }: RailProps) {
               {group.items.map((thread) => (
                 <li key={thread.id}>
                   {renaming === thread.id ? (
-                    <RenameField title={thread.title || strings.app.untitled} className="field h-9 w-full px-2.5 text-meta" onDone={(title) => rename(thread, title)} />
+                    <RenameField
+                      title={thread.title || strings.app.untitled}
+                      className="field h-9 w-full px-2.5 text-meta"
+                      onDone={(title) => rename(thread, title)}
+                    />
                   ) : (
-                    <Item thread={thread} current={thread.id === current} onChosen={onChosen} onRename={() => setRenaming(thread.id)} onDelete={() => remove(thread)} />
+                    <Item
+                      thread={thread}
+                      current={thread.id === current}
+                      onChosen={onChosen}
+                      onRename={() => setRenaming(thread.id)}
+                      onDelete={() => remove(thread)}
+                    />
                   )}
                 </li>
               ))}
@@ -112,11 +127,22 @@ export function Rail({ current, onClose, onChosen }: RailProps) {
         ))}
         {groups.length === 0 && (
           <p className="px-2.5 py-1 text-meta text-ink-3">
-            {wanted ? (found?.query === wanted ? words.nothingFound(wanted) : "") : list.status === "ready" ? words.empty : ""}
+            {wanted
+              ? found?.query === wanted
+                ? words.nothingFound(wanted)
+                : ""
+              : list.status === "ready"
+                ? words.empty
+                : ""}
           </p>
         )}
         {!wanted && list.hasMore && (
-          <button type="button" className="rail-item w-full text-ink-3" disabled={list.loadingMore} onClick={() => void client.threads.loadMore()}>
+          <button
+            type="button"
+            className="rail-item w-full text-ink-3"
+            disabled={list.loadingMore}
+            onClick={() => void client.threads.loadMore()}
+          >
             {words.more}
           </button>
         )}
@@ -133,13 +159,34 @@ const DOTS: Partial<Record<NonNullable<ThreadInfo["status"]>, string>> = {
   interrupted: "border border-amber",
 };
 
-function Item({ thread, current, onChosen, onRename, onDelete }: { thread: ThreadInfo; current: boolean; onChosen: () => void; onRename: () => void; onDelete: () => void }) {
+function Item({
+  thread,
+  current,
+  onChosen,
+  onRename,
+  onDelete,
+}: {
+  thread: ThreadInfo;
+  current: boolean;
+  onChosen: () => void;
+  onRename: () => void;
+  onDelete: () => void;
+}) {
   const title = thread.title || strings.app.untitled;
   const dot = thread.status ? DOTS[thread.status] : undefined;
-  const told = thread.status && thread.status in strings.rail.dot ? strings.rail.dot[thread.status as keyof typeof strings.rail.dot] : "";
+  const told =
+    thread.status && thread.status in strings.rail.dot
+      ? strings.rail.dot[thread.status as keyof typeof strings.rail.dot]
+      : "";
   return (
     <div className={`item relative flex items-center rounded-control ${current ? "bg-hover" : "hover:bg-hover"}`}>
-      <Link href={`/c/${encodeURIComponent(thread.id)}`} aria-current={current ? "page" : undefined} className="rail-item min-w-0 flex-1 hover:bg-transparent" title={title} onClick={onChosen}>
+      <Link
+        href={`/c/${encodeURIComponent(thread.id)}`}
+        aria-current={current ? "page" : undefined}
+        className="rail-item min-w-0 flex-1 hover:bg-transparent"
+        title={title}
+        onClick={onChosen}
+      >
         <span className={`truncate ${current ? "font-medium" : ""}`}>{title}</span>
         {dot && (
           <span className="ms-auto flex shrink-0 items-center" title={told}>
@@ -153,8 +200,20 @@ function Item({ thread, current, onChosen, onRename, onDelete }: { thread: Threa
         className="icon-button item-actions"
         face={<Ellipsis size={15} aria-hidden />}
         items={[
-          { key: "rename", icon: <Pencil size={14} aria-hidden />, words: strings.rail.rename, run: onRename, keepsFocus: true },
-          { key: "delete", icon: <Trash2 size={14} aria-hidden />, words: strings.rail.delete, run: onDelete, danger: true },
+          {
+            key: "rename",
+            icon: <Pencil size={14} aria-hidden />,
+            words: strings.rail.rename,
+            run: onRename,
+            keepsFocus: true,
+          },
+          {
+            key: "delete",
+            icon: <Trash2 size={14} aria-hidden />,
+            words: strings.rail.delete,
+            run: onDelete,
+            danger: true,
+          },
         ]}
       />
     </div>
@@ -175,7 +234,13 @@ function ThemeMenu() {
       label={`${strings.theme.label}: ${strings.theme[theme]}`}
       className="icon-button"
       face={<Icon size={16} aria-hidden />}
-      items={THEMES.map(([name, Mark]) => ({ key: name, icon: <Mark size={14} aria-hidden />, words: strings.theme[name], run: () => setTheme(name), checked: name === theme }))}
+      items={THEMES.map(([name, Mark]) => ({
+        key: name,
+        icon: <Mark size={14} aria-hidden />,
+        words: strings.theme[name],
+        run: () => setTheme(name),
+        checked: name === theme,
+      }))}
     />
   );
 }

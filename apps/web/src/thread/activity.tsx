@@ -10,7 +10,15 @@ import { ToolCard } from "./tool.tsx";
  * Thoughts and tools between two pieces of text, as one line. While it is `live` it is open and tells what happens now;
  * once something follows, it folds, unless the reader has chosen otherwise.
  */
-export const ActivityLine = memo(function ActivityLine({ parts, live, words }: { parts: readonly WorkPart[]; live: boolean; words: string }) {
+export const ActivityLine = memo(function ActivityLine({
+  parts,
+  live,
+  words,
+}: {
+  parts: readonly WorkPart[];
+  live: boolean;
+  words: string;
+}) {
   const [chosen, setChosen] = useState<boolean | null>(null);
   const id = useId();
   const unfolded = chosen ?? live;
@@ -29,7 +37,9 @@ export const ActivityLine = memo(function ActivityLine({ parts, live, words }: {
         {live ? (
           <>
             <span className="shimmer font-medium">{words}</span>
-            {started?.startedAt !== undefined && <span className="tabular-nums">{ticking(now - started.startedAt)}</span>}
+            {started?.startedAt !== undefined && (
+              <span className="tabular-nums">{ticking(now - started.startedAt)}</span>
+            )}
           </>
         ) : (
           <>
@@ -37,7 +47,11 @@ export const ActivityLine = memo(function ActivityLine({ parts, live, words }: {
             <span className="truncate tabular-nums">{workSummary(parts)}</span>
           </>
         )}
-        <ChevronDown size={14} aria-hidden className={`shrink-0 transition-transform ${unfolded ? "rotate-180" : ""}`} />
+        <ChevronDown
+          size={14}
+          aria-hidden
+          className={`shrink-0 transition-transform ${unfolded ? "rotate-180" : ""}`}
+        />
       </button>
       <div id={id} hidden={!unfolded} className="mt-1.5">
         {unfolded && (
@@ -74,14 +88,22 @@ function Reasoning({ part, alone }: { part: ReasoningPart; alone: boolean }) {
   const now = useNow(part.open);
   const text = part.text.trim();
   const unfolded = chosen ?? false;
-  const spent = part.startedAt === undefined ? 0 : (part.open ? now : (part.endedAt ?? part.startedAt)) - part.startedAt;
-  const words = part.open ? strings.run.thinking : spent >= 500 ? strings.activity.thought(duration(spent)) : strings.activity.thoughtBriefly;
+  const spent =
+    part.startedAt === undefined ? 0 : (part.open ? now : (part.endedAt ?? part.startedAt)) - part.startedAt;
+  const words = part.open
+    ? strings.run.thinking
+    : spent >= 500
+      ? strings.activity.thought(duration(spent))
+      : strings.activity.thoughtBriefly;
   const bare = alone && part.open;
   const whole = (
     <div className={`text-meta whitespace-pre-wrap text-ink-2 ${bare ? "" : "mt-1 mb-1.5 ps-5.5"}`}>{text}</div>
   );
   const lately = (
-    <div className={`flex max-h-20 flex-col justify-end overflow-hidden text-meta whitespace-pre-wrap text-ink-3 ${bare ? "" : "ps-5.5"} ${text.length > 280 ? "edge-fade" : ""}`} aria-hidden>
+    <div
+      className={`flex max-h-20 flex-col justify-end overflow-hidden text-meta whitespace-pre-wrap text-ink-3 ${bare ? "" : "ps-5.5"} ${text.length > 280 ? "edge-fade" : ""}`}
+      aria-hidden
+    >
       <div className="shrink-0">{text.slice(-600)}</div>
     </div>
   );
@@ -114,7 +136,11 @@ function Subagent({ part }: { part: SubagentPart }) {
   const state = strings.tool.status[part.status];
   return (
     <div>
-      <Row icon={<CornerDownRight size={14} aria-hidden />} words={words} tail={over && part.status === "done" ? "" : state} />
+      <Row
+        icon={<CornerDownRight size={14} aria-hidden />}
+        words={words}
+        tail={over && part.status === "done" ? "" : state}
+      />
       {part.error && <p className="ps-5.5 text-meta text-red">{part.error}</p>}
     </div>
   );
@@ -138,14 +164,22 @@ export function Row({ icon, words, tail, expandable, expanded, controls, onToggl
       <span className="min-w-0 truncate text-ink-2">{words}</span>
       <span className="ms-auto flex shrink-0 items-center gap-1.5 ps-3 text-ink-3 tabular-nums">
         {tail}
-        {expandable && <ChevronDown size={13} aria-hidden className={`transition-transform ${expanded ? "rotate-180" : ""}`} />}
+        {expandable && (
+          <ChevronDown size={13} aria-hidden className={`transition-transform ${expanded ? "rotate-180" : ""}`} />
+        )}
       </span>
     </>
   );
   const look = "flex min-h-7 w-full items-center gap-2 rounded-control text-start text-meta";
   if (!expandable) return <div className={look}>{inside}</div>;
   return (
-    <button type="button" className={`${look} -mx-1.5 box-content px-1.5 hover:bg-hover touch:min-h-11`} aria-expanded={expanded} aria-controls={controls} onClick={onToggle}>
+    <button
+      type="button"
+      className={`${look} -mx-1.5 box-content px-1.5 hover:bg-hover touch:min-h-11`}
+      aria-expanded={expanded}
+      aria-controls={controls}
+      onClick={onToggle}
+    >
       {inside}
     </button>
   );

@@ -21,9 +21,23 @@ const isApproval = (interrupt: InterruptPart): boolean =>
   interrupt.reason === "tool_call" || interrupt.reason === "confirmation" || /approv/.test(interrupt.reason);
 
 /** A question of the agent to a person: an approval of one tool call with exactly these arguments, or a question with an answer. */
-export const InterruptCard = memo(function InterruptCard({ interrupt, tool, me, resolve }: { interrupt: InterruptPart; tool?: ToolPart | undefined; me?: string | null; resolve: Resolve }) {
+export const InterruptCard = memo(function InterruptCard({
+  interrupt,
+  tool,
+  me,
+  resolve,
+}: {
+  interrupt: InterruptPart;
+  tool?: ToolPart | undefined;
+  me?: string | null;
+  resolve: Resolve;
+}) {
   if (interrupt.status !== "open") return <Answered interrupt={interrupt} tool={tool} me={me ?? null} />;
-  return isApproval(interrupt) ? <Approval interrupt={interrupt} tool={tool} resolve={resolve} /> : <Question interrupt={interrupt} resolve={resolve} />;
+  return isApproval(interrupt) ? (
+    <Approval interrupt={interrupt} tool={tool} resolve={resolve} />
+  ) : (
+    <Question interrupt={interrupt} resolve={resolve} />
+  );
 });
 
 /** False for the first half second of a card's life, and again after the page came back to the front. */
@@ -91,7 +105,15 @@ function Arguments({ value }: { value: unknown }) {
   );
 }
 
-function Approval({ interrupt, tool, resolve }: { interrupt: InterruptPart; tool: ToolPart | undefined; resolve: Resolve }) {
+function Approval({
+  interrupt,
+  tool,
+  resolve,
+}: {
+  interrupt: InterruptPart;
+  tool: ToolPart | undefined;
+  resolve: Resolve;
+}) {
   const armed = useArmed();
   const { state, problem, answer } = useAnswer(interrupt, resolve);
   const [denying, setDenying] = useState(false);
@@ -106,7 +128,8 @@ function Approval({ interrupt, tool, resolve }: { interrupt: InterruptPart; tool
   useEffect(() => {
     if (denying) reasonField.current?.focus();
   }, [denying]);
-  const deny = () => ready && answer("resolved", reason.trim() ? { approved: false, reason: reason.trim() } : { approved: false });
+  const deny = () =>
+    ready && answer("resolved", reason.trim() ? { approved: false, reason: reason.trim() } : { approved: false });
   return (
     <section aria-labelledby={id} className="approval rounded-card border border-line bg-raised p-4 shadow-raised">
       <h3 id={id} className="flex items-center gap-2 font-medium">
@@ -156,7 +179,12 @@ function Approval({ interrupt, tool, resolve }: { interrupt: InterruptPart; tool
           </>
         ) : (
           <>
-            <button type="button" className="button-accent" aria-disabled={!ready} onClick={() => ready && answer("resolved", { approved: true })}>
+            <button
+              type="button"
+              className="button-accent"
+              aria-disabled={!ready}
+              onClick={() => ready && answer("resolved", { approved: true })}
+            >
               {words.approve}
             </button>
             <button type="button" className="button" aria-disabled={!ready} onClick={() => ready && setDenying(true)}>
@@ -199,7 +227,13 @@ function Question({ interrupt, resolve }: { interrupt: InterruptPart; resolve: R
       {choices && choices.length > 0 ? (
         <div className="mt-3 flex flex-wrap gap-2">
           {choices.map((choice) => (
-            <button key={String(choice)} type="button" className="button" aria-disabled={!ready} onClick={() => ready && answer("resolved", choice as Payload)}>
+            <button
+              key={String(choice)}
+              type="button"
+              className="button"
+              aria-disabled={!ready}
+              onClick={() => ready && answer("resolved", choice as Payload)}
+            >
               {String(choice)}
             </button>
           ))}
@@ -240,16 +274,35 @@ function Question({ interrupt, resolve }: { interrupt: InterruptPart; resolve: R
   );
 }
 
-function Answered({ interrupt, tool, me }: { interrupt: InterruptPart; tool: ToolPart | undefined; me: string | null }) {
+function Answered({
+  interrupt,
+  tool,
+  me,
+}: {
+  interrupt: InterruptPart;
+  tool: ToolPart | undefined;
+  me: string | null;
+}) {
   const words = strings.approval;
   const payload = interrupt.payload as { approved?: boolean; reason?: string } | string | number | undefined;
   const approved = typeof payload === "object" && payload !== null ? payload.approved : undefined;
   const by = interrupt.by ? words.by(interrupt.by === me ? words.you : interrupt.by) : "";
   const denied = approved === false || interrupt.status === "cancelled";
   const verdict =
-    interrupt.status === "expired" ? words.expired : denied ? words.denied + by : approved === true ? words.approved + by : words.answered + by;
+    interrupt.status === "expired"
+      ? words.expired
+      : denied
+        ? words.denied + by
+        : approved === true
+          ? words.approved + by
+          : words.answered + by;
   const what = tool ? toolNoun(tool) : interrupt.message;
-  const detail = typeof payload === "string" || typeof payload === "number" ? String(payload) : typeof payload === "object" ? payload?.reason : undefined;
+  const detail =
+    typeof payload === "string" || typeof payload === "number"
+      ? String(payload)
+      : typeof payload === "object"
+        ? payload?.reason
+        : undefined;
   return (
     <div className="flex items-start gap-2 text-meta text-ink-2">
       <span className="mt-[3px] shrink-0">

@@ -53,17 +53,14 @@ export function useScroll(key: string, turns: number): Scroll {
     look();
   }, [distance, look]);
 
-  const toTurn = useCallback(
-    (turn: HTMLElement) => {
-      following.current = false;
-      const area = box.current;
-      if (!area) return;
-      const top = area.scrollTop + turn.getBoundingClientRect().top - area.getBoundingClientRect().top - 24;
-      const calm = typeof matchMedia === "function" && matchMedia("(prefers-reduced-motion: reduce)").matches;
-      area.scrollTo({ top, behavior: calm ? "instant" : "smooth" });
-    },
-    [],
-  );
+  const toTurn = useCallback((turn: HTMLElement) => {
+    following.current = false;
+    const area = box.current;
+    if (!area) return;
+    const top = area.scrollTop + turn.getBoundingClientRect().top - area.getBoundingClientRect().top - 24;
+    const calm = typeof matchMedia === "function" && matchMedia("(prefers-reduced-motion: reduce)").matches;
+    area.scrollTo({ top, behavior: calm ? "instant" : "smooth" });
+  }, []);
 
   useLayoutEffect(() => {
     const area = box.current;
@@ -105,19 +102,23 @@ export function useScroll(key: string, turns: number): Scroll {
     area.addEventListener("scroll", scrolled, { passive: true });
     document.addEventListener("selectionchange", selected);
     // The composer below has no scrollbar; so that both columns stand in one line, it keeps the same room.
-    const gutter = (): void => document.documentElement.style.setProperty("--gutter", `${area.offsetWidth - area.clientWidth}px`);
+    const gutter = (): void =>
+      document.documentElement.style.setProperty("--gutter", `${area.offsetWidth - area.clientWidth}px`);
     gutter();
-    const grown = typeof ResizeObserver === "undefined" ? null : new ResizeObserver(() => {
-      gutter();
-      if (following.current && distance() > 0) {
-        area.scrollTop += distance() + NEAR;
-        last = area.scrollTop;
-      }
-      const now = lastTurn(inside)?.offsetHeight ?? 0;
-      if (now > height && distance() > NEAR) setNews(true);
-      height = now;
-      look();
-    });
+    const grown =
+      typeof ResizeObserver === "undefined"
+        ? null
+        : new ResizeObserver(() => {
+            gutter();
+            if (following.current && distance() > 0) {
+              area.scrollTop += distance() + NEAR;
+              last = area.scrollTop;
+            }
+            const now = lastTurn(inside)?.offsetHeight ?? 0;
+            if (now > height && distance() > NEAR) setNews(true);
+            height = now;
+            look();
+          });
     grown?.observe(inside);
     grown?.observe(area);
     const turn = lastTurn(inside);

@@ -18,7 +18,10 @@ interface ThreadProps {
 /** The words of a run's question; of a run that went on after an answer, those of the run it goes on with. */
 function questionOf(run: TranscriptRun, path: readonly TranscriptRun[]): string {
   for (let at: TranscriptRun | undefined = run; at; at = path.find((other) => other.id === at?.resumes)) {
-    const text = at.messages.filter((message) => message.role === "user").map((message) => textOf(message.parts)).join("\n\n");
+    const text = at.messages
+      .filter((message) => message.role === "user")
+      .map((message) => textOf(message.parts))
+      .join("\n\n");
     if (text) return text;
   }
   return "";
@@ -68,10 +71,20 @@ export const Thread = memo(function Thread({ state, thread, sent, onRetry }: Thr
 
   return (
     <div className="relative min-h-0 flex-1">
-      <div ref={scroll.box} className="thread-scroll" tabIndex={0} role="log" aria-live="off" aria-label={strings.thread.label}>
+      <div
+        ref={scroll.box}
+        className="thread-scroll"
+        tabIndex={0}
+        role="log"
+        aria-live="off"
+        aria-label={strings.thread.label}
+      >
         <div ref={scroll.content} className="column flex flex-col pt-6">
           {path.map((run, index) => (
-            <div key={run.id} className={`turn-place ${index === turns - 1 && sent > 0 ? "reserve" : ""} ${index > 0 ? (run.resumes ? "pt-3" : "pt-6") : ""}`}>
+            <div
+              key={run.id}
+              className={`turn-place ${index === turns - 1 && sent > 0 ? "reserve" : ""} ${index > 0 ? (run.resumes ? "pt-3" : "pt-6") : ""}`}
+            >
               <Turn
                 run={run}
                 activity={run === newest || run.status === "running" ? activity : undefined}
@@ -84,8 +97,15 @@ export const Thread = memo(function Thread({ state, thread, sent, onRetry }: Thr
             </div>
           ))}
           {pending.map((message, index) => (
-            <div key={message.id} className={`turn-place ${path.length + index === turns - 1 ? "reserve" : ""} ${path.length + index > 0 ? "pt-6" : ""}`}>
-              <PendingTurn message={message} onRetry={() => void thread.retryPending(message.id).catch(() => undefined)} onDiscard={() => thread.removePending(message.id)} />
+            <div
+              key={message.id}
+              className={`turn-place ${path.length + index === turns - 1 ? "reserve" : ""} ${path.length + index > 0 ? "pt-6" : ""}`}
+            >
+              <PendingTurn
+                message={message}
+                onRetry={() => void thread.retryPending(message.id).catch(() => undefined)}
+                onDiscard={() => thread.removePending(message.id)}
+              />
             </div>
           ))}
         </div>
@@ -94,7 +114,12 @@ export const Thread = memo(function Thread({ state, thread, sent, onRetry }: Thr
       <div className="fade-bottom" aria-hidden />
       {scroll.below && (
         <div className="pointer-events-none absolute inset-x-0 bottom-4 flex justify-center no-print">
-          <button type="button" className="pill pointer-events-auto" aria-label={strings.thread.down(busy && stands ? stands : news ? strings.thread.newActivity : "")} onClick={scroll.toEnd}>
+          <button
+            type="button"
+            className="pill pointer-events-auto"
+            aria-label={strings.thread.down(busy && stands ? stands : news ? strings.thread.newActivity : "")}
+            onClick={scroll.toEnd}
+          >
             {busy && stands ? stands : news ? strings.thread.newActivity : null}
             <ArrowDown size={15} aria-hidden />
           </button>

@@ -26,7 +26,8 @@ export const ToolCard = memo(function ToolCard({ tool }: { tool: ToolPart }) {
   const running = tool.status === "running";
   const now = useNow(running && tool.startedAt !== undefined);
   const name = toolName(tool);
-  const spent = tool.startedAt !== undefined && tool.endedAt !== undefined ? duration(tool.endedAt - tool.startedAt) : "";
+  const spent =
+    tool.startedAt !== undefined && tool.endedAt !== undefined ? duration(tool.endedAt - tool.startedAt) : "";
   const state = strings.tool.status[tool.status];
   const tail =
     tool.status === "done" ? (
@@ -40,13 +41,25 @@ export const ToolCard = memo(function ToolCard({ tool }: { tool: ToolPart }) {
         {tool.startedAt !== undefined && <span>{ticking(now - tool.startedAt)}</span>}
       </>
     ) : (
-      <span className={tool.status === "failed" ? "text-red" : tool.status === "waiting" ? "text-amber" : ""}>{[state, spent].filter(Boolean).join(" · ")}</span>
+      <span className={tool.status === "failed" ? "text-red" : tool.status === "waiting" ? "text-amber" : ""}>
+        {[state, spent].filter(Boolean).join(" · ")}
+      </span>
     );
   return (
     <div className="tool" data-status={tool.status}>
-      <Row icon={ICONS[tool.status]} words={capital(name)} tail={tail} expandable expanded={unfolded} controls={id} onToggle={() => setUnfolded(!unfolded)} />
+      <Row
+        icon={ICONS[tool.status]}
+        words={capital(name)}
+        tail={tail}
+        expandable
+        expanded={unfolded}
+        controls={id}
+        onToggle={() => setUnfolded(!unfolded)}
+      />
       {running && tool.progress && <ProgressLine tool={tool} name={name} />}
-      {tool.status === "done" && tool.summary && !unfolded && <p className="ps-5.5 text-meta text-ink-3">{tool.summary}</p>}
+      {tool.status === "done" && tool.summary && !unfolded && (
+        <p className="ps-5.5 text-meta text-ink-3">{tool.summary}</p>
+      )}
       {tool.status === "failed" && tool.error && <p className="ps-5.5 text-meta text-ink-2">{tool.error}</p>}
       <div id={id} hidden={!unfolded}>
         {unfolded && <Details tool={tool} />}
@@ -72,7 +85,10 @@ function ProgressLine({ tool, name }: { tool: ToolPart; name: string }) {
         {share === null ? (
           <div className="bar-unknown h-full w-[30%] rounded-full bg-accent" />
         ) : (
-          <div className="h-full w-full origin-left rounded-full bg-accent transition-transform duration-300" style={{ transform: `scaleX(${share})` }} />
+          <div
+            className="h-full w-full origin-left rounded-full bg-accent transition-transform duration-300"
+            style={{ transform: `scaleX(${share})` }}
+          />
         )}
       </div>
       {(message || known) && (
@@ -104,7 +120,13 @@ function Details({ tool }: { tool: ToolPart }) {
   return (
     <div className="mt-1 mb-2 ms-5.5 flex flex-col divide-y divide-line overflow-clip rounded-card border border-line bg-softer">
       <Section label={strings.tool.arguments} copy={() => (args === undefined ? tool.args : pretty(args))}>
-        {noArgs ? <Nothing>{strings.tool.noArguments}</Nothing> : args === undefined ? <JsonText text={tool.args} /> : <JsonTree value={args} />}
+        {noArgs ? (
+          <Nothing>{strings.tool.noArguments}</Nothing>
+        ) : args === undefined ? (
+          <JsonText text={tool.args} />
+        ) : (
+          <JsonTree value={args} />
+        )}
       </Section>
       {OVER.has(tool.status) && tool.status !== "failed" && tool.status !== "denied" && (
         <Section label={strings.tool.result} copy={() => resultText(tool)}>
@@ -156,4 +178,6 @@ function Section({ label, copy, children }: { label: string; copy: () => string;
   );
 }
 
-const Nothing = ({ children }: { children: ReactNode }) => <p className="px-3.5 pb-2.5 text-meta text-ink-3">{children}</p>;
+const Nothing = ({ children }: { children: ReactNode }) => (
+  <p className="px-3.5 pb-2.5 text-meta text-ink-3">{children}</p>
+);

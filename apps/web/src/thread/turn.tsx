@@ -1,5 +1,28 @@
-import type { Activity, ArtifactPart, ActivityPart, Part, PendingMessage, SourcePart, TextPart, ThreadHandle, ToolPart, TranscriptMessage, TranscriptRun } from "@runcast/client";
-import { Braces, ChevronDown, CircleAlert, CircleStop, Clock, Download, File, Paperclip, RotateCcw, Unplug } from "lucide-react";
+import type {
+  Activity,
+  ArtifactPart,
+  ActivityPart,
+  Part,
+  PendingMessage,
+  SourcePart,
+  TextPart,
+  ThreadHandle,
+  ToolPart,
+  TranscriptMessage,
+  TranscriptRun,
+} from "@runcast/client";
+import {
+  Braces,
+  ChevronDown,
+  CircleAlert,
+  CircleStop,
+  Clock,
+  Download,
+  File,
+  Paperclip,
+  RotateCcw,
+  Unplug,
+} from "lucide-react";
 import { memo, useId, useRef, useState } from "react";
 import { DiagramCard } from "../canvas/card.tsx";
 import { isDiagram } from "../canvas/diagrams.ts";
@@ -46,7 +69,17 @@ export const Turn = memo(function Turn({ run, activity, position, last, canRetry
   );
 });
 
-function Answer({ message, run, activity, actions }: { message: TranscriptMessage; run: TranscriptRun; activity?: Activity | undefined; actions: TurnActions }) {
+function Answer({
+  message,
+  run,
+  activity,
+  actions,
+}: {
+  message: TranscriptMessage;
+  run: TranscriptRun;
+  activity?: Activity | undefined;
+  actions: TurnActions;
+}) {
   const groups = grouped(message.parts);
   const running = run.status === "running";
   return (
@@ -56,7 +89,14 @@ function Answer({ message, run, activity, actions }: { message: TranscriptMessag
         const newest = index === groups.length - 1;
         if (group.kind === "work") {
           const live = running && newest;
-          return <ActivityLine key={group.key} parts={group.parts} live={live} words={live ? (standing(run, activity)?.words ?? strings.activity.working) : ""} />;
+          return (
+            <ActivityLine
+              key={group.key}
+              parts={group.parts}
+              live={live}
+              words={live ? (standing(run, activity)?.words ?? strings.activity.working) : ""}
+            />
+          );
         }
         return <AnswerPart key={group.key} part={group.part} run={run} actions={actions} />;
       })}
@@ -72,7 +112,14 @@ function AnswerPart({ part, run, actions }: { part: Part; run: TranscriptRun; ac
     case "artifact":
       return <Artifact part={part} />;
     case "interrupt":
-      return <InterruptCard interrupt={part} tool={toolOf(run, part.toolCallId)} me={actions.me ?? null} resolve={actions.resolve} />;
+      return (
+        <InterruptCard
+          interrupt={part}
+          tool={toolOf(run, part.toolCallId)}
+          me={actions.me ?? null}
+          resolve={actions.resolve}
+        />
+      );
     case "activity":
       return <Attachment part={part} />;
     default:
@@ -82,7 +129,8 @@ function AnswerPart({ part, run, actions }: { part: Part; run: TranscriptRun; ac
 
 function toolOf(run: TranscriptRun, id: string | undefined): ToolPart | undefined {
   if (id === undefined) return undefined;
-  for (const message of run.messages) for (const part of message.parts) if (part.type === "tool" && part.id === id) return part;
+  for (const message of run.messages)
+    for (const part of message.parts) if (part.type === "tool" && part.id === id) return part;
   return undefined;
 }
 
@@ -104,7 +152,15 @@ export function UserMessage({ id, parts }: { id: string; parts: readonly Part[] 
 }
 
 /** A message that the server has not taken yet. */
-export function PendingTurn({ message, onRetry, onDiscard }: { message: PendingMessage; onRetry: () => void; onDiscard: () => void }) {
+export function PendingTurn({
+  message,
+  onRetry,
+  onDiscard,
+}: {
+  message: PendingMessage;
+  onRetry: () => void;
+  onDiscard: () => void;
+}) {
   const words = strings.run;
   return (
     <article className="turn flex flex-col gap-1.5" data-status={message.state}>
@@ -148,7 +204,8 @@ function Ending({ run, activity, position, canRetry, actions }: Omit<TurnProps, 
   const newest = answer ? grouped(answer.parts).at(-1) : undefined;
   if (run.status === "running") {
     // The activity line or the growing text says it already; a run never stands there without words.
-    const told = newest?.kind === "work" || (newest?.kind === "part" && newest.part.type === "text" && newest.part.open);
+    const told =
+      newest?.kind === "work" || (newest?.kind === "part" && newest.part.type === "text" && newest.part.open);
     if (told && !run.cancelling) return null;
     return (
       <p className="py-1 text-meta font-medium">
@@ -178,11 +235,22 @@ function Ending({ run, activity, position, canRetry, actions }: Omit<TurnProps, 
   }
   const failed = run.status === "failed";
   return (
-    <div className="flex flex-wrap items-center gap-x-3 gap-y-2 rounded-card border border-line px-3.5 py-2.5" role="group">
-      {failed ? <CircleAlert size={16} className="shrink-0 text-red" aria-hidden /> : <Unplug size={16} className="shrink-0 text-amber" aria-hidden />}
+    <div
+      className="flex flex-wrap items-center gap-x-3 gap-y-2 rounded-card border border-line px-3.5 py-2.5"
+      role="group"
+    >
+      {failed ? (
+        <CircleAlert size={16} className="shrink-0 text-red" aria-hidden />
+      ) : (
+        <Unplug size={16} className="shrink-0 text-amber" aria-hidden />
+      )}
       <div className="min-w-0 flex-1">
         <p className="wrap-anywhere">{stands.words}</p>
-        {run.failure?.requestId && <p className="font-mono text-[0.75rem] leading-5 text-ink-3">{strings.run.requestId(run.failure.requestId)}</p>}
+        {run.failure?.requestId && (
+          <p className="font-mono text-[0.75rem] leading-5 text-ink-3">
+            {strings.run.requestId(run.failure.requestId)}
+          </p>
+        )}
       </div>
       {canRetry && (
         <button type="button" className="button" onClick={() => actions.retry(run)}>
@@ -199,7 +267,10 @@ const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFracti
 function meta(run: TranscriptRun): string[] {
   const usage = run.usage ?? [];
   const models = [...new Set(usage.flatMap((entry) => (entry.model ? [entry.model] : [])))];
-  const tokens = usage.reduce((sum, entry) => sum + (entry.totalTokens ?? (entry.inputTokens ?? 0) + (entry.outputTokens ?? 0)), 0);
+  const tokens = usage.reduce(
+    (sum, entry) => sum + (entry.totalTokens ?? (entry.inputTokens ?? 0) + (entry.outputTokens ?? 0)),
+    0,
+  );
   return [
     ...models.slice(0, 2),
     ...(tokens > 0 ? [strings.meta.tokens(compact.format(tokens))] : []),
@@ -220,7 +291,10 @@ function Footer({ run, last }: { run: TranscriptRun; last: boolean }) {
     return [...(turn?.querySelectorAll(".prose") ?? [])].map((prose) => prose.innerHTML).join("\n");
   };
   return (
-    <footer ref={self} className={`turn-footer -ms-2 flex h-8 items-center gap-1 text-meta text-ink-3 ${last ? "" : "quiet"}`}>
+    <footer
+      ref={self}
+      className={`turn-footer -ms-2 flex h-8 items-center gap-1 text-meta text-ink-3 ${last ? "" : "quiet"}`}
+    >
       <CopyButton text={text} html={html} label={strings.copy.answer} />
       <span className="truncate tabular-nums" title={run.endedAt ? new Date(run.endedAt).toLocaleString() : undefined}>
         {meta(run).join(" · ")}
@@ -230,7 +304,8 @@ function Footer({ run, last }: { run: TranscriptRun; last: boolean }) {
 }
 
 function Artifact({ part }: { part: ArtifactPart }) {
-  if (isDiagram(part)) return <DiagramCard source={String(part.content ?? "")} open={false} id={`artifact:${part.id}`} name={part.name} />;
+  if (isDiagram(part))
+    return <DiagramCard source={String(part.content ?? "")} open={false} id={`artifact:${part.id}`} name={part.name} />;
   if (part.kind === "canvas_trigger") return null;
   return <Card part={part} />;
 }
@@ -245,30 +320,54 @@ function Card({ part }: { part: ArtifactPart }) {
   const inside = content !== undefined && content !== null;
   const face = (
     <>
-      {Array.isArray(content) || typeof content === "object" ? <Braces size={15} className="shrink-0 text-ink-3" aria-hidden /> : <File size={15} className="shrink-0 text-ink-3" aria-hidden />}
+      {Array.isArray(content) || typeof content === "object" ? (
+        <Braces size={15} className="shrink-0 text-ink-3" aria-hidden />
+      ) : (
+        <File size={15} className="shrink-0 text-ink-3" aria-hidden />
+      )}
       <span className="truncate font-medium">{name}</span>
-      <span className="truncate text-ink-3">{[part.version > 1 ? strings.canvas.version(part.version) : "", extent(content)].filter(Boolean).join(" · ")}</span>
+      <span className="truncate text-ink-3">
+        {[part.version > 1 ? strings.canvas.version(part.version) : "", extent(content)].filter(Boolean).join(" · ")}
+      </span>
     </>
   );
   return (
     <figure className="overflow-clip rounded-card border border-line">
       <div className="flex min-h-10 items-center text-meta">
         {inside ? (
-          <button type="button" className="flex min-h-10 min-w-0 flex-1 items-center gap-2 px-3.5 text-start hover:bg-hover touch:min-h-11" aria-expanded={unfolded} aria-controls={id} onClick={() => setUnfolded(!unfolded)}>
+          <button
+            type="button"
+            className="flex min-h-10 min-w-0 flex-1 items-center gap-2 px-3.5 text-start hover:bg-hover touch:min-h-11"
+            aria-expanded={unfolded}
+            aria-controls={id}
+            onClick={() => setUnfolded(!unfolded)}
+          >
             {face}
-            <ChevronDown size={14} aria-hidden className={`ms-auto shrink-0 text-ink-3 transition-transform ${unfolded ? "rotate-180" : ""}`} />
+            <ChevronDown
+              size={14}
+              aria-hidden
+              className={`ms-auto shrink-0 text-ink-3 transition-transform ${unfolded ? "rotate-180" : ""}`}
+            />
           </button>
         ) : (
           <div className="flex min-w-0 flex-1 items-center gap-2 px-3.5">{face}</div>
         )}
         {address && (
-          <a href={address} download className="icon-button me-1" aria-label={strings.thread.download(name)} title={strings.thread.download(name)}>
+          <a
+            href={address}
+            download
+            className="icon-button me-1"
+            aria-label={strings.thread.download(name)}
+            title={strings.thread.download(name)}
+          >
             <Download size={15} aria-hidden />
           </a>
         )}
       </div>
       <div id={id} hidden={!unfolded} className="border-t border-line bg-softer pt-2.5">
-        {unfolded && inside && (typeof content === "string" ? <JsonText text={content} /> : <JsonTree value={content} />)}
+        {unfolded &&
+          inside &&
+          (typeof content === "string" ? <JsonText text={content} /> : <JsonTree value={content} />)}
       </div>
     </figure>
   );
@@ -288,7 +387,8 @@ function sameOrigin(address: string): string | null {
 
 function Attachment({ part }: { part: ActivityPart }) {
   const { name, filename, text, content } = part.content as Record<string, unknown>;
-  const words = [name, filename, text, content].find((value) => typeof value === "string" && value) as string | undefined;
+  const words = [name, filename, text, content].find((value) => typeof value === "string" && value) as
+    string | undefined;
   return (
     <p className="flex max-w-full items-center gap-2 self-end rounded-control border border-line px-3 py-1.5 text-meta text-ink-2">
       <Paperclip size={14} aria-hidden />

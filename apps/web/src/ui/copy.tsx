@@ -36,7 +36,15 @@ function copyOldWay(text: string): boolean {
   return copied;
 }
 
-export function CopyButton({ text, html, label }: { text: string | (() => string); html?: () => string; label: string }) {
+export function CopyButton({
+  text,
+  html,
+  label,
+}: {
+  text: string | (() => string);
+  html?: () => string;
+  label: string;
+}) {
   const [state, setState] = useState<"idle" | "copied" | "failed">("idle");
   const timer = useRef(0);
   useEffect(() => () => window.clearTimeout(timer.current), []);

@@ -15,7 +15,12 @@ export function JsonText({ text }: { text: string }) {
   const rest = text.length - shown;
   return (
     <div className="px-3.5 pb-2.5">
-      <pre className="max-h-96 overflow-auto font-mono text-[0.75rem] leading-5 wrap-anywhere whitespace-pre-wrap text-ink-2" tabIndex={0} role="group" aria-label={strings.code.plain}>
+      <pre
+        className="max-h-96 overflow-auto font-mono text-[0.75rem] leading-5 wrap-anywhere whitespace-pre-wrap text-ink-2"
+        tabIndex={0}
+        role="group"
+        aria-label={strings.code.plain}
+      >
         {rest > 0 ? text.slice(0, shown) : text}
       </pre>
       {rest > 0 && (
@@ -44,8 +49,11 @@ function Entries({ value, depth }: { value: Branch; depth: number }) {
   const [shown, setShown] = useState(CHILDREN);
   const keys = Array.isArray(value) ? null : Object.keys(value);
   const count = keys ? keys.length : (value as readonly unknown[]).length;
-  const at = (index: number): unknown => (keys ? (value as Record<string, unknown>)[keys[index] as string] : (value as readonly unknown[])[index]);
-  const flat = count <= CHILDREN && Array.from({ length: count }, (_, index) => at(index)).every((entry) => !isBranch(entry) || countOf(entry) === 0);
+  const at = (index: number): unknown =>
+    keys ? (value as Record<string, unknown>)[keys[index] as string] : (value as readonly unknown[])[index];
+  const flat =
+    count <= CHILDREN &&
+    Array.from({ length: count }, (_, index) => at(index)).every((entry) => !isBranch(entry) || countOf(entry) === 0);
   const visible = Array.from({ length: Math.min(shown, count) }, (_, index) => {
     const key = keys ? (keys[index] as string) : String(index);
     return <Entry key={key} name={key} value={at(index)} depth={depth} first={count <= 8} flat={flat} />;
@@ -64,7 +72,19 @@ function Entries({ value, depth }: { value: Branch; depth: number }) {
   );
 }
 
-function Entry({ name, value, depth, first, flat }: { name: string; value: unknown; depth: number; first: boolean; flat: boolean }) {
+function Entry({
+  name,
+  value,
+  depth,
+  first,
+  flat,
+}: {
+  name: string;
+  value: unknown;
+  depth: number;
+  first: boolean;
+  flat: boolean;
+}) {
   const branch = isBranch(value) && countOf(value) > 0;
   const [open, setOpen] = useState(branch && depth < 1 && first && countOf(value) <= 8);
   if (!branch) {
@@ -86,7 +106,11 @@ function Entry({ name, value, depth, first, flat }: { name: string; value: unkno
         aria-label={`${open ? strings.json.collapse(name) : strings.json.expand(name)}, ${summary}`}
         onClick={() => setOpen(!open)}
       >
-        <ChevronRight size={13} aria-hidden className={`shrink-0 text-ink-3 transition-transform ${open ? "rotate-90" : ""}`} />
+        <ChevronRight
+          size={13}
+          aria-hidden
+          className={`shrink-0 text-ink-3 transition-transform ${open ? "rotate-90" : ""}`}
+        />
         <span className="text-ink-3">{name}</span>
         <span className="ps-1 text-ink-3">{summary}</span>
       </button>

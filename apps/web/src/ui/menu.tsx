@@ -16,7 +16,17 @@ export interface MenuItem {
  * A button with a menu (WAI-ARIA menu button). The list is a native popover: it is above everything, also above a modal
  * drawer, and a click outside or Escape closes it.
  */
-export function Menu({ label, face, className, items }: { label: string; face: ReactNode; className: string; items: readonly MenuItem[] }) {
+export function Menu({
+  label,
+  face,
+  className,
+  items,
+}: {
+  label: string;
+  face: ReactNode;
+  className: string;
+  items: readonly MenuItem[];
+}) {
   const id = useId();
   const button = useRef<HTMLButtonElement>(null);
   const list = useRef<HTMLDivElement>(null);
@@ -51,7 +61,12 @@ export function Menu({ label, face, className, items }: { label: string; face: R
   const keys = (event: KeyboardEvent): void => {
     const all = entries();
     const at = all.indexOf(document.activeElement as HTMLElement);
-    const to = { ArrowDown: (at + 1) % all.length, ArrowUp: (at - 1 + all.length) % all.length, Home: 0, End: all.length - 1 }[event.key];
+    const to = {
+      ArrowDown: (at + 1) % all.length,
+      ArrowUp: (at - 1 + all.length) % all.length,
+      Home: 0,
+      End: all.length - 1,
+    }[event.key];
     if (to !== undefined) {
       event.preventDefault();
       all[to]?.focus();
@@ -60,7 +75,8 @@ export function Menu({ label, face, className, items }: { label: string; face: R
       event.stopPropagation();
       hide(true);
     } else if (event.key === "Tab") hide(true);
-    else if (event.key.length === 1) all.find((entry) => entry.textContent?.toLowerCase().startsWith(event.key.toLowerCase()))?.focus();
+    else if (event.key.length === 1)
+      all.find((entry) => entry.textContent?.toLowerCase().startsWith(event.key.toLowerCase()))?.focus();
   };
 
   return (

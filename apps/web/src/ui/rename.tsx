@@ -2,7 +2,15 @@ import { useEffect, useRef, useState } from "react";
 import { strings } from "../strings.ts";
 
 /** A field in place of a title. Enter keeps, Escape does not; leaving the field keeps. */
-export function RenameField({ title, className, onDone }: { title: string; className: string; onDone: (title: string | null) => void }) {
+export function RenameField({
+  title,
+  className,
+  onDone,
+}: {
+  title: string;
+  className: string;
+  onDone: (title: string | null) => void;
+}) {
   const [text, setText] = useState(title);
   const field = useRef<HTMLInputElement>(null);
   const done = useRef(false);

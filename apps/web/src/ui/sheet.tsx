@@ -4,7 +4,17 @@ import { useEffect, useRef, type ReactNode } from "react";
  * A drawer or a bottom sheet: the browser's own modal dialog, so that focus stays inside, Escape closes it and focus returns
  * to where it was.
  */
-export function Sheet({ label, className, onClose, children }: { label: string; className: string; onClose: () => void; children: ReactNode }) {
+export function Sheet({
+  label,
+  className,
+  onClose,
+  children,
+}: {
+  label: string;
+  className: string;
+  onClose: () => void;
+  children: ReactNode;
+}) {
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     const element = dialog.current;
