@@ -15,10 +15,10 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 from websockets.typing import Subprotocol
 
+from core import Told, echo
 from runcast.agents.base import Agent
 from runcast.server import Process, Server
 from runcast.transports.listener import listen
-from core import Told, echo
 
 DEADLINE_S = 10.0
 
@@ -121,7 +121,9 @@ async def serving_app(server: Server, app: Any = None) -> AsyncGenerator[Running
     if app is None:
         process = Process(server)
     else:
-        process = uvicorn.Server(uvicorn.Config(app, ws="websockets-sansio", log_config=None, timeout_graceful_shutdown=1))
+        process = uvicorn.Server(
+            uvicorn.Config(app, ws="websockets-sansio", log_config=None, timeout_graceful_shutdown=1)
+        )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_serve, process, listener)
         with anyio.fail_after(DEADLINE_S):

@@ -13,18 +13,18 @@ import hypothesis
 import jsonschema
 import pytest
 import schemathesis
-from core import DEADLINE_S, Told, echo
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import CHECKS
 from schemathesis.generation import GenerationMode
-from serving import Running, serving
-from transports.test_http import ask
 
+from core import DEADLINE_S, Told, echo
 from runcast import events as e
 from runcast.auth import NoAuth
 from runcast.ids import SystemClock, Uuid7Source
 from runcast.transports.gateway import Gateway
 from runcast.transports.http import build_api
+from serving import Running, serving
+from transports.test_http import ask
 
 STREAMS = "a stream has no end to compare: tests/transports/test_sse.py reads them"
 
@@ -86,7 +86,7 @@ def test_every_answer_is_as_documented(background: Background, path: str, method
     operation = schema[path][method.upper()]
     checks = [check for check in CHECKS.get_all() if check.__name__ not in LEFT_OUT]
 
-    @settings(max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask_and_compare(case: schemathesis.Case) -> None:
         case.headers.pop("Accept", None)
@@ -134,7 +134,7 @@ async def test_every_route_is_there_with_its_problems(document: tuple[dict[str, 
         for method, operation in item.items():
             problem = operation["responses"]["500"]["content"]["application/problem+json"]
             assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}
-            assert (method in ("get",)) or "Idempotency-Key" in str(operation) or method in ("patch", "delete"), path
+            assert method != "post" or "Idempotency-Key" in str(operation), path
 
 
 @pytest.mark.anyio

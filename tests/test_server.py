@@ -16,16 +16,16 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from core import DEADLINE_S, Told, echo
 from fastapi import FastAPI
-from serving import said, serving_app
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from core import DEADLINE_S, Told, echo
 from runcast.config import Settings
 from runcast.errors import ConfigError, Unavailable
 from runcast.server import Process, Server, check_bind, serve, url_of
 from runcast.transports.listener import listen
+from serving import said, serving_app
 
 PAGE = "<!doctype html><html><head><title>x</title></head></html>"
 
@@ -219,7 +219,9 @@ async def process(tmp_path: Path, drain_s: float) -> AsyncIterator[tuple[subproc
     program.write_text(PROGRAM)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent / "src")}
     command = [sys.executable, str(program), str(tmp_path / "log.db"), str(drain_s)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    child = await anyio.to_thread.run_sync(
+        lambda: subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    )
     try:
         assert child.stdout is not None
         url = await anyio.to_thread.run_sync(child.stdout.readline)

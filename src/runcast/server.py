@@ -12,6 +12,7 @@ exists only under `serve`.
 
 from __future__ import annotations
 
+import functools
 import logging
 import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -158,7 +159,8 @@ class Server:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            return await self._run_lifespan(receive, send)
+            await self._run_lifespan(receive, send)
+            return
         if not self.gateway.is_started and not self.gateway.stopping:
             raise ConfigError(_HOW_TO_START)
         await self._guard(self._rooted(scope), receive, send)
@@ -179,10 +181,13 @@ class Server:
         if scope["type"] == "websocket":
             socket = self._sockets.get(path)
             if socket is not None:
-                return await socket(scope, receive, send)
-            return await _no_such_socket(scope, receive, send)
+                await socket(scope, receive, send)
+                return
+            await _no_such_socket(scope, receive, send)
+            return
         if self._site is not None and scope["method"] in ("GET", "HEAD") and self._site.serves(path):
-            return await self._site(scope, receive, send)
+            await self._site(scope, receive, send)
+            return
         await self._api(scope, receive, send)
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
@@ -236,14 +241,7 @@ def serve(
     check_bind(server, host)
     with listen(host, port) as listener:
         url = url_of(listener, server.settings.root_path)
-
-        def started() -> None:
-            if on_started is None:
-                logger.info("listening on %s", url)
-            else:
-                on_started(url)
-
-        process = Process(server, on_started=started)
+        process = Process(server, on_started=functools.partial(on_started or log_start, url))
         try:
             process.run(sockets=[listener])
         except KeyboardInterrupt:
@@ -253,6 +251,10 @@ def serve(
                 raise
     if process.failure is not None:
         raise process.failure
+
+
+def log_start(url: str) -> None:
+    logger.info("listening on %s", url)
 
 
 def check_bind(server: Server, host: str) -> None:
@@ -329,7 +331,7 @@ class Process(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _give_up_on_force(self, scope: anyio.CancelScope) -> None:
-        while not self.force_exit:  # set by a signal handler, which can wake nobody
+        while not self.force_exit:  # noqa: ASYNC110 - set by a signal handler, which can wake nobody
             await anyio.sleep(0.1)
         scope.cancel()
 

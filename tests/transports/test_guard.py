@@ -7,14 +7,14 @@ from typing import Any
 import httpx
 import pytest
 import websockets
-from serving import NativeClient, serving
-from transports.test_http import problem_of
-from transports.test_websocket import Tokens
 
 from runcast.ids import SystemClock, Uuid7Source
 from runcast.session import SUBPROTOCOL
 from runcast.transports.guard import FORWARDING, Guard, parse_origin, printable
 from runcast.transports.wire import Message, Scope
+from serving import NativeClient, serving
+from transports.test_http import problem_of
+from transports.test_websocket import Tokens
 
 LISTED = "https://app.example.com"
 
@@ -61,7 +61,9 @@ def test_proxies_are_not_without_authentication(header: bytes) -> None:
 # --- hosts --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1", "[::1]:8000", "LOCALHOST:1", "app.localhost"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8000", "127.0.0.1", "[::1]:8000", "LOCALHOST:1", "app.localhost"]
+)
 def test_loopback_names_are_answered_to(host: str) -> None:
     assert guard().refusal(scope(host=host)) is None
 
@@ -149,11 +151,16 @@ def test_with_authentication_loopback_pages_are_foreign_too() -> None:
     assert closed.refusal(scope(host="chat.example.com", origin="http://localhost:3000")) is not None
     assert closed.refusal(scope(host="chat.example.com", origin="https://chat.example.com", scheme="https")) is None
     assert closed.refusal(scope(host="chat.example.com", origin="http://chat.example.com", scheme="https")) is not None
-    assert closed.refusal(scope(host="chat.example.com:8443", origin="https://chat.example.com", scheme="https")) is not None
+    assert (
+        closed.refusal(scope(host="chat.example.com:8443", origin="https://chat.example.com", scheme="https"))
+        is not None
+    )
     assert closed.refusal(scope(kind="websocket", scheme="wss", host="c.example", origin="https://c.example")) is None
 
 
-@pytest.mark.parametrize(("site", "refused"), [("cross-site", True), ("same-site", True), ("same-origin", False), ("none", False)])
+@pytest.mark.parametrize(
+    ("site", "refused"), [("cross-site", True), ("same-site", True), ("same-origin", False), ("none", False)]
+)
 def test_fetch_metadata_where_origin_is_left_out(site: str, refused: bool) -> None:
     """Attack 17."""
     assert (guard().refusal(scope(sec_fetch_site=site)) is not None) is refused
@@ -183,7 +190,9 @@ async def test_refusals_are_problems_and_closes() -> None:
         problem_of(evil, 403, "origin_not_allowed")
         assert "access-control-allow-origin" not in evil.headers
         form = await http.post(
-            "/v1/messages", content=b'{"message":"x"}', headers={"content-type": "text/plain", "sec-fetch-site": "cross-site"}
+            "/v1/messages",
+            content=b'{"message":"x"}',
+            headers={"content-type": "text/plain", "sec-fetch-site": "cross-site"},
         )
         problem_of(form, 403, "origin_not_allowed")
         assert (await http.get("/v1/threads")).json()["threads"] == []
@@ -196,12 +205,11 @@ async def test_refusals_are_problems_and_closes() -> None:
 
 @pytest.mark.anyio
 async def test_rebound_websocket_is_closed() -> None:
-    async with serving() as running:
-        async with websockets.connect(
-            f"ws://attacker.test:{running.port}/v1/ws", host="127.0.0.1", port=running.port, proxy=None,
-            subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
-        ) as raw:  # fmt: skip
-            assert await NativeClient(raw).close_code() == 4003
+    async with serving() as running, websockets.connect(
+        f"ws://attacker.test:{running.port}/v1/ws", host="127.0.0.1", port=running.port, proxy=None,
+        subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
+    ) as raw:  # fmt: skip
+        assert await NativeClient(raw).close_code() == 4003
 
 
 @pytest.mark.anyio

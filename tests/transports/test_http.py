@@ -11,15 +11,15 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from core import DEADLINE_S, Gated, Told, echo
-from serving import Running, said, serving
-from transports.test_websocket import Tokens
 
+from core import DEADLINE_S, Gated, Told, echo
 from runcast import events as e
 from runcast.agents.base import RunContext
 from runcast.errors import AgentError
 from runcast.events import Event
 from runcast.runs import RunInput
+from serving import Running, said, serving
+from transports.test_websocket import Tokens
 
 pytestmark = pytest.mark.anyio
 
@@ -82,7 +82,9 @@ async def test_threads_are_found_page_by_page() -> None:
 async def test_create_thread_twice_with_one_key() -> None:
     """I5."""
     async with serving() as running, running.http() as http:
-        answers = [await http.post("/v1/threads", json={"title": "A"}, headers={"idempotency-key": "k1"}) for _ in range(2)]
+        answers = [
+            await http.post("/v1/threads", json={"title": "A"}, headers={"idempotency-key": "k1"}) for _ in range(2)
+        ]
         assert answers[0].json()["id"] == answers[1].json()["id"]
         other = await http.post("/v1/threads", json={"title": "B"}, headers={"idempotency-key": "k1"})
         problem_of(other, 409, "idempotency_conflict")
@@ -212,7 +214,9 @@ async def test_long_poll_returns_as_soon_as_something_comes() -> None:
 async def test_long_poll_gives_an_empty_page_when_nothing_comes() -> None:
     async with serving() as running, running.http() as http:
         run = await ask(http)
-        page = (await http.get(f"/v1/threads/{run['thread']}/events", params={"after": run["lastSeq"], "wait": 0.05})).json()
+        page = (
+            await http.get(f"/v1/threads/{run['thread']}/events", params={"after": run["lastSeq"], "wait": 0.05})
+        ).json()
         assert (page["events"], page["next"], page["head"]) == ([], run["lastSeq"], run["lastSeq"])
         assert "resync" not in page
 
@@ -231,7 +235,9 @@ async def test_foreign_cursor_is_told_at_once(after: str, reason: str) -> None:
 async def test_bad_cursor_is_refused(after: str) -> None:
     async with serving() as running, running.http() as http:
         run = await ask(http)
-        problem_of(await http.get(f"/v1/threads/{run['thread']}/events", params={"after": after}), 422, "invalid_request")
+        problem_of(
+            await http.get(f"/v1/threads/{run['thread']}/events", params={"after": after}), 422, "invalid_request"
+        )
 
 
 async def test_inbox_as_json() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from serving import serving
 
 pytestmark = pytest.mark.anyio
@@ -64,7 +65,11 @@ async def test_page_is_told_where_it_lives(http: httpx.AsyncClient) -> None:
         assert page.headers["cache-control"] == "no-store"
         assert "<title>Shop &lt;/title&gt; &amp; more</title>" in page.text
         config = config_of(page.text)
-        assert (config["title"], config["welcome"], config["starters"]) == ("Shop </title> & more", "</script><b>", ["Hi"])
+        assert (config["title"], config["welcome"], config["starters"]) == (
+            "Shop </title> & more",
+            "</script><b>",
+            ["Hi"],
+        )
 
 
 async def test_policy_allows_the_app_and_nothing_else(http: httpx.AsyncClient) -> None:

@@ -10,14 +10,14 @@ import anyio
 import httpx
 import msgspec
 import pytest
-from core import DEADLINE_S, Gated, Told
-from serving import said, serving
-from transports.test_http import ask, problem_of
 
+from core import DEADLINE_S, Gated, Told
 from runcast import events as e
 from runcast.agents.base import RunContext
 from runcast.events import Event
 from runcast.runs import RunInput
+from serving import said, serving
+from transports.test_http import ask, problem_of
 
 pytestmark = pytest.mark.anyio
 STREAM = {"accept": "text/event-stream"}
@@ -163,7 +163,11 @@ async def test_thread_stream_without_cursor_begins_with_a_snapshot() -> None:
         async with reading(http, "GET", f"/v1/threads/{run['thread']}/events") as stream:
             await stream.until("caught_up")
             snapshot, caught_up = stream.events
-            assert (snapshot.name, snapshot.data["op"], snapshot.data["seq"]) == ("snapshot", "snapshot", run["lastSeq"])
+            assert (snapshot.name, snapshot.data["op"], snapshot.data["seq"]) == (
+                "snapshot",
+                "snapshot",
+                run["lastSeq"],
+            )
             assert snapshot.id.endswith(f":{run['lastSeq']}")
             assert caught_up.data["seq"] == run["lastSeq"]
             await http.post(f"/v1/threads/{run['thread']}/messages", json={"message": "live"})
@@ -182,6 +186,17 @@ async def test_foreign_cursor_gives_resync_then_snapshot(cursor: str, reason: st
             assert [event.name for event in stream.events] == ["resync", "snapshot", "caught_up"]
             assert stream.events[0].data["reason"] == reason
             assert stream.events[1].id.split(":")[0] != "otherepoch"
+
+
+@pytest.mark.parametrize(("cursor", "reason"), [("otherepoch:3", "epoch"), ("99999", "ahead")])
+async def test_foreign_cursor_gives_resync_then_the_whole_run(cursor: str, reason: str) -> None:
+    async with serving() as running, running.http() as http:
+        run = await ask(http)
+        async with reading(http, "GET", f"/v1/runs/{run['id']}/events", headers={"last-event-id": cursor}) as stream:
+            events = await stream.all()
+        assert (events[0].name, events[0].data["reason"], events[0].id) == ("resync", reason, "")
+        assert (events[1].data["seq"], events[-1].data["seq"]) == (1, run["lastSeq"])
+        assert said([event.data for event in events]) == run["text"]
 
 
 async def test_bad_last_event_id_is_refused() -> None:

@@ -12,10 +12,9 @@ from typing import Any
 import anyio
 import pytest
 import websockets
-from core import DEADLINE_S, Gated, Told, echo
-from serving import NativeClient, Running, said, serving
 from websockets.typing import Subprotocol
 
+from core import DEADLINE_S, Gated, Told, echo
 from runcast import events as e
 from runcast.agents.base import RunContext
 from runcast.auth import Credentials, Identity
@@ -23,6 +22,7 @@ from runcast.errors import Unauthenticated
 from runcast.events import Event
 from runcast.ids import SystemClock
 from runcast.runs import Principal, RunInput
+from serving import NativeClient, Running, said, serving
 
 pytestmark = pytest.mark.anyio
 numbers = itertools.count()
@@ -192,8 +192,9 @@ async def test_inbox_tells_of_runs_elsewhere() -> None:
         await client.until(lambda frame: frame["op"] == "caught_up")
         sent = await client.ask("send", message={"id": "m", "content": "go"})
         await client.until(
-            lambda frame: frame["op"] == "events"
-            and any(event.get("threadId") == sent["thread"] for event in frame["events"])
+            lambda frame: (
+                frame["op"] == "events" and any(event.get("threadId") == sent["thread"] for event in frame["events"])
+            )
         )
 
 

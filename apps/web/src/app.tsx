@@ -34,10 +34,14 @@ function Shell({ config }: { config: Config }) {
   const beside = rail && !narrow;
   return (
     <div className="flex h-full">
-      <a href="#message" className="skip" onClick={(event) => {
-        event.preventDefault();
-        document.getElementById("message")?.focus();
-      }}>
+      <a
+        href="#main"
+        className="skip"
+        onClick={(event) => {
+          event.preventDefault();
+          (document.getElementById("message") ?? document.getElementById("main"))?.focus();
+        }}
+      >
         {strings.app.skipToComposer}
       </a>
       {beside && (
@@ -48,10 +52,12 @@ function Shell({ config }: { config: Config }) {
       {narrow && drawer && (
         <Sheet label={strings.rail.label} className="drawer" onClose={() => setDrawer(false)}>
           <Rail current={id} onClose={() => setDrawer(false)} onChosen={() => setDrawer(false)} />
+          <ToastList />
         </Sheet>
       )}
       <Conversation key={key} thread={thread} config={config} railShown={beside} onShowRail={() => (narrow ? setDrawer(true) : setRail(true))} />
-      <ToastList />
+      {/* Under a modal drawer nothing outside it can be pressed: "Undo" is inside it then. */}
+      {!(narrow && drawer) && <ToastList />}
     </div>
   );
 }

@@ -6,13 +6,11 @@ import { useNow } from "./ui/media.ts";
 
 const PATIENCE_MS = 3_000;
 
-/** How the line to the server stands; nothing while it is well, and nothing for the first three seconds of trouble. */
-export function ConnectionChip({ waiting }: { waiting: number }) {
-  const client = useClient();
+/** Whether the line to the server has been down for more than three seconds: until then nobody need know. */
+export function useTrouble(): boolean {
   const connection = useConnection();
   const [mounted] = useState(() => Date.now());
   const well = connection.status === "live";
-  const now = useNow(!well, 250);
   const since = connection.status === "reconnecting" || connection.status === "offline" ? connection.since : mounted;
   const [late, setLate] = useState(false);
   useEffect(() => {
@@ -20,6 +18,15 @@ export function ConnectionChip({ waiting }: { waiting: number }) {
     const timer = window.setTimeout(() => setLate(true), Math.max(0, since + PATIENCE_MS - Date.now()));
     return () => window.clearTimeout(timer);
   }, [well, since]);
+  return late && !well;
+}
+
+/** How the line to the server stands; nothing while it is well. */
+export function ConnectionChip({ waiting }: { waiting: number }) {
+  const client = useClient();
+  const connection = useConnection();
+  const trouble = useTrouble();
+  const now = useNow(trouble, 250);
   const words = strings.connection;
   if (connection.status === "stopped") {
     if (connection.code === 1000) return null;
@@ -32,7 +39,7 @@ export function ConnectionChip({ waiting }: { waiting: number }) {
       </Chip>
     );
   }
-  if (well || !late) return null;
+  if (connection.status === "live" || !trouble) return null;
   const messages = waiting > 0 ? words.waitingMessages(waiting) : "";
   if (connection.status === "offline") return <Chip icon={<CloudOff size={14} aria-hidden />} text={[words.offline, messages].filter(Boolean).join(" · ")} />;
   if (connection.status === "connecting") return <Chip icon={<Turning />} text={words.connecting} />;

@@ -65,7 +65,7 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
   return (
     <DiagramContext value={canvas.context}>
       <div className="flex h-full min-w-0 flex-1">
-        <main className="flex h-full min-w-0 flex-1 flex-col">
+        <main id="main" tabIndex={-1} className="flex h-full min-w-0 flex-1 flex-col">
           <Header state={state} title={title} railShown={railShown} onShowRail={onShowRail} onShowCanvas={canvas.shown === null && canvas.diagrams.length > 0 ? canvas.reopen : null} />
           {missing || failed ? (
             <Notice text={failed ? (state.error?.message ?? strings.app.openFailed) : strings.app.notFound} action={failed ? strings.run.retry : strings.app.startNew} onAction={failed ? () => thread.reload() : () => navigate("/")} />
@@ -125,7 +125,7 @@ function Starters({ starters, onChoose }: { starters: readonly string[]; onChoos
 function Notice({ text, action, onAction }: { text: string; action: string; onAction: () => void }) {
   return (
     <div className="column flex flex-1 flex-col items-start justify-center gap-4 pb-24">
-      <p className="text-ink-2">{text}</p>
+      <h1 className="text-ink-2">{text}</h1>
       <button type="button" className="button" onClick={onAction}>
         {action}
       </button>

@@ -3,7 +3,7 @@ import { useClient } from "@runcast/react";
 import { PanelLeft, PanelRight, SquarePen } from "lucide-react";
 import { useRef, useState } from "react";
 import { Link } from "wouter";
-import { ConnectionChip } from "./connection-chip.tsx";
+import { ConnectionChip, useTrouble } from "./connection-chip.tsx";
 import { strings } from "./strings.ts";
 import { RenameField } from "./ui/rename.tsx";
 import { useToasts } from "./ui/toast.tsx";
@@ -26,7 +26,10 @@ export function Header({ state, title, railShown, onShowRail, onShowCanvas }: He
   const [renaming, setRenaming] = useState(false);
   const button = useRef<HTMLButtonElement>(null);
   const run = state.path.at(-1);
-  const stands = run && run.status !== "cancelled" ? shortly(run, state.activity) : null;
+  // Without a line nobody knows whether the run still goes on: the chip says what is known.
+  const trouble = useTrouble();
+  const unknown = trouble && (run?.status === "running" || run?.status === "queued");
+  const stands = run && run.status !== "cancelled" && !unknown ? shortly(run, state.activity) : null;
   const waiting = state.pending.filter((message) => message.state === "waiting").length;
   const id = state.id;
   return (

@@ -114,6 +114,7 @@ export const strings = {
     denied: "Denied",
     answered: "Answered",
     expired: "Nobody answered in time, which counts as no",
+    you: "you",
     by: (who: string) => ` by ${who}`,
     sending: "Sending your answer",
     failed: "Your answer did not arrive. Try again.",

@@ -37,6 +37,9 @@ export function toolName(tool: Named): string {
 
 const plainName = (tool: Named): string => tool.name.replace(/[_-]+/g, " ").trim();
 
+/** What a tool is called where it is spoken of, not watched: never "Listing the tables". */
+export const toolNoun = (tool: Named): string => (ONGOING.test(tool.title ?? "") ? plainName(tool) : toolName(tool));
+
 /** What a tool that runs does: "Using search"; a title that already says so ("Listing the tables…") is said as it is. */
 export function toolDoes(tool: Named): string {
   return tool.title && ONGOING.test(tool.title) ? toolName(tool) : strings.run.using(toolName(tool));
@@ -130,8 +133,8 @@ export function workSummary(parts: readonly WorkPart[]): string {
   const tail = failed > 0 ? [words.failed(failed)] : [];
   const [only] = tools;
   const open = tools.find((tool) => !OVER.has(tool.status));
-  if (open) return [capital(toolName(open)), strings.tool.status[open.status].toLowerCase(), ...(tools.length > 1 ? [words.tools(tools.length)] : [])].join(" · ");
-  if (tools.length === 1 && only && parts.length === 1) return [words.used(ONGOING.test(only.title ?? "") ? plainName(only) : toolName(only)), ...(spent ? [duration(spent)] : []), ...tail].join(" · ");
+  if (open) return [capital(toolNoun(open)), strings.tool.status[open.status].toLowerCase(), ...(tools.length > 1 ? [words.tools(tools.length)] : [])].join(" · ");
+  if (tools.length === 1 && only && parts.length === 1) return [words.used(toolNoun(only)), ...(spent ? [duration(spent)] : []), ...tail].join(" · ");
   return [words.worked(duration(spent)), words.tools(tools.length), ...tail].join(" · ");
 }
 

@@ -34,11 +34,14 @@ class EventAnswer(NamedTuple):
 
 def event_list(page: EventPage, cursor: Cursor | None) -> EventAnswer:
     """The answer to a reader at `cursor`: never a silent hole."""
-    if cursor is None:
-        return EventAnswer(page, None)
-    if cursor.epoch not in (None, page.epoch):
-        return EventAnswer(page, "epoch")
-    return EventAnswer(page, "ahead" if cursor.seq > page.head else None)
+    return EventAnswer(page, None if cursor is None else resync_of(cursor, page.epoch, page.head))
+
+
+def resync_of(cursor: Cursor, epoch: str, head: int) -> ResyncReason | None:
+    """Why a cursor does not belong to the log that stands at `head` now; None if it does."""
+    if cursor.epoch not in (None, epoch):
+        return "epoch"
+    return "ahead" if cursor.seq > head else None
 
 
 def thread_view(view: ThreadSnapshot) -> Response:

@@ -90,7 +90,8 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[REQUEST_ID] = self._request_id(scope)
         if scope["type"] == "websocket":
-            return await self._websocket(scope, receive, send)
+            await self._websocket(scope, receive, send)
+            return
         started = time.perf_counter()
         answer = _Answer(send, self._common_headers(scope))
         try:
@@ -123,7 +124,8 @@ class Guard:
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         access_logger.info("WS %s", printable(scope["path"]), extra={"request_id": scope[REQUEST_ID]})
         if (refusal := self.refusal(scope)) is None:
-            return await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+            return
         logger.info("websocket refused: %s", refusal.message, extra={"request_id": scope[REQUEST_ID]})
         await receive()
         await send(

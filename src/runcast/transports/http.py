@@ -20,7 +20,7 @@ from runcast.errors import InvalidRequest
 from runcast.runs import Message, Principal, Thread
 from runcast.service import CancelResult, EventPage, ResolveResult, Sent, Service
 from runcast.transports import openapi, problems
-from runcast.transports.answers import answer_of, event_list, thread_view
+from runcast.transports.answers import answer_of, event_list, resync_of, thread_view
 from runcast.transports.bodies import (
     AgentList,
     Decision,
@@ -51,6 +51,7 @@ from runcast.transports.requests import (
     wants_stream,
 )
 from runcast.transports.sse import EventStream
+from runcast.updates import Resync
 
 RUN_STREAM = "The run's events; ends after its last one. Ids are `<epoch>:<seq>`."
 THREAD_STREAM = (
@@ -334,20 +335,23 @@ async def read_page(
 async def run_stream(
     gateway: Gateway, principal: Principal, run: str, cursor: Cursor | None, headers: dict[str, str]
 ) -> Response:
-    """One run's events; a reader that has them all gets 204, which ends an EventSource (WHATWG HTML, section 9.2.3)."""
+    """One run's events after the cursor. A cursor that is not of this log is told by `resync`, and the run begins anew.
+    A reader that has all of an ended run gets 204, which ends an EventSource (WHATWG HTML, section 9.2.3)."""
     service: Service = gateway.service
-    after = cursor.seq if cursor else 0
     row = await service.get_run(principal, run)
-    subscription = await service.subscribe_run(principal, run, after=after)
-    if cursor and cursor.epoch not in (None, subscription.epoch):
+    after = cursor.seq if cursor else 0
+    subscription = await service.subscribe_run(principal, run, after=min(after, row.last_seq or after))
+    resync = None if cursor is None else resync_of(cursor, subscription.epoch, subscription.head)
+    if resync is not None:
         subscription.close()
         after = 0
-        subscription = await service.subscribe_run(principal, run, after=after)
-    if row.last_seq is not None and row.status not in ("queued", "running") and after >= row.last_seq:
+        subscription = await service.subscribe_run(principal, run)
+    elif subscription.ended:
         subscription.close()
         return Response(status_code=204, headers=headers)
     start = Start(subscription.thread.id, subscription.epoch, after, run)
-    return EventStream(gateway, subscription, NativeEncoder(start), headers=headers)
+    preface = [] if resync is None else [Resync(resync)]
+    return EventStream(gateway, subscription, NativeEncoder(start), preface=preface, headers=headers)
 
 
 def to_send(body: MessageToSend, thread: str | None, key: str | None, gateway: Gateway) -> Send:

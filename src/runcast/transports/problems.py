@@ -105,7 +105,9 @@ def install(app: FastAPI) -> None:
         if known.status_code == 405:
             # Starlette names the methods of the first route of this path only (RFC 9110, section 15.5.6, wants all).
             allowed = ", ".join(sorted(_methods(app, request.scope)))
-            return problem(request.scope, 405, code, f"{request.method} is not allowed here.", headers={"allow": allowed})
+            return problem(
+                request.scope, 405, code, f"{request.method} is not allowed here.", headers={"allow": allowed}
+            )
         return problem(request.scope, known.status_code, code, f"{phrase}.", headers=known.headers)
 
     async def invalid(request: Request, error: Exception) -> Response:

@@ -35,12 +35,18 @@ After = Annotated[
     ),
 ]
 LastEventId = Annotated[
-    str | None, Header(alias="Last-Event-ID", description="The last id that was read; it wins over `after`.")
+    str | None,
+    Header(
+        alias="Last-Event-ID",
+        pattern=r"^(([a-z2-7]{1,32}:)?[0-9]{1,16})?$",
+        description="The last id that was read; it wins over `after`.",
+    ),
 ]
 IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
+        pattern=r'^("[A-Za-z0-9._:@-]{1,128}"|[A-Za-z0-9._:@-]{1,128})$',
         description="A retry with the same key has one effect and gets the same answer; 1-128 of `A-Za-z0-9._:@-`.",
     ),
 ]

@@ -17,7 +17,7 @@ from runcast.dialects.base import Encoder, Frame
 from runcast.subscription import RunSubscription, Subscription
 from runcast.transports.gateway import FLUSH_S, Gateway
 from runcast.transports.wire import Receive, Scope, Send, StreamCut, request_id_of
-from runcast.updates import ThreadSnapshot
+from runcast.updates import ThreadSnapshot, Update
 
 logger = logging.getLogger("runcast.sse")
 
@@ -26,7 +26,8 @@ PING_S = 15
 
 
 class EventStream(Response):
-    """The ASGI response that writes one subscription. `with_ids`: each event that ends a log position carries `<epoch>:<seq>`."""
+    """The ASGI response that writes one subscription. `preface` comes before what it says; `with_ids`:
+    each event that ends a log position carries `<epoch>:<seq>`."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class EventStream(Response):
         subscription: Subscription | RunSubscription,
         encoder: Encoder,
         *,
+        preface: Sequence[Update] = (),
         with_ids: bool = True,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -41,6 +43,7 @@ class EventStream(Response):
         self._subscription = subscription
         self._encoder = encoder
         self._epoch = subscription.epoch
+        self._preface = preface
         self._with_ids = with_ids
         # Starlette's own initialiser is for a body that is there already.
         self.status_code = 200
@@ -92,7 +95,8 @@ class EventStream(Response):
     async def _write(self, send: Send) -> None:
         """Until the last word, the end of the subscription or of the reader."""
         try:
-            await self._put(send, b": open\n\n")
+            frames = [frame for update in self._preface for frame in self._encoder.update(update)]
+            await self._put(send, b": open\n\n" + self._format(frames))
             while not self._ended:
                 update = await self._subscription.next(timeout_s=PING_S)
                 if update is None:

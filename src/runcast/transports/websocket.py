@@ -73,6 +73,7 @@ class NativeConnection:
         self._drain_asked = False
         self._stop_asked = False
         self._close: Close | None = None
+        self._over = False
         self._tasks: anyio.abc.TaskGroup
 
     async def run(self) -> None:
@@ -111,6 +112,7 @@ class NativeConnection:
         """Stop all tasks; the first reason counts. Without a reason the peer is gone."""
         if self._close is None:
             self._close = close
+        self._over = True
         self._tasks.cancel_scope.cancel()
 
     # --- out ------------------------------------------------------------------------------------------------------
@@ -131,8 +133,8 @@ class NativeConnection:
                 async for update in subscription:
                     for frame in self._session.encode(sub, update):
                         await self._send(frame)
-                    if isinstance(update, Resync) and update.reason == "deleted":
-                        break
+                    if self._over or (isinstance(update, Resync) and update.reason == "deleted"):
+                        break  # a cancellation alone would be noticed only where something waits
                     if isinstance(update, Events) and len(update.records) > 1:
                         await (
                             anyio.lowlevel.checkpoint()
@@ -156,21 +158,24 @@ class NativeConnection:
             if self._stop_asked:
                 if self._pumps:
                     await anyio.sleep(FLUSH_S)
-                return self._end(Close(CloseCode.RESTART, "The server restarts."))
+                self._end(Close(CloseCode.RESTART, "The server restarts."))
+                return
             if self._drain_asked and not drain_told and self._session.identity is not None:
                 drain_told = True
                 self._tasks.start_soon(self._send, self._session.drain(RETRY_MS))
             # A frame of ours that is stuck in the socket must not hold up the time: frames are sent by tasks of their own.
             for due in self._session.tick():
                 if isinstance(due, Close):
-                    return self._end(due)
+                    self._end(due)
+                    return
                 self._tasks.start_soon(self._send, due)
             # A send that begins while this task sleeps is looked at when it may be stuck.
             deadline = min(self._session.next_deadline(), clock.monotonic() + self._gateway.send_timeout_s)
             if self._sending_since is not None:
                 stuck_at = self._sending_since + self._gateway.send_timeout_s
                 if clock.monotonic() >= stuck_at:
-                    return self._end(Close(CloseCode.NO_PROGRESS, "No progress."))
+                    self._end(Close(CloseCode.NO_PROGRESS, "No progress."))
+                    return
                 deadline = min(deadline, stuck_at)
             self._wake = anyio.Event()
             if (self._drain_asked and not drain_told and self._session.identity is not None) or self._stop_asked:
@@ -191,22 +196,25 @@ class NativeConnection:
         while True:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
-                return self._end(None)
+                self._end(None)
+                return
             text: str | None = message.get("text")
             for effect in self._session.receive(text if text is not None else message.get("bytes") or b""):
                 match effect:
                     case bytes():
                         await self._send(effect)
                     case Close():
-                        return self._end(effect)
+                        self._end(effect)
+                        return
                     case _:
                         await self._carry_out(effect)
-            if self._close is not None:
+            if self._over:
                 return
 
     async def _carry_out(self, command: AnyCommand) -> None:
         if isinstance(command, Hello):
-            return await self._hello(command)
+            await self._hello(command)
+            return
         assert not isinstance(command, Ping)  # the session answers it
         try:
             await self._execute(command)
@@ -231,7 +239,8 @@ class NativeConnection:
                 headers_of(self._scope), tuple(self._scope.get("subprotocols", ())), hello.token
             )
         except (Unauthenticated, Forbidden) as error:
-            return self._end(close_for(error))
+            self._end(close_for(error))
+            return
         frame = self._session.welcome(identity)
         self._wake.set()
         await self._send(frame)
@@ -270,7 +279,8 @@ class NativeConnection:
                 renewed = session.renew(command, identity)
                 self._wake.set()
                 if isinstance(renewed, Close):
-                    return self._end(renewed)
+                    self._end(renewed)
+                    return
                 await self._send(renewed)
             case SendMessage() | Cancel() | Resolve() | Steer():
                 with anyio.fail_after(COMMAND_TIMEOUT_S, shield=True):

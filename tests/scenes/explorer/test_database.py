@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -56,7 +55,7 @@ def test_guarded_connections_only_read(odd: Path, statement: str) -> None:
 def test_even_without_the_guard_nothing_is_written(odd: Path, statement: str) -> None:
     connection = Database(odd).connect()
     try:
-        with pytest.raises(sqlite3.OperationalError, match="readonly|query_only|attempt to write"):
+        with pytest.raises(sqlite3.OperationalError, match=r"readonly|query_only|attempt to write"):
             connection.execute(statement)
     finally:
         connection.close()
@@ -76,7 +75,7 @@ def test_reading_leaves_no_file_behind(odd: Path) -> None:
     connection = Database(odd).connect()
     assert connection.execute("SELECT COUNT(*) FROM employee").fetchone() == (2,)
     connection.close()
-    assert os.listdir(odd.parent) == ["odd.db"]
+    assert [path.name for path in odd.parent.iterdir()] == ["odd.db"]
 
 
 def test_paths_may_hold_what_uris_escape(odd: Path) -> None:
@@ -90,7 +89,7 @@ def test_paths_may_hold_what_uris_escape(odd: Path) -> None:
 
 
 def test_what_is_no_database_is_refused_with_a_reason(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="There is no database file .*nowhere"):
+    with pytest.raises(ConfigError, match=r"There is no database file .*nowhere"):
         Database(tmp_path / "nowhere.db")
     text = tmp_path / "notes.txt"
     text.write_text("this is not a database, it is a text")

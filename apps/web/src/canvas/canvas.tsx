@@ -50,7 +50,7 @@ export function Canvas({ diagrams, shown, onShow, onClose }: CanvasProps) {
       {error !== null && (
         <div role="status" className="border-b border-line px-4 py-3 text-meta">
           <p className="font-medium text-ink">{drawing ? strings.diagram.failedKept : strings.diagram.failed}</p>
-          {error && <p className="mt-0.5 max-h-24 overflow-y-auto font-mono text-[0.75rem] leading-5 wrap-anywhere whitespace-pre-wrap text-ink-2">{error}</p>}
+          {error && <p tabIndex={0} role="group" aria-label={strings.tool.error} className="mt-0.5 max-h-24 overflow-y-auto font-mono text-[0.75rem] leading-5 wrap-anywhere whitespace-pre-wrap text-ink-2">{error}</p>}
         </div>
       )}
       <div className="relative min-h-0 flex-1">

@@ -58,7 +58,20 @@ function textOf(node: ReactNode): string {
 
 type CodeElement = { props: { className?: string; children?: ReactNode } };
 
+/** The page's own headings come first: those of an answer are below them, and only look like what they were. */
+const heading = (level: number) =>
+  function Heading({ children }: { children?: ReactNode }) {
+    const Level = level <= 3 ? "h3" : "h4";
+    return <Level className={`h${level}`}>{children}</Level>;
+  };
+
 const components: Components = {
+  h1: heading(1),
+  h2: heading(2),
+  h3: heading(3),
+  h4: heading(4),
+  h5: heading(5),
+  h6: heading(6),
   a: ({ href, children }) => (href?.startsWith("#") ? <span>{children}</span> : <Outward href={href}>{children}</Outward>),
   // Never loaded: an address in an answer may carry away what the answer knows.
   img: ({ src, alt }) => <Outward href={typeof src === "string" ? src : undefined}>{strings.markdown.image(alt ?? "")}</Outward>,

@@ -95,7 +95,7 @@ export function Rail({ current, onClose, onChosen }: RailProps) {
       </div>
       <nav aria-label={words.label} className="mt-3 min-h-0 flex-1 overflow-y-auto px-2.5 pb-4">
         {groups.map((group) => (
-          <section key={group.label} aria-label={group.label} className="mb-4">
+          <div key={group.label} role="group" aria-label={group.label} className="mb-4">
             <h2 className="px-2.5 pb-1 text-[0.75rem] leading-5 font-medium text-ink-3">{group.label}</h2>
             <ul>
               {group.items.map((thread) => (
@@ -108,7 +108,7 @@ export function Rail({ current, onClose, onChosen }: RailProps) {
                 </li>
               ))}
             </ul>
-          </section>
+          </div>
         ))}
         {groups.length === 0 && (
           <p className="px-2.5 py-1 text-meta text-ink-3">

@@ -18,7 +18,7 @@ export const ActivityLine = memo(function ActivityLine({ parts, live, words }: {
   const now = useNow(live);
   const failed = parts.some((part) => part.type === "tool" && part.status === "failed");
   return (
-    <section className="activity">
+    <div className="activity">
       <button
         type="button"
         className="-mx-2 flex max-w-full items-center gap-1.5 rounded-control px-2 py-1 text-meta text-ink-3 hover:bg-hover hover:text-ink-2 touch:min-h-11"
@@ -44,22 +44,22 @@ export const ActivityLine = memo(function ActivityLine({ parts, live, words }: {
           <ol className="flex flex-col gap-1.5 border-s border-line ps-3.5">
             {parts.map((part, index) => (
               <li key={"id" in part ? part.id : `${part.type}-${index}`}>
-                <Work part={part} />
+                <Work part={part} alone={live && parts.length === 1} />
               </li>
             ))}
           </ol>
         )}
       </div>
-    </section>
+    </div>
   );
 });
 
-function Work({ part }: { part: WorkPart }) {
+function Work({ part, alone }: { part: WorkPart; alone: boolean }) {
   switch (part.type) {
     case "tool":
       return <ToolCard tool={part} />;
     case "reasoning":
-      return <Reasoning part={part} />;
+      return <Reasoning part={part} alone={alone} />;
     case "step":
       return <Step part={part} />;
     case "subagent":
@@ -67,8 +67,8 @@ function Work({ part }: { part: WorkPart }) {
   }
 }
 
-/** A thought: its last lines while it is being thought, "Thought for 4 s" after. */
-function Reasoning({ part }: { part: ReasoningPart }) {
+/** A thought: its last lines while it is being thought, "Thought for 4 s" after. Where it is `alone`, the line above says that. */
+function Reasoning({ part, alone }: { part: ReasoningPart; alone: boolean }) {
   const [chosen, setChosen] = useState<boolean | null>(null);
   const id = useId();
   const now = useNow(part.open);
@@ -76,6 +76,16 @@ function Reasoning({ part }: { part: ReasoningPart }) {
   const unfolded = chosen ?? false;
   const spent = part.startedAt === undefined ? 0 : (part.open ? now : (part.endedAt ?? part.startedAt)) - part.startedAt;
   const words = part.open ? strings.run.thinking : spent >= 500 ? strings.activity.thought(duration(spent)) : strings.activity.thoughtBriefly;
+  const bare = alone && part.open;
+  const whole = (
+    <div className={`text-meta whitespace-pre-wrap text-ink-2 ${bare ? "" : "mt-1 mb-1.5 ps-5.5"}`}>{text}</div>
+  );
+  const lately = (
+    <div className={`flex max-h-20 flex-col justify-end overflow-hidden text-meta whitespace-pre-wrap text-ink-3 ${bare ? "" : "ps-5.5"} ${text.length > 280 ? "edge-fade" : ""}`} aria-hidden>
+      <div className="shrink-0">{text.slice(-600)}</div>
+    </div>
+  );
+  if (bare) return text ? lately : null;
   return (
     <div>
       <Row
@@ -88,13 +98,7 @@ function Reasoning({ part }: { part: ReasoningPart }) {
         onToggle={() => setChosen(!unfolded)}
       />
       <div id={id} hidden={!unfolded && !(part.open && text)}>
-        {unfolded ? (
-          <div className="mt-1 mb-1.5 ps-5.5 text-meta whitespace-pre-wrap text-ink-2">{text}</div>
-        ) : part.open && text ? (
-          <div className="edge-fade flex max-h-20 flex-col justify-end overflow-hidden ps-5.5 text-meta whitespace-pre-wrap text-ink-3" aria-hidden>
-            <div className="shrink-0">{text.slice(-600)}</div>
-          </div>
-        ) : null}
+        {unfolded ? whole : part.open && text ? lately : null}
       </div>
     </div>
   );

@@ -3,7 +3,7 @@ import { Ban, Check, Clock, Hand, MessageCircleQuestion } from "lucide-react";
 import { memo, useEffect, useId, useRef, useState } from "react";
 import { strings } from "../strings.ts";
 import { JsonText, JsonTree } from "../ui/json.tsx";
-import { toolName } from "../words.ts";
+import { toolNoun } from "../words.ts";
 
 /** Buttons that appear under a moving pointer must not be pressed by accident. */
 export const ARM_MS = 500;
@@ -21,8 +21,8 @@ const isApproval = (interrupt: InterruptPart): boolean =>
   interrupt.reason === "tool_call" || interrupt.reason === "confirmation" || /approv/.test(interrupt.reason);
 
 /** A question of the agent to a person: an approval of one tool call with exactly these arguments, or a question with an answer. */
-export const InterruptCard = memo(function InterruptCard({ interrupt, tool, resolve }: { interrupt: InterruptPart; tool?: ToolPart | undefined; resolve: Resolve }) {
-  if (interrupt.status !== "open") return <Answered interrupt={interrupt} tool={tool} />;
+export const InterruptCard = memo(function InterruptCard({ interrupt, tool, me, resolve }: { interrupt: InterruptPart; tool?: ToolPart | undefined; me?: string | null; resolve: Resolve }) {
+  if (interrupt.status !== "open") return <Answered interrupt={interrupt} tool={tool} me={me ?? null} />;
   return isApproval(interrupt) ? <Approval interrupt={interrupt} tool={tool} resolve={resolve} /> : <Question interrupt={interrupt} resolve={resolve} />;
 });
 
@@ -100,7 +100,9 @@ function Approval({ interrupt, tool, resolve }: { interrupt: InterruptPart; tool
   const reasonField = useRef<HTMLTextAreaElement>(null);
   const ready = armed && state !== "sending";
   const words = strings.approval;
-  const name = tool ? toolName(tool) : (interrupt.message ?? words.question);
+  // A message that asks for the tool by its name is the heading itself; any other one explains it.
+  const asked = !tool || (interrupt.message?.includes(tool.name) && interrupt.message.endsWith("?"));
+  const heading = asked ? (interrupt.message ?? words.question) : words.title(toolNoun(tool));
   useEffect(() => {
     if (denying) reasonField.current?.focus();
   }, [denying]);
@@ -109,9 +111,9 @@ function Approval({ interrupt, tool, resolve }: { interrupt: InterruptPart; tool
     <section aria-labelledby={id} className="approval rounded-card border border-line bg-raised p-4 shadow-raised">
       <h3 id={id} className="flex items-center gap-2 font-medium">
         <Hand size={16} className="shrink-0 text-amber" aria-hidden />
-        {tool ? words.title(name) : name}
+        {heading}
       </h3>
-      {tool && interrupt.message && <p className="mt-1 text-ink-2">{interrupt.message}</p>}
+      {!asked && interrupt.message && <p className="mt-1 text-ink-2">{interrupt.message}</p>}
       {args(interrupt, tool) !== undefined && (
         <div className="mt-3">
           <p className="mb-1.5 text-meta text-ink-3">{words.arguments}</p>
@@ -238,19 +240,19 @@ function Question({ interrupt, resolve }: { interrupt: InterruptPart; resolve: R
   );
 }
 
-function Answered({ interrupt, tool }: { interrupt: InterruptPart; tool: ToolPart | undefined }) {
+function Answered({ interrupt, tool, me }: { interrupt: InterruptPart; tool: ToolPart | undefined; me: string | null }) {
   const words = strings.approval;
   const payload = interrupt.payload as { approved?: boolean; reason?: string } | string | number | undefined;
   const approved = typeof payload === "object" && payload !== null ? payload.approved : undefined;
-  const by = interrupt.by ? words.by(interrupt.by) : "";
+  const by = interrupt.by ? words.by(interrupt.by === me ? words.you : interrupt.by) : "";
   const denied = approved === false || interrupt.status === "cancelled";
   const verdict =
     interrupt.status === "expired" ? words.expired : denied ? words.denied + by : approved === true ? words.approved + by : words.answered + by;
-  const what = tool ? toolName(tool) : interrupt.message;
+  const what = tool ? toolNoun(tool) : interrupt.message;
   const detail = typeof payload === "string" || typeof payload === "number" ? String(payload) : typeof payload === "object" ? payload?.reason : undefined;
   return (
     <div className="flex items-start gap-2 text-meta text-ink-2">
-      <span className="mt-0.5 shrink-0">
+      <span className="mt-[3px] shrink-0">
         {interrupt.status === "expired" ? (
           <Clock size={14} className="text-amber" aria-hidden />
         ) : denied ? (

@@ -1,6 +1,7 @@
 import type { ThreadHandle, ThreadState, TranscriptMessage, TranscriptRun } from "@runcast/client";
+import { useConnection } from "@runcast/react";
 import { ArrowDown } from "lucide-react";
-import { memo, useEffect, useMemo } from "react";
+import { memo, useEffect, useMemo, useRef } from "react";
 import { strings } from "../strings.ts";
 import { shortly } from "../words.ts";
 import { lastTurn, useScroll } from "./scroll.ts";
@@ -23,6 +24,14 @@ function questionOf(run: TranscriptRun, path: readonly TranscriptRun[]): string 
   return "";
 }
 
+/** The reader's name on the server, also while the line is down. */
+function useMe(): string | null {
+  const connection = useConnection();
+  const known = useRef<string | null>(null);
+  if (connection.status === "live") known.current = connection.user;
+  return known.current;
+}
+
 /** A conversation, oldest first. */
 export const Thread = memo(function Thread({ state, thread, sent, onRetry }: ThreadProps) {
   const { path, pending, activity, transcript } = state;
@@ -31,8 +40,10 @@ export const Thread = memo(function Thread({ state, thread, sent, onRetry }: Thr
   const newest = path.at(-1);
   const busy = state.busy || newest?.status === "waiting";
 
+  const me = useMe();
   const actions: TurnActions = useMemo(
     () => ({
+      me,
       resolve: (interrupt, answer) => thread.resolve(interrupt, answer),
       retry: (run) => {
         const text = questionOf(run, thread.get().path);
@@ -40,7 +51,7 @@ export const Thread = memo(function Thread({ state, thread, sent, onRetry }: Thr
       },
       cancel: (run) => void thread.cancel(run).catch(() => undefined),
     }),
-    [thread, onRetry],
+    [thread, onRetry, me],
   );
 
   const { toTurn, content, news } = scroll;

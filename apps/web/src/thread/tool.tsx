@@ -146,13 +146,13 @@ function Result({ tool }: { tool: ToolPart }) {
 
 function Section({ label, copy, children }: { label: string; copy: () => string; children: ReactNode }) {
   return (
-    <section aria-label={label}>
+    <div role="group" aria-label={label}>
       <div className="flex h-9 items-center justify-between ps-3.5 pe-1 text-meta text-ink-3">
         <span>{label}</span>
         <CopyButton text={copy} label={`${strings.copy.copy}: ${label}`} />
       </div>
       {children}
-    </section>
+    </div>
   );
 }
 

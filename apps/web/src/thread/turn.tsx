@@ -12,6 +12,8 @@ import { ActivityLine } from "./activity.tsx";
 import { InterruptCard } from "./approval.tsx";
 
 export interface TurnActions {
+  /** Who reads, as the server calls him: what he answered himself is said to be his. */
+  me?: string | null;
   resolve: ThreadHandle["resolve"];
   retry: (run: TranscriptRun) => void;
   cancel: (run: string) => void;
@@ -48,7 +50,8 @@ function Answer({ message, run, activity, actions }: { message: TranscriptMessag
   const groups = grouped(message.parts);
   const running = run.status === "running";
   return (
-    <section aria-label={strings.thread.agent} className="flex flex-col gap-3">
+    <div role="group" aria-label={strings.thread.agent} className="flex flex-col gap-3">
+      <h2 className="sr-only">{strings.thread.agent}</h2>
       {groups.map((group, index) => {
         const newest = index === groups.length - 1;
         if (group.kind === "work") {
@@ -58,7 +61,7 @@ function Answer({ message, run, activity, actions }: { message: TranscriptMessag
         return <AnswerPart key={group.key} part={group.part} run={run} actions={actions} />;
       })}
       {message.parts.some((part) => part.type === "source") && <Sources parts={message.parts} />}
-    </section>
+    </div>
   );
 }
 
@@ -69,7 +72,7 @@ function AnswerPart({ part, run, actions }: { part: Part; run: TranscriptRun; ac
     case "artifact":
       return <Artifact part={part} />;
     case "interrupt":
-      return <InterruptCard interrupt={part} tool={toolOf(run, part.toolCallId)} resolve={actions.resolve} />;
+      return <InterruptCard interrupt={part} tool={toolOf(run, part.toolCallId)} me={actions.me ?? null} resolve={actions.resolve} />;
     case "activity":
       return <Attachment part={part} />;
     default:
@@ -92,10 +95,11 @@ export const textOf = (parts: readonly Part[]): string =>
 export function UserMessage({ id, parts }: { id: string; parts: readonly Part[] }) {
   const text = textOf(parts);
   return (
-    <section aria-label={strings.thread.you} id={`m-${id}`} className="flex flex-col items-end gap-1.5 ps-10">
+    <div role="group" aria-label={strings.thread.you} id={`m-${id}`} className="flex flex-col items-end gap-1.5 ps-10">
+      <h2 className="sr-only">{strings.thread.you}</h2>
       {parts.map((part) => (part.type === "activity" ? <Attachment key={part.id} part={part} /> : null))}
       {text && <p className="bubble">{text}</p>}
-    </section>
+    </div>
   );
 }
 
@@ -104,9 +108,9 @@ export function PendingTurn({ message, onRetry, onDiscard }: { message: PendingM
   const words = strings.run;
   return (
     <article className="turn flex flex-col gap-1.5" data-status={message.state}>
-      <section aria-label={strings.thread.you} className="flex flex-col items-end ps-10">
+      <div role="group" aria-label={strings.thread.you} className="flex flex-col items-end ps-10">
         <p className="bubble">{message.text}</p>
-      </section>
+      </div>
       <div className="flex items-center justify-end gap-2 text-meta text-ink-3">
         {message.state === "failed" ? (
           <>

@@ -273,7 +273,7 @@ def _value(question: Total, measure: str | None, base: TableDetails, alias: str)
             "_".join(words(base["table"])[-2:]) if len(words(base["table"])) > 2 else base["table"]
         )
     number = f"{question.function}({alias}.{readable(measure)})"
-    if question.function in ("SUM", "AVG") and not _is_integer(base, measure) or question.function == "AVG":
+    if question.function == "AVG" or (question.function == "SUM" and not _is_integer(base, measure)):
         number = f"ROUND({number}, 2)"
     prefix = {"SUM": "total", "AVG": "average", "MIN": "lowest", "MAX": "highest"}[question.function]
     parts = words(measure)
