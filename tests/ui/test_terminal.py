@@ -31,7 +31,7 @@ class Asking:
 
     async def run(self, input: RunInput, context: RunContext) -> AsyncIterator[Event]:
         if input.resumes is None:
-            interrupt = e.Interrupt(id=f"{context.run_id}.1", reason="tool_call", message="Delete everything?")
+            interrupt = e.Interrupt(id=f"{input.run}.1", reason="tool_call", message="Delete everything?")
             yield e.InterruptRequested(interrupt=interrupt)
             yield e.RunFinished(thread_id=input.thread, outcome=e.Outcome(type="interrupt", interrupts=[interrupt]))
             return

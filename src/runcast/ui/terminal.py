@@ -22,7 +22,7 @@ import msgspec
 from runcast import events as e
 from runcast.client.client import Client, SentRun
 from runcast.client.effects import SnapshotTaken
-from runcast.errors import RuncastError
+from runcast.errors import AlreadyDecided, RuncastError
 from runcast.events import Event, Interrupt
 from runcast.runs import RunStatus
 from runcast.transcript import load
@@ -208,8 +208,11 @@ class _Chat:
                 await self._client.resolve(interrupt.id, approved=line.strip().lower().startswith("y"))
             else:
                 await self._client.resolve(interrupt.id, payload=_payload(line, interrupt))
+        except AlreadyDecided as error:
+            self._screen.line(error.message, YELLOW)  # what was decided comes over the log
         except RuncastError as error:
             self._screen.line(error.message, RED)
+            self._playing.cancel()  # it waits on; another client may answer
 
 
 def _payload(line: str, interrupt: Interrupt) -> Any:
