@@ -51,9 +51,7 @@ def measure(clients: int, count: int, rate: float, rounds: int) -> dict[str, Any
     for _ in range(rounds):
         for kind in KINDS:
             rows[kind].append(once(kind, clients, count, rate))
-    return {
-        kind: {name: sorted(run[name] for run in runs) for name in runs[0]} for kind, runs in rows.items()
-    }
+    return {kind: {name: sorted(run[name] for run in runs) for name in runs[0]} for kind, runs in rows.items()}
 
 
 def table(measured: dict[str, Any]) -> str:

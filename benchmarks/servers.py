@@ -79,10 +79,11 @@ def serve(kind: str, port: int, database: str) -> None:
     from agent import parse, tokens
 
     import runcast
-    from runcast.server import Server, serve as serve_runcast
+    from runcast.server import Server
+    from runcast.server import serve as serve_runcast
 
     @runcast.agent
-    async def scripted(prompt: str):  # noqa: ANN202
+    async def scripted(prompt: str):
         async for token in tokens(*parse(prompt)):
             yield token
 

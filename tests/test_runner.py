@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+
 from core import (
     DEADLINE_S,
     ME,
@@ -22,7 +23,6 @@ from core import (
     send,
     types,
 )
-
 from runcast import events as e
 from runcast.agents.base import RunContext
 from runcast.commands import Cancel

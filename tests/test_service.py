@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
-from core import ME, OTHER, Gated, cancel, core, ended, log, new_id, resolve, send, types
 
+from core import ME, OTHER, Gated, cancel, core, ended, log, new_id, resolve, send, types
 from runcast import events as e
 from runcast.commands import Cancel, Send, Subscribe
 from runcast.errors import ConfigError, IdempotencyConflict, InvalidRequest, NotFound, TooLarge
@@ -183,7 +184,7 @@ async def test_a_page_waits_for_the_first_event() -> None:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait)
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             agent.gate.set()
         assert pages[0] > head
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
-from core import DEADLINE_S, ME, Gated, Reader, Told, core, ended, log, said, send
 
+from core import DEADLINE_S, ME, Gated, Reader, Told, core, ended, log, said, send
 from runcast import events as e
 from runcast.agents.base import RunContext
 from runcast.commands import Subscribe
@@ -26,7 +27,7 @@ async def counting(input: RunInput, context: RunContext) -> AsyncIterator[Event]
     for number in range(int(input.text)):
         yield e.TextMessageContent(message_id="m", delta=f"{number} ")
         if number % 50 == 0:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
 
 async def test_every_reader_gets_every_event_once_and_in_order_wherever_it_joins() -> None:
@@ -37,10 +38,12 @@ async def test_every_reader_gets_every_event_once_and_in_order_wherever_it_joins
             for number, reader in enumerate(readers):
                 tasks.start_soon(reader.follow, service, sent.thread)
                 if number % 2:
-                    await anyio.sleep(0)  # let the run go on between two of them
+                    await anyio.lowlevel.checkpoint()  # let the run go on between two of them
             await ended(service, sent)
             for reader in readers:
-                await reader.until(lambda reader=reader: bool(reader.events) and isinstance(reader.events[-1], e.RunFinished))  # type: ignore[misc]
+                await reader.until(
+                    lambda reader=reader: bool(reader.events) and isinstance(reader.events[-1], e.RunFinished)
+                )  # type: ignore[misc]
             tasks.cancel_scope.cancel()
         whole = said(await log(service, sent.thread))
     assert all(reader.text == whole for reader in readers)  # I7, I12; the order is asserted by the reader

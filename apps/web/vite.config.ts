@@ -12,6 +12,10 @@ const here = (path: string): string => fileURLToPath(new URL(path, import.meta.u
 
 /** Mermaid's heavy, rarely used layouts: left out of the frame, they would double its size. */
 const LEFT_OUT = /^(elkjs(\/.*)?|katex)$/;
+const LEFT_OUT_MODULE = `
+export default class { constructor() { throw new Error("This layout is not supported."); }
+  static renderToString() { throw new Error("Formulas in diagrams are not supported."); } }
+`;
 
 /**
  * Builds the diagram frame: one page with one classic script. The frame runs in a sandbox with an opaque origin, where
@@ -86,7 +90,7 @@ function leaveOut(): Plugin {
     name: "runcast-leave-out",
     enforce: "pre",
     resolveId: (id) => (LEFT_OUT.test(id) ? "\0left-out" : null),
-    load: (id) => (id === "\0left-out" ? "export default {};" : null),
+    load: (id) => (id === "\0left-out" ? LEFT_OUT_MODULE : null),
   };
 }
 

@@ -1,12 +1,12 @@
 """Runcast puts any Python AI agent live in front of people, and never loses a run.
 
-    import runcast
+import runcast
 
-    @runcast.agent
-    async def greeter(prompt: str):
-        yield f"You said {prompt!r}."
+@runcast.agent
+async def greeter(prompt: str):
+    yield f"You said {prompt!r}."
 
-    server = runcast.Server(agents=[greeter])  # an ASGI app: run it, or mount it
+server = runcast.Server(agents=[greeter])  # an ASGI app: run it, or mount it
 """
 
 from __future__ import annotations

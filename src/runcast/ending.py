@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from runcast import events as e
-from runcast.errors import AgentError, StoreError, describe
+from runcast.errors import AgentError, ConfigError, StoreError, describe
 from runcast.events import Event
 from runcast.execution import Execution, reported
 from runcast.ids import IdSource
@@ -55,6 +55,10 @@ def end_of(run: Run, execution: Execution, new_id: IdSource) -> End:
         return End("cancelled", terminal, {})
     if finish.outcome is not UNSET and finish.outcome.type == "interrupt" and finish.outcome.interrupts:
         asked = finish.outcome.interrupts
+        if foreign := [one.id for one in asked if one.id.rpartition(".")[0] != run.id]:
+            # An answer finds its run by the interrupt's id: one that it cannot find would leave the run waiting for ever.
+            problem = f"an interrupt's id must be `<run id>.<n>`, {foreign[0]!r} of run {run.id} is not"
+            return End("failed", _failed(run, ConfigError(problem), new_id), {})
         return End("waiting", terminal, {one.id: one.tool_call_id or None for one in asked})
     return End("done", terminal, {})
 

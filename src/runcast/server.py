@@ -331,7 +331,7 @@ class Process(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _give_up_on_force(self, scope: anyio.CancelScope) -> None:
-        while not self.force_exit:  # noqa: ASYNC110 - set by a signal handler, which can wake nobody
+        while not self.force_exit:
             await anyio.sleep(0.1)
         scope.cancel()
 

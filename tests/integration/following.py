@@ -22,10 +22,10 @@ class Follower:
 
     url: str
     thread: str
-    seen: list[dict[str, Any]] = field(default_factory=lambda: [])
+    seen: list[dict[str, Any]] = field(default_factory=list)
     epoch: str = ""
     connections: int = 0
-    problems: list[str] = field(default_factory=lambda: [])
+    problems: list[str] = field(default_factory=list)
 
     @property
     def last(self) -> int:

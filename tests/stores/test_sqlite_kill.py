@@ -40,7 +40,7 @@ def kill_after(path: Path, lines: int) -> list[str]:
 async def test_what_was_acknowledged_is_there_after_every_kill(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     seed = random.randrange(1 << 30)
-    print("seed", seed)  # noqa: T201 - shown when the test fails
+    print("seed", seed)
     chance = random.Random(seed)
     acked: dict[str, int] = {}
     for _ in range(KILLS):

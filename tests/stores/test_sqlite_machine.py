@@ -31,6 +31,8 @@ class Known:
         self.owner = owner
         self.log: list[bytes] = []
         self.fence: int | None = None
+        self.holder: str | None = None
+        self.until = 0
         self.run: str | None = None
         self.runs = 0
         self.deleted = False
@@ -87,15 +89,18 @@ class StoreMachine(RuleBasedStateMachine):
         except NotFound:
             assert known.deleted
             return
+        except LeaseLost:
+            assert known.holder not in (None, node) and known.until > now
+            return
         assert not known.deleted and fence > (known.fence or 0)
-        known.fence = fence
+        known.fence, known.holder, known.until = fence, node, now
 
     @rule(thread=threads)
     def release(self, thread: str) -> None:
         known = self.known[thread]
         if known.fence is not None:
             self.do(self.store.release(thread, fence=known.fence))
-            known.fence = None
+            known.fence = known.holder = None
 
     @rule(
         thread=threads,
@@ -192,7 +197,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.do(self.store.close())
         self.store = self.do(SqliteStore.open(self.path))
         for known in self.known.values():
-            known.fence = None
+            known.fence = known.holder = None
 
     @rule()
     def everything_is_as_known(self) -> None:

@@ -97,6 +97,7 @@ function interruption(run: TranscriptRun): string {
 /** The short words of a standing, for the header and the title: the sentence of a failure stays in the thread. */
 export function shortly(run: TranscriptRun, activity?: Activity, position?: number): Standing | null {
   if (run.status === "failed") return { words: strings.run.failed, tone: "bad" };
+  if (run.status === "interrupted") return { words: strings.tool.status.interrupted, tone: "waiting" };
   return standing(run, activity, position);
 }
 

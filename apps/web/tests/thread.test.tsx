@@ -59,6 +59,7 @@ describe("how a run stands, in words", () => {
     expect(
       shortly(run({ status: "failed", failure: { code: "x", message: "A long story.", retryable: false } }))?.words,
     ).toBe("Failed");
+    expect(shortly(run({ status: "interrupted" }))?.words).toBe("Interrupted");
   });
 });
 

@@ -8,7 +8,7 @@ exception becomes `agent_error` with a request id and without its text).
 What an adapter does: map one framework's events to the vocabulary with one `match`; close the framework's objects when it
 is cancelled (`asyncio.CancelledError` is raised where it awaits: let it pass, the model call and the tools must stop); end,
 if it wants to say more than "success", with one `RunFinished` of its own (result, usage, or outcome `interrupt` with the
-interrupts it has announced by INTERRUPT_REQUESTED: the run then ends as *waiting*, and the answers start a run with
+interrupts it has announced by INTERRUPT_REQUESTED, each with an id of the form `<run id>.<n>`: the run then ends as *waiting*, and the answers start a run with
 `resumes` and `answers`).
 """
 

@@ -513,7 +513,7 @@ async def connect(
             client.start()
             await client.ready(patient=patient)
             yield client
-        except Exception as error:  # noqa: BLE001 - re-raised below, outside of the group that would wrap it
+        except Exception as error:
             failed = error
         finally:
             client.close()

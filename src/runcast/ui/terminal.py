@@ -22,7 +22,7 @@ import msgspec
 from runcast import events as e
 from runcast.client.client import Client, SentRun
 from runcast.client.effects import SnapshotTaken
-from runcast.errors import RuncastError
+from runcast.errors import AlreadyDecided, RuncastError
 from runcast.events import Event, Interrupt
 from runcast.runs import RunStatus
 from runcast.transcript import load
@@ -93,6 +93,7 @@ class _Chat:
         self._runs: set[str] = set()
         """The run that was sent, and those that go on with its answers."""
         self._current: str | None = None
+        self._busy = False
         self._stopping = False
         self._open: dict[str, Interrupt] = {}
         self._asking: anyio.CancelScope | None = None
@@ -100,15 +101,18 @@ class _Chat:
 
     async def play(self, text: str, *, thread: str | None, agent: str | None) -> tuple[str, RunStatus]:
         """Send and show until the run has ended for good: the thread, and how it ended."""
-        sent = await self._client.send(text, thread=thread, agent=agent)
-        self._runs, self._current, self._stopping = {sent.id}, sent.id, False
+        self._busy, self._stopping = True, False
         self._open.clear()
         self._playing = anyio.CancelScope()
         try:
+            sent = await self._client.send(text, thread=thread, agent=agent)
+            self._runs, self._current = {sent.id}, sent.id
+            if self._stopping:  # Ctrl-C came before the run was known
+                self._tasks.start_soon(self._cancel, sent.id)
             with self._playing:
                 return sent.thread, await self._follow(sent)
         finally:
-            self._current = None
+            self._busy, self._current = False, None
             self._stop_asking()
         return sent.thread, "waiting"  # nobody is there to answer
 
@@ -127,17 +131,18 @@ class _Chat:
 
     @property
     def busy(self) -> bool:
-        """A run is being shown."""
-        return self._current is not None
+        """A message was sent and its run has not ended."""
+        return self._busy
 
     def interrupt(self) -> bool:
         """Ctrl-C: stop the run. False when there is nothing (more) to stop."""
-        if self._current is None or self._stopping:
+        if not self._busy or self._stopping:
             return False
         self._stopping = True
         self._stop_asking()
         self._screen.line("Stopping… (Ctrl-C again leaves; the run is stopped all the same)", DIM)
-        self._tasks.start_soon(self._cancel, self._current)
+        if self._current is not None:
+            self._tasks.start_soon(self._cancel, self._current)
         return True
 
     async def _cancel(self, run: str) -> None:
@@ -203,8 +208,11 @@ class _Chat:
                 await self._client.resolve(interrupt.id, approved=line.strip().lower().startswith("y"))
             else:
                 await self._client.resolve(interrupt.id, payload=_payload(line, interrupt))
+        except AlreadyDecided as error:
+            self._screen.line(error.message, YELLOW)  # what was decided comes over the log
         except RuncastError as error:
             self._screen.line(error.message, RED)
+            self._playing.cancel()  # it waits on; another client may answer
 
 
 def _payload(line: str, interrupt: Interrupt) -> Any:

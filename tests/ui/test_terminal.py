@@ -1,0 +1,202 @@
+"""A chat in the terminal, with somebody who types and somebody who presses Ctrl-C."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import anyio
+import pytest
+
+from client.served import served
+from runcast import events as e
+from runcast.agents.base import RunContext
+from runcast.client import Client, connect
+from runcast.events import Event
+from runcast.runs import RunInput
+from runcast.ui.screen import Screen
+from runcast.ui.terminal import EXIT_FAILED, EXIT_LEFT, EXIT_OK, EXIT_WAITING, Keyboard, ReadLine, chat
+
+pytestmark = pytest.mark.anyio
+
+
+class Asking:
+    """Asks before it does something."""
+
+    name = "asking"
+    description = "Asks first."
+
+    async def run(self, input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        if input.resumes is None:
+            interrupt = e.Interrupt(id=f"{input.run}.1", reason="tool_call", message="Delete everything?")
+            yield e.InterruptRequested(interrupt=interrupt)
+            yield e.RunFinished(thread_id=input.thread, outcome=e.Outcome(type="interrupt", interrupts=[interrupt]))
+            return
+        approved = [bool((answer.payload or {}).get("approved")) for answer in input.answers]
+        yield e.TextMessageStart(message_id="m")
+        yield e.TextMessageContent(message_id="m", delta=f"approved: {approved}")
+        yield e.TextMessageEnd(message_id="m")
+
+
+async def echo(prompt: str) -> AsyncIterator[str]:
+    """Says it again."""
+    yield prompt.upper()
+
+
+def typing(*lines: str | None) -> ReadLine:
+    rest = iter(lines)
+
+    async def read_line() -> str | None:
+        return next(rest, None)
+
+    return read_line
+
+
+async def never() -> AsyncGenerator[None, None]:
+    await anyio.sleep_forever()
+    yield
+
+
+async def talk(client: Client, read_line: ReadLine | None, message: str | None = None) -> tuple[int, str, str]:
+    answer, aside = io.StringIO(), io.StringIO()
+    screen = Screen(answer, aside, colours=False)
+    with anyio.fail_after(20):
+        code = await chat(client, screen, read_line=read_line, message=message, on_interrupt=never)
+    return code, answer.getvalue(), aside.getvalue()
+
+
+async def test_a_conversation_until_somebody_leaves(tmp_path: Path) -> None:
+    async with served(echo, database=tmp_path / "log.db") as url, connect(url) as client:
+        code, answer, _ = await talk(client, typing("one", "", "  ", "two", "/quit"))
+        assert (code, answer) == (EXIT_OK, "ONE\nTWO\n")
+        assert len(await client.threads()) == 1
+
+
+@pytest.mark.parametrize(("typed", "said"), [("y", "[True]"), ("n", "[False]")])
+async def test_an_approval_is_asked_for_and_given(tmp_path: Path, typed: str, said: str) -> None:
+    """I20: nothing but a clear yes or no counts."""
+    async with served(Asking(), database=tmp_path / "log.db") as url, connect(url) as client:
+        code, answer, aside = await talk(client, typing("go", "what?", typed, None))
+    assert (code, answer) == (EXIT_OK, f"approved: {said}\n")
+    assert aside.count("Allow it? [y/n]") == 2
+    assert "Delete everything?" in aside
+
+
+async def test_with_nobody_to_ask_it_stays_open(tmp_path: Path) -> None:
+    async with served(Asking(), database=tmp_path / "log.db") as url, connect(url) as client:
+        code, answer, aside = await talk(client, None, message="go")
+        assert (code, answer) == (EXIT_WAITING, "")
+        assert "waits for an answer" in aside
+        assert [thread["status"] for thread in await client.threads()] == ["waiting"]
+
+
+async def test_an_answer_given_elsewhere_ends_the_question(tmp_path: Path) -> None:
+    """The first valid answer wins, and who was being asked is told."""
+    asked = anyio.Event()
+
+    def slow_hands() -> ReadLine:
+        first = typing("go")
+        done = False
+
+        async def read_line() -> str | None:
+            nonlocal done
+            if not done:
+                done = True
+                return await first()
+            if not answered.is_set():
+                asked.set()
+                await anyio.sleep_forever()
+            return None
+
+        return read_line
+
+    answered = anyio.Event()
+    async with served(Asking(), database=tmp_path / "log.db") as url, connect(url) as client, connect(url) as other:
+        async with anyio.create_task_group() as tasks:
+
+            async def answer_elsewhere() -> None:
+                await asked.wait()
+                (thread,) = await other.threads()
+                questions: list[str] = []
+                async with aclosing(other.follow(thread["id"])) as followed:
+                    async for event in followed:
+                        if isinstance(event, e.InterruptRequested):
+                            questions.append(event.interrupt.id)
+                        if isinstance(event, e.RunFinished):
+                            break
+                answered.set()
+                await other.resolve(questions[0], approved=True)
+
+            tasks.start_soon(answer_elsewhere)
+            code, answer, aside = await talk(client, slow_hands())
+    assert (code, answer) == (EXIT_OK, "approved: [True]\n")
+    assert "Answered" in aside
+
+
+async def test_ctrl_c_once_stops_twice_leaves(tmp_path: Path) -> None:
+    started = anyio.Event()
+    stubborn = anyio.Event()
+
+    async def waiting(prompt: str) -> AsyncIterator[str]:
+        """Does not stop at once."""
+        yield "begun"
+        started.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await stubborn.wait()
+
+    pressed = 0
+
+    async def presses() -> AsyncGenerator[None, None]:
+        nonlocal pressed
+        await started.wait()
+        for _ in range(2):
+            pressed += 1
+            yield
+
+    async with served(waiting, database=tmp_path / "log.db") as url, connect(url) as client:
+        answer, aside = io.StringIO(), io.StringIO()
+        with anyio.fail_after(20):
+            code = await chat(
+                client, Screen(answer, aside, colours=False), read_line=None, message="go", on_interrupt=presses
+            )
+        stubborn.set()
+    assert (code, pressed) == (EXIT_LEFT, 2)
+    assert "Stopping" in aside.getvalue()
+
+
+async def test_a_failure_is_the_exit_code(tmp_path: Path) -> None:
+    async def broken(prompt: str) -> AsyncIterator[str]:
+        """Breaks."""
+        yield "x"
+        raise RuntimeError("secret")
+
+    async with served(broken, database=tmp_path / "log.db") as url, connect(url) as client:
+        code, _, aside = await talk(client, None, message="go")
+    assert code == EXIT_FAILED
+    assert "Failed" in aside
+    assert "secret" not in aside
+
+
+async def test_the_keyboard_reads_lines_and_keeps_what_was_typed_for_the_next_question() -> None:
+    reading, writing = os.pipe()
+    try:
+        keyboard = Keyboard(reading)
+        os.write(writing, "één\ntwo\n".encode())
+        assert await keyboard.line() == "één"
+        assert await keyboard.line() == "two"
+        with anyio.move_on_after(0.01):
+            await keyboard.line()
+        os.write(writing, b"three\r\n")
+        with anyio.fail_after(10):
+            assert await keyboard.line() == "three"
+        os.close(writing)
+        with anyio.fail_after(10):
+            assert await keyboard.line() is None
+    finally:
+        os.close(reading)
