@@ -8,7 +8,9 @@ const server = ServerProcess.ofAgent();
 /** What axe finds, one line per rule and place. */
 export async function violations({ page }: Visit): Promise<string[]> {
   const { violations: found } = await new AxeBuilder({ page }).setLegacyMode(true).analyze();
-  return found.flatMap(({ id, help, nodes }) => nodes.map((node) => `${id}: ${help}: ${node.target.join(" ")}: ${node.failureSummary?.split("\n")[1] ?? ""}`));
+  return found.flatMap(({ id, help, nodes }) =>
+    nodes.map((node) => `${id}: ${help}: ${node.target.join(" ")}: ${node.failureSummary?.split("\n")[1] ?? ""}`),
+  );
 }
 
 visiting("accessibility", server, (visit) => {
@@ -48,17 +50,20 @@ visiting("accessibility", server, (visit) => {
 });
 
 visiting("accessibility of the explorer", ServerProcess.explorer(), (visit) => {
-  test.each(["light", "dark"] as const)("axe finds nothing in an approval and beside a diagram, %s", async (colorScheme) => {
-    const reader = await visit({ colorScheme });
-    await reader.open();
-    await reader.begin("Top 10 suppliers by order value");
-    await reader.page.locator("section.approval").waitFor();
-    await reader.page.locator("section.approval button:not([aria-disabled=true])").first().waitFor();
-    expect(await violations(reader), "approval").toEqual([]);
-    await reader.open();
-    await reader.begin("Show relationships between fact_bs_purchase and suppliers");
-    await reader.page.getByRole("complementary", { name: "Canvas" }).getByRole("img").waitFor();
-    await reader.becomes("done");
-    expect(await violations(reader), "diagram").toEqual([]);
-  });
+  test.each(["light", "dark"] as const)(
+    "axe finds nothing in an approval and beside a diagram, %s",
+    async (colorScheme) => {
+      const reader = await visit({ colorScheme });
+      await reader.open();
+      await reader.begin("Top 10 suppliers by order value");
+      await reader.page.locator("section.approval").waitFor();
+      await reader.page.locator("section.approval button:not([aria-disabled=true])").first().waitFor();
+      expect(await violations(reader), "approval").toEqual([]);
+      await reader.open();
+      await reader.begin("Show relationships between fact_bs_purchase and suppliers");
+      await reader.page.getByRole("complementary", { name: "Canvas" }).getByRole("img").waitFor();
+      await reader.becomes("done");
+      expect(await violations(reader), "diagram").toEqual([]);
+    },
+  );
 });

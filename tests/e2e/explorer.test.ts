@@ -7,7 +7,8 @@ const APPROVAL = "Top 10 suppliers by order value";
 
 const card = ({ page }: Visit) => page.locator("section.approval");
 /** A button of the card; it takes no press in the first half second of the card's life. */
-const press = (reader: Visit, name: string) => card(reader).locator(`button:not([aria-disabled=true])`, { hasText: name }).click();
+const press = (reader: Visit, name: string) =>
+  card(reader).locator(`button:not([aria-disabled=true])`, { hasText: name }).click();
 
 visiting("the explorer", server, (visit) => {
   test("“Show me all tables”, and then a diagram beside the conversation", async () => {
@@ -25,7 +26,9 @@ visiting("the explorer", server, (visit) => {
     await reader.composer.fill("Show me all tables");
     // The bubble is there when the key has been handled, whatever the server does.
     const bubbles = await page.evaluate(async () => {
-      document.getElementById("message")?.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true, cancelable: true }));
+      document
+        .getElementById("message")
+        ?.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true, cancelable: true }));
       await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
       return [...document.querySelectorAll(".bubble")].map((bubble) => bubble.textContent);
     });
@@ -33,8 +36,13 @@ visiting("the explorer", server, (visit) => {
     await reader.becomes("done");
     const states = await page.evaluate(() => (window as unknown as { states: string[] }).states.filter(Boolean));
     expect(states[0]).toBe("Thinking");
-    expect(states.some((words) => /^Listing/.test(words)), `a tool's words are among ${states.join(", ")}`).toBe(true);
-    expect(states.lastIndexOf("Writing"), states.join(", ")).toBeGreaterThan(states.findIndex((words) => /^Listing/.test(words)));
+    expect(
+      states.some((words) => /^Listing/.test(words)),
+      `a tool's words are among ${states.join(", ")}`,
+    ).toBe(true);
+    expect(states.lastIndexOf("Writing"), states.join(", ")).toBeGreaterThan(
+      states.findIndex((words) => /^Listing/.test(words)),
+    );
 
     const turn = reader.turns.last();
     const facts = turn.getByRole("table").first();
@@ -70,14 +78,22 @@ visiting("the explorer", server, (visit) => {
     expect(Math.min(drawn.width, drawn.natural)).toBeGreaterThan(100);
     expect(await page.getByText("cannot be drawn").count()).toBe(0);
     // Mermaid ran where it can do no harm.
-    expect(await page.locator("iframe").evaluateAll((frames) => frames.map((frame) => frame.getAttribute("sandbox")))).toEqual(["allow-scripts"]);
-    expect(await reader.composer.evaluate((field) => field === document.activeElement), "the canvas took no focus").toBe(true);
+    expect(
+      await page.locator("iframe").evaluateAll((frames) => frames.map((frame) => frame.getAttribute("sandbox"))),
+    ).toEqual(["allow-scripts"]);
+    expect(
+      await reader.composer.evaluate((field) => field === document.activeElement),
+      "the canvas took no focus",
+    ).toBe(true);
 
     await canvas.getByRole("button", { name: "Close" }).click();
     await image.waitFor({ state: "detached" });
     await reader.page.reload();
     await eventually(() => reader.turns.count()).toBe(2);
-    await reader.turns.last().getByRole("button", { name: /^Open diagram/ }).click();
+    await reader.turns
+      .last()
+      .getByRole("button", { name: /^Open diagram/ })
+      .click();
     await image.waitFor();
   });
 

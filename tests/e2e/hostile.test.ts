@@ -5,7 +5,8 @@ import { eventually, visiting } from "./visits.ts";
 const server = ServerProcess.ofAgent();
 
 /** Mermaid lets the frame's parser see a label's markup; the frame's own policy refuses the handler that is in it. */
-const REFUSED_IN_FRAME = /inline event handler violates[^]*diagram-frame|policy violated in \/diagram-frame\.html: script-src-attr by inline/;
+const REFUSED_IN_FRAME =
+  /inline event handler violates[^]*diagram-frame|policy violated in \/diagram-frame\.html: script-src-attr by inline/;
 
 visiting("a hostile answer", server, (visit) => {
   // That no request leaves, no policy is violated and no dialog opens, is watched in every visit.
@@ -34,17 +35,30 @@ visiting("a hostile answer", server, (visit) => {
       const all = [...document.querySelectorAll("main *, aside *")];
       const owned = new Set(["https://rules.example"]);
       return {
-        elements: all.filter((element) => /^(script|iframe|object|embed|link|meta|base|style)$/i.test(element.localName)).map((element) => element.outerHTML),
-        handlers: all.flatMap((element) => [...element.attributes].filter((attribute) => /^on/i.test(attribute.name)).map((attribute) => `${element.localName} ${attribute.name}`)),
-        images: all.filter((element) => element.localName === "img").map((element) => (element as HTMLImageElement).src.slice(0, 24)),
-        links: all.filter((element) => element.localName === "a").map((element) => element.getAttribute("href") ?? "").filter((href) => !owned.has(href)),
+        elements: all
+          .filter((element) => /^(script|iframe|object|embed|link|meta|base|style)$/i.test(element.localName))
+          .map((element) => element.outerHTML),
+        handlers: all.flatMap((element) =>
+          [...element.attributes]
+            .filter((attribute) => /^on/i.test(attribute.name))
+            .map((attribute) => `${element.localName} ${attribute.name}`),
+        ),
+        images: all
+          .filter((element) => element.localName === "img")
+          .map((element) => (element as HTMLImageElement).src.slice(0, 24)),
+        links: all
+          .filter((element) => element.localName === "a")
+          .map((element) => element.getAttribute("href") ?? "")
+          .filter((href) => !owned.has(href)),
       };
     });
     expect(found.elements).toEqual([]);
     expect(found.handlers).toEqual([]);
     expect(found.images.filter((src) => !src.startsWith("data:image/svg+xml"))).toEqual([]);
     expect(found.links.filter((href) => !/^(https:\/\/|\/)/.test(href))).toEqual([]);
-    for (const href of await turn.locator(".prose a").evaluateAll((links) => links.map((link) => [link.getAttribute("rel"), link.getAttribute("target")])))
+    for (const href of await turn
+      .locator(".prose a")
+      .evaluateAll((links) => links.map((link) => [link.getAttribute("rel"), link.getAttribute("target")])))
       expect(href).toEqual(["noopener noreferrer nofollow", "_blank"]);
     // What a link would have been, and is not, does nothing when it is pressed.
     for (const words of ["a script", "a tabbed script", "an entity script", "data", "a reference"]) {
@@ -64,7 +78,9 @@ visiting("a hostile answer", server, (visit) => {
     await reader.becomes("done");
     const image = reader.turns.last().locator(".diagram-card img").first();
     await image.waitFor();
-    const svg = await image.evaluate((element) => decodeURIComponent((element as HTMLImageElement).src.replace(/^[^,]*,/, "")));
+    const svg = await image.evaluate((element) =>
+      decodeURIComponent((element as HTMLImageElement).src.replace(/^[^,]*,/, "")),
+    );
     expect(svg).toMatch(/^<svg /);
     expect(svg).not.toMatch(/<script|<iframe|<img|\son\w+\s*=|javascript:/i);
   });

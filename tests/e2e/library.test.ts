@@ -6,10 +6,14 @@ const server = ServerProcess.ofAgent();
 
 const rail = ({ page }: Visit) => page.getByRole("navigation", { name: "Conversations" });
 const titles = (reader: Visit): Promise<string[]> =>
-  rail(reader).getByRole("link").evaluateAll((links) => links.map((link) => link.getAttribute("title") ?? ""));
+  rail(reader)
+    .getByRole("link")
+    .evaluateAll((links) => links.map((link) => link.getAttribute("title") ?? ""));
 const choose = async (reader: Visit, title: string, action: string): Promise<void> => {
   await rail(reader).getByRole("link", { name: title }).hover();
-  await rail(reader).getByRole("button", { name: `Actions for ${title}` }).click();
+  await rail(reader)
+    .getByRole("button", { name: `Actions for ${title}` })
+    .click();
   await reader.page.getByRole("menuitem", { name: action }).click();
 };
 

@@ -15,7 +15,9 @@ const overflow = ({ page }: Visit): Promise<number> =>
 const inView = async (reader: Visit): Promise<boolean> => {
   const box = await reader.composer.boundingBox();
   const size = reader.page.viewportSize();
-  return !!box && !!size && box.y >= 0 && box.y + box.height <= size.height && box.x >= 0 && box.x + box.width <= size.width;
+  return (
+    !!box && !!size && box.y >= 0 && box.y + box.height <= size.height && box.x >= 0 && box.x + box.width <= size.width
+  );
 };
 
 visiting("a phone", server, (visit) => {

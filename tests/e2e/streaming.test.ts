@@ -22,7 +22,8 @@ async function recordFrames({ context }: Visit): Promise<void> {
   });
 }
 
-const frames = ({ page }: Visit): Promise<string[]> => page.evaluate(() => (window as unknown as { seen: string[] }).seen);
+const frames = ({ page }: Visit): Promise<string[]> =>
+  page.evaluate(() => (window as unknown as { seen: string[] }).seen);
 
 /** Every frame shows a beginning of the text, and none shows less than the one before. */
 function expectGrowing(seen: readonly string[], whole: string): void {
@@ -55,7 +56,10 @@ visiting("an answer that streams", server, (visit) => {
     await eventually(() => reader.answer()).not.toBe("");
     expect(await reader.status()).toBe("running");
     const second = await frames(reader);
-    expect((second[0] as string).startsWith(before), "the first thing shown after F5 has all that stood there before").toBe(true);
+    expect(
+      (second[0] as string).startsWith(before),
+      "the first thing shown after F5 has all that stood there before",
+    ).toBe(true);
     expect(whole.length).toBeGreaterThan((second[0] as string).length);
 
     await reader.page.reload();

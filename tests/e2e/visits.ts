@@ -5,7 +5,14 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Locator, type Page } from "playwright-core";
+import {
+  chromium,
+  type Browser,
+  type BrowserContext,
+  type BrowserContextOptions,
+  type Locator,
+  type Page,
+} from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, inject } from "vitest";
 import type { ServerProcess } from "./server.ts";
 
@@ -18,7 +25,8 @@ export const eventually = <T>(read: () => T | Promise<T>, message?: string) =>
   expect.poll(read, { timeout: DEADLINE, interval: 50, ...(message ? { message } : {}) });
 
 /** What the console may say while the server is gone or the browser offline. */
-const UNREACHABLE = /WebSocket connection to .* failed|net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INTERNET_DISCONNECTED|EMPTY_RESPONSE|FAILED)/;
+const UNREACHABLE =
+  /WebSocket connection to .* failed|net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INTERNET_DISCONNECTED|EMPTY_RESPONSE|FAILED)/;
 
 export class Visit {
   readonly context: BrowserContext;
@@ -61,9 +69,12 @@ export class Visit {
     context.on("console", (message) => {
       if (message.type() !== "error" && message.type() !== "warning") return;
       const text = `${message.text()} ${message.location().url}`;
-      if (!(this.cutOff && UNREACHABLE.test(text)) && !this.expected?.test(text)) this.#troubles.push(`console: ${text}`);
+      if (!(this.cutOff && UNREACHABLE.test(text)) && !this.expected?.test(text))
+        this.#troubles.push(`console: ${text}`);
     });
-    context.on("weberror", (error) => this.#troubles.push(`page error: ${error.error().stack ?? error.error().message}`));
+    context.on("weberror", (error) =>
+      this.#troubles.push(`page error: ${error.error().stack ?? error.error().message}`),
+    );
     context.on("dialog", (dialog) => {
       this.#troubles.push(`dialog: ${dialog.message()}`);
       void dialog.dismiss();
@@ -76,7 +87,9 @@ export class Visit {
     context.on("page", sockets);
     await context.addInitScript(() => {
       document.addEventListener("securitypolicyviolation", (event) =>
-        console.error(`policy violated in ${location.pathname}: ${event.violatedDirective} by ${event.blockedURI || event.sourceFile || event.sample}`),
+        console.error(
+          `policy violated in ${location.pathname}: ${event.violatedDirective} by ${event.blockedURI || event.sourceFile || event.sample}`,
+        ),
       );
     });
   }
@@ -142,7 +155,11 @@ export class Visit {
 }
 
 /** Visits to `server` in each test of a file; starts the server before the first one and ends it after the last. */
-export function visiting(name: string, server: ServerProcess, tests: (visit: (options?: BrowserContextOptions) => Promise<Visit>) => void): void {
+export function visiting(
+  name: string,
+  server: ServerProcess,
+  tests: (visit: (options?: BrowserContextOptions) => Promise<Visit>) => void,
+): void {
   const endpoint = inject("browser");
   describe.skipIf(endpoint === "")(name, () => {
     let browser: Browser;

@@ -52,9 +52,19 @@ visiting("writing a message", server, (visit) => {
     const session = await writer.context.newCDPSession(writer.page);
     await writer.composer.focus();
     await session.send("Input.imeSetComposition", { text: "にほん", selectionStart: 3, selectionEnd: 3 });
-    await session.send("Input.dispatchKeyEvent", { type: "rawKeyDown", windowsVirtualKeyCode: 229, key: "Enter", code: "Enter" });
+    await session.send("Input.dispatchKeyEvent", {
+      type: "rawKeyDown",
+      windowsVirtualKeyCode: 229,
+      key: "Enter",
+      code: "Enter",
+    });
     await session.send("Input.insertText", { text: "日本" });
-    await session.send("Input.dispatchKeyEvent", { type: "keyUp", windowsVirtualKeyCode: 13, key: "Enter", code: "Enter" });
+    await session.send("Input.dispatchKeyEvent", {
+      type: "keyUp",
+      windowsVirtualKeyCode: 13,
+      key: "Enter",
+      code: "Enter",
+    });
     expect(await writer.composer.inputValue()).toBe("日本");
     await writer.composer.press("Shift+Enter");
     await writer.page.keyboard.type("zwei");
