@@ -2,12 +2,15 @@
  * One Chromium for all files, the machine's own. Without one the tests are skipped, except where nothing may be skipped
  * (`RUNCAST_REQUIRE_ALL=1`): there it is an error.
  */
-import { existsSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { chromium } from "playwright-core";
 import type { TestProject } from "vitest/node";
 
 const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome", "/snap/bin/chromium"];
 const BUILT = new URL("../../src/runcast/web/dist/index.html", import.meta.url);
+
+/** Pictures of an earlier run. */
+const PICTURES = new URL("../../test-results/browser", import.meta.url);
 
 declare module "vitest" {
   export interface ProvidedContext {
@@ -17,6 +20,7 @@ declare module "vitest" {
 }
 
 export default async function setup(project: TestProject): Promise<(() => Promise<void>) | undefined> {
+  rmSync(PICTURES, { recursive: true, force: true });
   const executablePath = process.env["CHROMIUM"] ?? PLACES.find((place) => existsSync(place));
   const missing =
     executablePath === undefined

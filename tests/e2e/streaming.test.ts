@@ -135,4 +135,35 @@ visiting("an answer that streams", server, (visit) => {
     expect(await reader.page.getByRole("progressbar").count()).toBe(0);
     expect(await reader.page.locator(".animate-spin, .shimmer").count()).toBe(0);
   });
+
+  test("who scrolls up while it streams is not pulled back, and the pill leads to the newest", async () => {
+    const reader = await (await visit({ viewport: { width: 1000, height: 500 } })).open();
+    const { page } = reader;
+    await reader.begin("tell 5000 at length");
+    const pill = page.getByRole("button", { name: /Go to the newest/ });
+    await pill.waitFor();
+    await pill.click();
+    const log = page.getByRole("log");
+    const fromEnd = () =>
+      log.evaluate((box) =>
+        Math.round(
+          ([...box.querySelectorAll(".turn")].at(-1)?.getBoundingClientRect().bottom ?? 0) -
+            box.getBoundingClientRect().bottom,
+        ),
+      );
+    await eventually(() => log.evaluate((box) => box.scrollTop)).toBeGreaterThan(200);
+    await eventually(fromEnd).toBeLessThanOrEqual(0);
+    expect(await pill.count(), "whoever is at the end follows").toBe(0);
+    await log.hover();
+    await page.mouse.wheel(0, -150);
+    await pill.waitFor();
+    const place = await log.evaluate((box) => box.scrollTop);
+    const { length } = await reader.answer();
+    await eventually(async () => (await reader.answer()).length).toBeGreaterThan(length + 800);
+    expect(await log.evaluate((box) => box.scrollTop), "the view stands still while the answer grows").toBe(place);
+    await pill.click();
+    await eventually(fromEnd).toBeLessThanOrEqual(0);
+    await reader.page.keyboard.press("Escape");
+    await reader.becomes("cancelled");
+  });
 });

@@ -82,12 +82,12 @@ visiting("writing a message", server, (visit) => {
     await writer.page.keyboard.press("Enter");
     await writer.page.keyboard.press("Enter");
     await writer.becomes("done");
-    await writer.composer.fill("clicked twice");
+    await writer.composer.fill("tell 100 clicked twice");
     await writer.page.getByRole("button", { name: "Send", exact: true }).dblclick();
     await eventually(() => writer.turns.count()).toBe(2);
     await writer.becomes("done");
-    expect(await writer.questions()).toEqual(["only once", "clicked twice"]);
-    expect([times("only once"), times("clicked twice")]).toEqual([1, 1]);
+    expect(await writer.questions()).toEqual(["only once", "tell 100 clicked twice"]);
+    expect([times("only once"), times("tell 100 clicked twice")]).toEqual([1, 1]);
   });
 
   test("what is sent while an answer is written waits its turn", async () => {
