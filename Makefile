@@ -34,7 +34,7 @@ demo: setup web ## play the demo agent on http://127.0.0.1:8000 (PORT=… for an
 test: setup web test-node test-python test-browser ## run every test: Python, TypeScript and browser
 
 test-python:
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 test-node:
 	npm test
@@ -44,7 +44,7 @@ test-browser: setup web ## run the browser tests: the real server and page in th
 
 test-fast: setup ## run the tests that take seconds: no builds, no browser
 	npm test
-	$(BIN)/python -m pytest -m "not slow and not browser" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto -m "not slow and not browser" $(PYTEST_ARGS)
 
 check: setup ## formatting, lint, types and floors, changing nothing
 	$(BIN)/ruff format --check .

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runcast import events as e
+from runcast.errors import AgentError
 from runcast.events import Event
 from runcast.recorder import Ending, Recorder
 from runcast.transcript import Transcript, fold
@@ -107,6 +109,21 @@ def test_values_that_json_does_not_know_are_converted() -> None:
     ]
     for event in record(*given):
         assert e.decode(e.encode(event))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        e.TextMessageContent(message_id="m", delta=None),  # type: ignore[arg-type]
+        e.TextMessageContent(message_id=7, delta="x"),  # type: ignore[arg-type]
+        e.ToolCallStart(tool_call_id="c", tool_call_name=None),  # type: ignore[arg-type]
+        e.StateDelta(delta="no patch"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_could_not_be_read_back_is_never_written(event: Event) -> None:
+    with pytest.raises(AgentError) as caught:
+        Recorder("r").take(event, 0.0)
+    assert caught.value.agent_code == "invalid_event"
 
 
 ITEMS = st.sampled_from(["a", "b"])

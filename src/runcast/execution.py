@@ -21,6 +21,7 @@ from runcast.recorder import Recorder
 from runcast.runs import Principal, RunInput
 
 BUFFER_EVENTS = 256
+SHUTDOWN = "The server was shut down while this run was under way."
 
 
 class Execution:
@@ -98,6 +99,8 @@ class Execution:
                     except asyncio.CancelledError as error:
                         task = asyncio.current_task()
                         if task is not None and task.cancelling():
+                            if not (self._scope.cancel_called or limit.cancel_called):
+                                self.interrupted = self.interrupted or SHUTDOWN
                             raise
                         self.error = error  # nobody cancelled us: something inside the agent cancelled itself
                 self.timed_out = limit.cancelled_caught

@@ -6,6 +6,7 @@ for threads somebody looks at or works on, the folded transcript, so that a relo
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
@@ -21,6 +22,8 @@ from runcast.stores.base import Snapshot, Store
 from runcast.subscription import Subscription
 from runcast.transcript import SCHEMA, Transcript, dump, fold, load
 from runcast.updates import ResyncReason, ThreadSnapshot
+
+logger = logging.getLogger("runcast.hub")
 
 IDLE_FEEDS = 128
 """Feeds that nobody uses are kept up to this number: a reload finds its thread still warm."""
@@ -146,8 +149,9 @@ class Hub:
                     continue
                 try:
                     records = await self._store.read(name, max(place.feed.head, 0))
-                except StoreError:
-                    break  # the store says so itself where it matters; readers wait for the next round
+                except StoreError as error:
+                    logger.warning("a log could not be looked at", exc_info=error, extra={"action": "poll_failed"})
+                    continue  # its readers wait for the next round
                 place.feed.push(records)
 
     async def _stored(self, thread: str) -> Transcript:

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from runcast import events as e
+from runcast.errors import AgentError
 from runcast.events import Event
 from runcast.jsonvalue import to_json
 from runcast.transcript import ReasoningPart, StepPart, SubagentPart, TextPart, ToolPart, TranscriptRun
@@ -344,13 +345,29 @@ class Recorder:
 
 
 def _safe(event: Event) -> Event:
-    """The event with every value in a form that JSON knows; the same object if it was so already."""
+    """The event with every value in a form that JSON knows; the same object if it was so already.
+
+    Raises:
+        AgentError: a field of the wrong type, `delta=None` say: written, it could never be read back.
+    """
+    if isinstance(event, e.DELTAS) and event.raw_event is UNSET and event.metadata is UNSET and _is_text(event):
+        return event  # the many: strings are JSON as they are
     try:
-        e.encode(event)
+        data = e.encode(event)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
         fields = {name: _clean(getattr(event, name)) for name in event.__struct_fields__}
-        return type(event)(**fields)
+        event = type(event)(**fields)
+        data = e.encode(event)
+    try:
+        e.decode(data)
+    except msgspec.ValidationError as error:
+        raise AgentError(f"The agent gave a {event.type} event that is not valid.", code="invalid_event") from error
     return event
+
+
+def _is_text(event: Event) -> bool:
+    item = event.tool_call_id if isinstance(event, e.ToolCallArgs) else cast(e.TextMessageContent, event).message_id
+    return type(item) is str and type(cast(e.TextMessageContent, event).delta) is str
 
 
 def _clean(value: Any) -> Any:

@@ -29,7 +29,7 @@ from runcast.errors import (
     Unavailable,
 )
 from runcast.events import Event
-from runcast.execution import Execution
+from runcast.execution import SHUTDOWN, Execution
 from runcast.hub import Hub
 from runcast.ids import Clock, IdSource
 from runcast.lane import Lane, QueuedRun, WaitingRun
@@ -42,7 +42,6 @@ from runcast.stores.base import Receipt, Store, Write
 logger = logging.getLogger("runcast.runner")
 
 _RETRY_DELAYS_S = (0.05, 0.2, 0.5)
-SHUTDOWN = "The server was shut down while this run was under way."
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -328,32 +327,30 @@ class Runner:
         self._tasks.start_soon(self._execute, lane, run, execution)
 
     async def _execute(self, lane: Lane, run: Run, execution: Execution) -> None:
+        """The whole life of a run on this node. Shielded: a run is stopped by stopping its agent, and its end is written
+        whatever happens around it."""
         assert self._tasks is not None
         failed = False
-        try:
-            execution.context.state = await self._recall.state(lane.thread, run)
-            self._tasks.start_soon(execution.drive)
-            while group := await execution.next_group():
-                async with lane.lock:
-                    await self._write(lane, group)
-        except StoreError as error:
-            failed = True
-            execution.error = error
-            execution.cancel()
-            with anyio.move_on_after(self.limits.cancel_deadline_s):
-                await execution.stopped.wait()
-        finally:
-            if (
-                execution.interrupted is None
-                and not failed
-                and not execution.stopped.is_set()
-                and not execution.cancelling
-            ):
-                execution.interrupted = SHUTDOWN  # this task itself is being cancelled
+        with anyio.CancelScope(shield=True):
+            try:
+                execution.context.state = await self._recall.state(lane.thread, run)
+                self._tasks.start_soon(execution.drive)
+                while group := await execution.next_group():
+                    async with lane.lock:
+                        await self._append(lane, group)
+            except Exception as error:  # mostly the store's; a defect of ours must not take the server down either
+                failed = True
+                execution.error = error
+                execution.cancel()
+                with anyio.move_on_after(self.limits.cancel_deadline_s):
+                    await execution.stopped.wait()
             execution.cancel()
             execution.seal()
-            with anyio.CancelScope(shield=True):
+            try:
                 await self._finish(lane, run, execution, failed=failed)
+            except Exception:
+                logger.exception("run %s could not be ended", run.id, extra={"action": "run_unended", "run": run.id})
+                self._lanes.forget(lane)  # whoever takes the thread next ends it from the log
             self._executions.pop(run.id, None)
             self._hub.let_go(run.thread)
             self._lanes.leave(lane)
@@ -469,9 +466,7 @@ class Runner:
         receipt: Receipt | None = None,
         agent_state: Any = None,
     ) -> None:
-        """Append, then tell. The lane's lock is held. A write that was begun is waited for, also when cancelled."""
-        if lane.lost:
-            raise LeaseLost("This node no longer owns the thread.")
+        """`_append` for a command: a write that was begun is waited for, also when its client is gone."""
         now = self._clock.now_ms()
         notices: list[Event] = []
         if runs or title is not None or pinned is not None:
@@ -489,36 +484,40 @@ class Runner:
                     else e.RunSummary(id=newest.id, agent=newest.agent, status=newest.status),
                 )
             )
-        write = Write(
-            thread=lane.thread.id,
-            fence=lane.fence,
-            expected_seq=lane.head,
-            events=events,
-            runs=runs,
-            title=title,
-            pinned=pinned,
-            head_run=head_run,
-            agent_state=agent_state,
-            receipt=receipt,
-            notices=notices,
-        )
         with anyio.CancelScope(shield=True):
-            try:
-                written = await self._store.append(write, now=now)
-            except LeaseLost:
-                self._lanes.lose(lane)
-                raise
-            lane.head += len(events)
+            await self._append(
+                lane,
+                events,
+                runs=runs,
+                title=title,
+                pinned=pinned,
+                head_run=head_run,
+                receipt=receipt,
+                agent_state=agent_state,
+                notices=notices,
+            )
             if title is not None:
                 lane.title = title
-            self._hub.push(lane.thread.id, written.records)
-            if written.inbox is not None:
-                self._hub.push(written.inbox, written.notices)
+
+    async def _append(self, lane: Lane, events: Sequence[Event], **rows: Any) -> None:
+        """Append, then tell. The lane's lock is held; the caller shields it, for a write half known is a lane lost."""
+        if lane.lost:
+            raise LeaseLost("This node no longer owns the thread.")
+        write = Write(thread=lane.thread.id, fence=lane.fence, expected_seq=lane.head, events=events, **rows)
+        try:
+            written = await self._store.append(write, now=self._clock.now_ms())
+        except LeaseLost:
+            self._lanes.lose(lane)
+            raise
+        lane.head += len(events)
+        self._hub.push(lane.thread.id, written.records)
+        if written.inbox is not None:
+            self._hub.push(written.inbox, written.notices)
 
     async def _keep(self, thread: Thread) -> None:
         try:
             await self._hub.keep(thread)
-        except StoreError as error:
+        except Exception as error:  # a snapshot only saves time: the log is whole without it
             logger.warning("a snapshot could not be kept", exc_info=error, extra={"action": "snapshot_failed"})
 
     # --- taking over ----------------------------------------------------------------------------------------------
@@ -559,16 +558,20 @@ class Runner:
                     pass  # acquiring the lane ends dead runs and starts queued ones
             except (LeaseLost, NotFound):
                 continue
+            except Exception:  # one thread that cannot be taken over must not keep the others waiting
+                logger.exception(
+                    "thread %s could not be taken over", orphan.thread.id, extra={"action": "sweep_failed"}
+                )
 
     async def _sweep(self) -> None:
         while True:
             await anyio.sleep(self.limits.renew_s)
-            await self._lanes.renew()
             try:
+                await self._lanes.renew()
                 await self._adopt_orphans()
-            except StoreError as error:
-                logger.warning("orphans could not be looked for", exc_info=error, extra={"action": "sweep_failed"})
-            await self._lanes.give_up_idle(self.limits.idle_s)
+                await self._lanes.give_up_idle(self.limits.idle_s)
+            except Exception as error:  # the next round tries again; without a sweep leases would run out
+                logger.warning("a sweep failed", exc_info=error, extra={"action": "sweep_failed"})
 
     def _on_lost(self, lane: Lane) -> None:
         execution = self._executions.get(lane.running or "")

@@ -69,11 +69,13 @@ class Gateway:
         self._service = None
 
     @property
-    def status(self) -> Literal["ok", "draining", "starting"]:
-        """How the server stands; new runs are taken only while it is `ok`."""
+    def status(self) -> Literal["ok", "draining", "starting", "storage_unavailable"]:
+        """How the server stands; only while it is `ok` should new work be sent to it."""
         if self.draining:
             return "draining"
-        return "ok" if self._service is not None else "starting"
+        if self._service is None:
+            return "starting"
+        return "ok" if self._service.runner.healthy else "storage_unavailable"
 
     def refuse_while_draining(self) -> None:
         """
