@@ -6,15 +6,20 @@ import ast
 import importlib.util
 import json
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from core import Told, echo
 from runcast import errors, events
 from runcast.agents import loader
+from runcast.server import Server
+from serving import serving_app
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -106,6 +111,22 @@ def test_the_agents_that_are_shown_can_be_served(page: str, name: str, tmp_path:
     (agent,) = loader.load(f"{module}:{name}")
     assert agent.name == name
     assert agent.description
+
+
+@pytest.mark.anyio
+async def test_what_the_readme_sends_is_accepted() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8").replace("\\\n", " ")
+    line = next(line for line in readme.splitlines() if line.startswith("curl") and "/messages" in line)
+    words = shlex.split(line, comments=True)
+    headers = [word.split(": ", 1) for flag, word in pairwise(words) if flag == "-H"]
+    body = next(word for flag, word in pairwise(words) if flag == "-d")
+    server = Server([Told(echo, "echo")], store=":memory:", drain_timeout_s=0)
+    async with serving_app(server) as running, running.http() as http:
+        thread = (await http.post("/v1/threads")).json()["id"]
+        url = f"/v1/threads/{thread}/messages"
+        first, second = [await http.post(url, content=body, headers=dict(headers)) for _ in range(2)]
+        assert (first.status_code, second.json()["replayed"]) == (202, True), first.text
+        assert first.json()["run"] == second.json()["run"]
 
 
 def test_every_make_command_that_is_named_exists() -> None:

@@ -347,3 +347,7 @@ def test_stamp_is_the_appends() -> None:
     event = stamp(msgspec.structs.replace(e.RunDequeued(), seq=1, from_=1), 5, 6)
     assert (event.seq, event.from_, event.timestamp) == (5, UNSET, 6)
     assert of_run(event, "r").run_id == "r"
+
+
+def test_a_printed_event_shows_only_what_is_there() -> None:
+    assert repr(e.TextMessageContent(message_id="m", delta="x")) == "TextMessageContent(message_id='m', delta='x')"

@@ -149,6 +149,25 @@ def test_overrides_are_settings() -> None:
         make(titel="x")
 
 
+@pytest.mark.anyio
+async def test_functions_are_agents(dist: Path) -> None:
+    async def parrot(prompt: str) -> AsyncIterator[str]:
+        for word in prompt.split():
+            yield word + " "
+
+    server = Server([parrot], store=":memory:", web_directory=dist)
+    app = FastAPI(lifespan=server.lifespan)
+    app.mount("/chat", server)
+    async with serving_app(server, app) as running:
+        await check_under(running, "/chat")
+
+
+def test_everything_that_is_no_agent_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as failure:
+        Server([42, Told(echo, "echo"), Told])
+    assert len(failure.value.problems) == 2
+
+
 def test_no_agents_is_an_error() -> None:
     with pytest.raises(ConfigError, match="no agent"):
         Server([])

@@ -24,7 +24,9 @@ Json = Any
 """Any JSON value: what `runcast.jsonvalue.to_json` gives."""
 
 
-class Event(Struct, frozen=True, kw_only=True, tag_field="type", rename="camel", omit_defaults=True):
+class Event(
+    Struct, frozen=True, kw_only=True, tag_field="type", rename="camel", omit_defaults=True, repr_omit_defaults=True
+):
     """The root. The first four fields are the envelope: an agent leaves them alone, runner and append fill them."""
 
     seq: int | UnsetType = UNSET

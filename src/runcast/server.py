@@ -24,7 +24,7 @@ from typing import Any, cast
 import anyio
 import uvicorn
 
-from runcast.agents.base import Agent
+from runcast.agents.loader import adapt_all
 from runcast.auth import Authenticator, NoAuth
 from runcast.config import Settings, is_loopback
 from runcast.errors import ConfigError, RuncastError
@@ -58,6 +58,7 @@ or, in a lifespan of your own: `async with server.lifespan(app): yield`."""
 class Server:
     """One server. `store` is a `Store`, or the path of a SQLite file; without it `settings.database` says which.
 
+    `agents` are what `runcast serve` takes too: agents, functions, agents of a framework; the first is the default one.
     Further keyword arguments are settings: `Server(agents=[a], title="Shop", run_timeout_s=60)`.
 
     Raises:
@@ -66,7 +67,7 @@ class Server:
 
     def __init__(
         self,
-        agents: Sequence[Agent],
+        agents: Sequence[object],
         *,
         store: Store | str | Path | None = None,
         settings: Settings | None = None,
@@ -79,9 +80,7 @@ class Server:
         if settings is not None and overrides:
             settings = Settings(**(settings.model_dump() | overrides))
         self.settings = settings or Settings(**overrides)
-        self._agents = list(agents)
-        if not self._agents:
-            raise ConfigError("There is no agent to serve.")
+        self._agents = adapt_all(agents)
         self._store = store
         self._clock = clock or SystemClock()
         new_id = new_id or Uuid7Source(self._clock)

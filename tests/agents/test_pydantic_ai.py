@@ -745,8 +745,26 @@ async def test_another_field_can_be_the_text() -> None:
         body: str
 
     agent = Agent(model([call("final_result", {"title": "T", "body": "B"}, "o")]), output_type=Page)
-    assert (await collect(PydanticAIAgent(agent), "Go")).text == ""
     assert (await collect(PydanticAIAgent(agent, text_field="body"), "Go")).text == "B"
+
+
+class City(BaseModel):
+    name: str
+    rivers: list[str]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("kind", "given"), [(City, {"name": "Köln", "rivers": ["Rhein"]}), (list[int], [1, 2]), (bool, False)]
+)
+async def test_an_output_of_which_nothing_would_be_seen_is_shown_whole(kind: type, given: Any) -> None:
+    arguments = given if isinstance(given, dict) else {"response": given}
+    agent = Agent(model([call("final_result", arguments, "o")]), output_type=kind)
+    events = await collect(PydanticAIAgent(agent), "Go")
+    assert events.text == f"```json\n{json.dumps(given, indent=2, ensure_ascii=False)}\n```"
+    finished = events[-1]
+    assert isinstance(finished, e.RunFinished) and finished.result == given
+    check(events)
 
 
 @pytest.mark.anyio

@@ -78,6 +78,26 @@ def adapt(value: object, name: str | None = None) -> Agent:
     raise _unfit(value, "an agent has `name`, `description` and `run(input, context)`, or is a function")
 
 
+def adapt_all(values: Iterable[object]) -> list[Agent]:
+    """Every one of `values` as an agent.
+
+    Raises:
+        ConfigError: `problems` lists everything that is wrong with all of them.
+    """
+    agents: list[Agent] = []
+    problems: list[str] = []
+    for value in values:
+        try:
+            agents.append(adapt(value))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError("The agents cannot be served: " + "; ".join(problems), problems)
+    if not agents:
+        raise ConfigError("There is no agent to serve.")
+    return agents
+
+
 def _load_one(target: str) -> list[Agent]:
     module, attribute = _import(target)
     if attribute is None:

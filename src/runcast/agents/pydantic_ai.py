@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from typing import Any, Literal, cast, get_args, get_origin
@@ -76,7 +77,7 @@ class PydanticAIAgent:
         deps_factory: makes a run's dependencies from its context: a value, an awaitable of one, or a context manager (async
             or not) that is left when the run ends.
         text_field: the field of a structured output that is streamed as the answer's text; None: the first of
-            `TEXT_FIELDS` that it has.
+            `TEXT_FIELDS` that it has. An output with neither that nor an artifact is shown whole, as JSON.
         tools: sentences for people, by tool; a tool may carry its own as `metadata={"runcast": {"title": …, "summary": …}}`.
         usage_limits, model_settings: handed to each run.
 
@@ -200,6 +201,8 @@ class PydanticAIAgent:
                 for name in ARTIFACT_FIELDS
                 if fields.get(name) is not None
             ]
+            if not events and self._text_field not in fields:
+                events = _shown_whole(cast(object, given), context.new_id())
         outcome = e.Outcome(type="success")
         return [*events, e.RunFinished(thread_id=input.thread, outcome=outcome, result=result, usage=usage or UNSET)]
 
@@ -230,6 +233,16 @@ class PydanticAIAgent:
             return None
         kinds: list[Any] = [*own] if isinstance(own, Sequence) and not isinstance(own, str) else [own]
         return [*kinds, DeferredToolRequests]
+
+
+def _shown_whole(output: object, id: str) -> list[Event]:
+    """A structured output of which nothing else is shown, as a block of JSON: a person must not get an empty answer."""
+    text = f"```json\n{json.dumps(output, indent=2, ensure_ascii=False)}\n```"
+    return [
+        e.TextMessageStart(message_id=id),
+        e.TextMessageContent(message_id=id, delta=text),
+        e.TextMessageEnd(message_id=id),
+    ]
 
 
 def _save_partial(context: RunContext, events: Any) -> None:
