@@ -12,12 +12,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from runcast import events as e
+from runcast.errors import AgentError
 from runcast.events import Event
 from runcast.jsonvalue import to_json
 from runcast.transcript import ReasoningPart, StepPart, SubagentPart, TextPart, ToolPart, TranscriptRun
@@ -105,7 +106,7 @@ class Recorder:
 
     def take(self, event: Event, now_s: float) -> list[Event]:
         """What enters the log for one event of the agent; `now_s` is monotonic, in seconds."""
-        event = _safe(event)
+        event = storable(event)
         out = [*self._end_chunked(event)]
         out.extend(self._expand(self._named(event), now_s))
         return [e.of_run(one, self.run) for one in out]
@@ -343,13 +344,24 @@ class Recorder:
             yield held
 
 
-def _safe(event: Event) -> Event:
-    """The event with every value in a form that JSON knows; the same object if it was so already."""
+AnyEvent = TypeVar("AnyEvent", bound=Event)
+
+
+def storable(event: AnyEvent) -> AnyEvent:
+    """The event with every value in a form that JSON knows; the same object if it was so already.
+
+    Raises:
+        AgentError: code `invalid_yield`: a field holds what its type is not, so no reader could read the log any more.
+    """
     try:
-        e.encode(event)
+        data = e.encode(event)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
         fields = {name: _clean(getattr(event, name)) for name in event.__struct_fields__}
-        return type(event)(**fields)
+        event, data = type(event)(**fields), None
+    try:
+        e.decode(e.encode(event) if data is None else data)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise AgentError(f"The agent gave a {event.type} that holds a wrong value.", code="invalid_yield") from error
     return event
 
 
