@@ -205,6 +205,30 @@ async def test_an_event_that_no_reader_could_read_fails_its_run_and_nothing_else
         assert await ended(service, await service.send(ME, send("again"))) == "done"
 
 
+async def test_a_lone_surrogate_is_replaced_and_fails_nothing() -> None:
+    async def odd(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        yield e.TextMessageContent(message_id="m", delta="half \ud83d")
+
+    async with core(Told(odd)) as service:
+        sent = await service.send(ME, send("go"))
+        assert await ended(service, sent) == "done"
+        events = await log(service, sent.thread)
+        assert said(events) == "half \ufffd"
+        assert service.runner.healthy
+
+
+async def test_an_agents_error_that_is_no_text_fails_its_run_and_nothing_else() -> None:
+    async def odd(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        raise AgentError(5, code="\ud800" if input.text == "code" else object())  # type: ignore[arg-type]
+        yield e.TextMessageContent(message_id="m", delta="")
+
+    async with core(Told(odd)) as service:
+        for text in ("go", "code", "again"):
+            sent = await service.send(ME, send(text))
+            assert await ended(service, sent) == "failed"
+            assert_one_end(await log(service, sent.thread), sent.run)
+
+
 async def test_a_result_that_is_no_json_is_converted() -> None:
     async def odd(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
         yield e.RunFinished(thread_id="t", result={"seen": {1}})

@@ -348,7 +348,7 @@ AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 
 def storable(event: AnyEvent) -> AnyEvent:
-    """The event with every value in a form that JSON knows; the same object if it was so already.
+    """The event as it will be read from the log: every value in a form that JSON knows, no lone surrogate.
 
     Raises:
         AgentError: code `invalid_yield`: a field holds what its type is not, so no reader could read the log any more.
@@ -359,10 +359,9 @@ def storable(event: AnyEvent) -> AnyEvent:
         fields = {name: _clean(getattr(event, name)) for name in event.__struct_fields__}
         event, data = type(event)(**fields), None
     try:
-        e.decode(e.encode(event) if data is None else data)
+        return cast(AnyEvent, e.decode(e.encode(event) if data is None else data))
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise AgentError(f"The agent gave a {event.type} that holds a wrong value.", code="invalid_yield") from error
-    return event
 
 
 def _clean(value: Any) -> Any:

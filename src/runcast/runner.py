@@ -336,7 +336,7 @@ class Runner:
             while group := await execution.next_group():
                 async with lane.lock:
                     await self._write(lane, group)
-        except StoreError as error:
+        except Exception as error:  # a StoreError; anything else is a fault of ours, and ends this run alone
             failed = True
             execution.error = error
             execution.cancel()
@@ -559,6 +559,13 @@ class Runner:
                     pass  # acquiring the lane ends dead runs and starts queued ones
             except (LeaseLost, NotFound):
                 continue
+            except StoreError as error:  # one damaged conversation must not keep the others from being served
+                logger.error(
+                    "thread %s could not be taken over",
+                    orphan.thread.id,
+                    exc_info=error,
+                    extra={"action": "adopt_failed"},
+                )
 
     async def _sweep(self) -> None:
         while True:
