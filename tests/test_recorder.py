@@ -123,7 +123,7 @@ def test_values_that_json_does_not_know_are_converted() -> None:
 def test_what_could_not_be_read_back_is_never_written(event: Event) -> None:
     with pytest.raises(AgentError) as caught:
         Recorder("r").take(event, 0.0)
-    assert caught.value.agent_code == "invalid_event"
+    assert caught.value.agent_code == "invalid_yield"
 
 
 ITEMS = st.sampled_from(["a", "b"])

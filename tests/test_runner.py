@@ -156,6 +156,90 @@ async def test_an_agent_that_ignores_cancel_is_over_after_the_deadline() -> None
         await service.cancel(ME, cancel(following.run))
 
 
+class Panic(BaseException):
+    """What extensions written in Rust raise: no Exception."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Panic("secret"), KeyboardInterrupt("secret"), GeneratorExit(), BaseExceptionGroup("secret", [Panic("secret")])],
+    ids=lambda error: type(error).__name__,
+)
+async def test_no_exception_of_an_agent_ends_more_than_its_run(error: BaseException) -> None:
+    async def broken(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        if input.text == "go":
+            raise error
+        yield e.TextMessageContent(message_id="m", delta="well")
+
+    async with core(Told(broken)) as service:
+        sent = await service.send(ME, send("go"))
+        assert await ended(service, sent) == "failed"
+        end = assert_one_end(await log(service, sent.thread), sent.run)
+        assert isinstance(end, e.RunError) and "secret" not in end.message
+        assert await ended(service, await service.send(ME, send("again"))) == "done"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        e.TextMessageContent(message_id="m", delta=5),  # type: ignore[arg-type]
+        e.TextMessageContent(message_id=["m"], delta="x"),  # type: ignore[arg-type]
+        e.ToolCallStart(tool_call_id="c", tool_call_name=None),  # type: ignore[arg-type]
+        e.MessageRetracted(message_ids=5),  # type: ignore[arg-type]
+        e.RunFinished(thread_id="t", outcome="secret"),  # type: ignore[arg-type]
+        e.RunFinished(thread_id="t", usage=object()),  # type: ignore[arg-type]
+        e.RunError(message=5),  # type: ignore[arg-type]
+    ],
+    ids=lambda event: f"{event.type}",
+)
+async def test_an_event_that_no_reader_could_read_fails_its_run_and_nothing_else(event: Event) -> None:
+    async def wrong(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        yield event if input.text == "go" else e.TextMessageContent(message_id="m", delta="well")
+
+    async with core(Told(wrong)) as service:
+        sent = await service.send(ME, send("go"))
+        assert await ended(service, sent) == "failed"
+        end = assert_one_end(await log(service, sent.thread), sent.run)
+        assert isinstance(end, e.RunError) and end.code == "invalid_yield" and "secret" not in end.message
+        await service.view(ME, sent.thread)
+        assert await ended(service, await service.send(ME, send("again"))) == "done"
+
+
+async def test_a_lone_surrogate_is_replaced_and_fails_nothing() -> None:
+    async def odd(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        yield e.TextMessageContent(message_id="m", delta="half \ud83d")
+
+    async with core(Told(odd)) as service:
+        sent = await service.send(ME, send("go"))
+        assert await ended(service, sent) == "done"
+        events = await log(service, sent.thread)
+        assert said(events) == "half \ufffd"
+        assert service.runner.healthy
+
+
+async def test_an_agents_error_that_is_no_text_fails_its_run_and_nothing_else() -> None:
+    async def odd(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        raise AgentError(5, code="\ud800" if input.text == "code" else object())  # type: ignore[arg-type]
+        yield e.TextMessageContent(message_id="m", delta="")
+
+    async with core(Told(odd)) as service:
+        for text in ("go", "code", "again"):
+            sent = await service.send(ME, send(text))
+            assert await ended(service, sent) == "failed"
+            assert_one_end(await log(service, sent.thread), sent.run)
+
+
+async def test_a_result_that_is_no_json_is_converted() -> None:
+    async def odd(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        yield e.RunFinished(thread_id="t", result={"seen": {1}})
+
+    async with core(Told(odd)) as service:
+        sent = await service.send(ME, send("go"))
+        assert await ended(service, sent) == "done"
+        end = assert_one_end(await log(service, sent.thread), sent.run)
+        assert isinstance(end, e.RunFinished) and end.result == {"seen": [1]}
+
+
 async def test_the_wall_clock_limit_ends_a_run() -> None:
     agent = Gated()
     async with core(agent, run_timeout_s=0.05) as service:

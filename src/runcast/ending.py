@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from runcast.errors import AgentError, ConfigError, StoreError, describe
 from runcast.events import Event
 from runcast.execution import Execution, reported
 from runcast.ids import IdSource
-from runcast.recorder import Ending
+from runcast.recorder import Ending, storable
 from runcast.runs import Run
 
 logger = logging.getLogger("runcast.runner")
@@ -83,6 +84,7 @@ def _failed(run: Run, error: BaseException, new_id: IdSource) -> e.RunError:
     )
     if isinstance(error, AgentError):
         code, message = describe(error)
-        return e.RunError(message=message, code=code, retryable=error.agent_retryable, request_id=request)
+        with contextlib.suppress(AgentError):  # a message or a code that is no text
+            return storable(e.RunError(message=message, code=code, retryable=error.agent_retryable, request_id=request))
     message = "The agent failed. The operator can find out why by the request id."
     return e.RunError(message=message, code="agent_error", retryable=True, request_id=request)

@@ -17,7 +17,7 @@ from runcast.agents.base import Agent, RunContext, Turn
 from runcast.errors import RunEnded
 from runcast.events import Event, RunError, RunFinished
 from runcast.ids import Clock, IdSource
-from runcast.recorder import Recorder
+from runcast.recorder import Recorder, storable
 from runcast.runs import Principal, RunInput
 
 BUFFER_EVENTS = 256
@@ -75,11 +75,11 @@ class Execution:
         if self._sealed:
             raise RunEnded("The run has ended; nothing can be added to it.")
         if isinstance(event, RunFinished):
-            self.finish = event
+            self.finish = storable(event)
             return
         if isinstance(event, RunError):
             self.finish = None
-            self.error = _Reported(event)
+            self.error = _Reported(storable(event))
             return
         self._buffer.extend(self.recorder.take(event, self._clock.monotonic()))
         self._more.set()
@@ -104,7 +104,9 @@ class Execution:
                             raise
                         self.error = error  # nobody cancelled us: something inside the agent cancelled itself
                 self.timed_out = limit.cancelled_caught
-        except (Exception, SystemExit) as error:  # a tool that calls sys.exit() ends its run, not the server
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # sys.exit() in a tool or a panic in Rust end their run, not the server
             self.error = error
         finally:
             self.stopped.set()

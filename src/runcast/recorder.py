@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -106,7 +106,7 @@ class Recorder:
 
     def take(self, event: Event, now_s: float) -> list[Event]:
         """What enters the log for one event of the agent; `now_s` is monotonic, in seconds."""
-        event = _safe(event)
+        event = storable(event)
         out = [*self._end_chunked(event)]
         out.extend(self._expand(self._named(event), now_s))
         return [e.of_run(one, self.run) for one in out]
@@ -344,30 +344,32 @@ class Recorder:
             yield held
 
 
-def _safe(event: Event) -> Event:
-    """The event with every value in a form that JSON knows; the same object if it was so already.
+AnyEvent = TypeVar("AnyEvent", bound=Event)
+
+
+def storable(event: AnyEvent) -> AnyEvent:
+    """The event as it will be read from the log: every value in a form that JSON knows, no lone surrogate.
 
     Raises:
-        AgentError: a field of the wrong type, `delta=None` say: written, it could never be read back.
+        AgentError: code `invalid_yield`: a field holds what its type is not, so no reader could read the log any more.
     """
     if isinstance(event, e.DELTAS) and event.raw_event is UNSET and event.metadata is UNSET and _is_text(event):
-        return event  # the many: strings are JSON as they are
+        return event  # the many: such strings are read as they are written
     try:
         data = e.encode(event)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
         fields = {name: _clean(getattr(event, name)) for name in event.__struct_fields__}
-        event = type(event)(**fields)
-        data = e.encode(event)
+        event, data = type(event)(**fields), None
     try:
-        e.decode(data)
-    except msgspec.ValidationError as error:
-        raise AgentError(f"The agent gave a {event.type} event that is not valid.", code="invalid_event") from error
-    return event
+        return cast(AnyEvent, e.decode(e.encode(event) if data is None else data))
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise AgentError(f"The agent gave a {event.type} that holds a wrong value.", code="invalid_yield") from error
 
 
 def _is_text(event: Event) -> bool:
     item = event.tool_call_id if isinstance(event, e.ToolCallArgs) else cast(e.TextMessageContent, event).message_id
-    return type(item) is str and type(cast(e.TextMessageContent, event).delta) is str
+    delta = cast(e.TextMessageContent, event).delta
+    return type(item) is str and type(delta) is str and item.isascii() and delta.isascii()
 
 
 def _clean(value: Any) -> Any:
