@@ -31,7 +31,7 @@ web: $(WEB_STAMP) ## build the chat page into the Python package, if its sources
 demo: setup web ## play the demo agent on http://127.0.0.1:8000 (PORT=… for another)
 	$(BIN)/runcast demo --port $(PORT)
 
-test: setup web test-node test-python test-browser ## run every test: Python, TypeScript and browser
+test: setup web test-node test-browser test-python ## run every test: Python, TypeScript and browser
 
 test-python:
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
