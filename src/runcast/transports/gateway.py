@@ -69,13 +69,13 @@ class Gateway:
         self._service = None
 
     @property
-    def status(self) -> Literal["ok", "draining", "starting", "storage_unavailable"]:
+    def status(self) -> Literal["ok", "draining", "starting", "failing"]:
         """How the server stands; only while it is `ok` should new work be sent to it."""
         if self.draining:
             return "draining"
         if self._service is None:
             return "starting"
-        return "ok" if self._service.runner.healthy else "storage_unavailable"
+        return "ok" if self._service.runner.healthy else "failing"
 
     def refuse_while_draining(self) -> None:
         """
