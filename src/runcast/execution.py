@@ -21,6 +21,7 @@ from runcast.recorder import Recorder
 from runcast.runs import Principal, RunInput
 
 BUFFER_EVENTS = 256
+SHUTDOWN = "The server was shut down while this run was under way."
 
 
 class Execution:
@@ -101,6 +102,10 @@ class Execution:
                             raise
                         self.error = error  # nobody cancelled us: something inside the agent cancelled itself
                 self.timed_out = limit.cancelled_caught
+        except asyncio.CancelledError:  # not by us: the whole loop is being stopped, or the tasks around this one
+            if self.interrupted is None and not self.cancelling:
+                self.interrupted = SHUTDOWN
+            raise
         except (Exception, SystemExit) as error:  # a tool that calls sys.exit() ends its run, not the server
             self.error = error
         finally:

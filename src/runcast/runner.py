@@ -29,7 +29,7 @@ from runcast.errors import (
     Unavailable,
 )
 from runcast.events import Event
-from runcast.execution import Execution
+from runcast.execution import SHUTDOWN, Execution
 from runcast.hub import Hub
 from runcast.ids import Clock, IdSource
 from runcast.lane import Lane, QueuedRun, WaitingRun
@@ -42,7 +42,6 @@ from runcast.stores.base import Receipt, Store, Write
 logger = logging.getLogger("runcast.runner")
 
 _RETRY_DELAYS_S = (0.05, 0.2, 0.5)
-SHUTDOWN = "The server was shut down while this run was under way."
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
