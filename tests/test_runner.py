@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -24,10 +25,12 @@ from core import (
     types,
 )
 from runcast import events as e
-from runcast.agents.base import RunContext
+from runcast.agents.base import RunContext, Turn
 from runcast.commands import Cancel
 from runcast.errors import AgentError, AlreadyDecided, NotFound, QueueFull, RunActive, Unavailable
 from runcast.events import Event
+from runcast.execution import SHUTDOWN, Execution
+from runcast.ids import SystemClock, Uuid7Source
 from runcast.runs import RunInput
 from runcast.stores.sqlite import SqliteStore
 
@@ -428,3 +431,29 @@ async def test_history_is_the_path_of_parents_with_saved_states() -> None:
         branch = await service.send(ME, send("c", first.thread, parent_run_id=first.run))
         await ended(service, branch)
     assert seen == [[], [("a", b"a")], [("a", b"a")]]
+
+
+async def test_an_agent_that_is_cancelled_from_outside_was_interrupted() -> None:
+    """As at a second Ctrl-C: the loop cancels every task, the agent's perhaps before the runner's."""
+    began = anyio.Event()
+
+    async def slow(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        began.set()
+        await anyio.sleep_forever()
+        yield e.TextMessageStart(message_id="a")
+
+    async def history() -> list[Turn]:
+        return []
+
+    input = RunInput(thread="t", run="r", agent="told")
+    clock = SystemClock()
+    execution = Execution(
+        Told(slow), input, ME, clock=clock, new_id=Uuid7Source(clock), history=history, app={}, limit_s=60
+    )
+    task = asyncio.create_task(execution.drive())  # noqa: TID251 — cancelled as no task group would
+    await began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert execution.stopped.is_set()
+    assert execution.interrupted == SHUTDOWN

@@ -99,12 +99,12 @@ class Execution:
                     except asyncio.CancelledError as error:
                         task = asyncio.current_task()
                         if task is not None and task.cancelling():
-                            if not (self._scope.cancel_called or limit.cancel_called):
-                                self.interrupted = self.interrupted or SHUTDOWN
                             raise
                         self.error = error  # nobody cancelled us: something inside the agent cancelled itself
                 self.timed_out = limit.cancelled_caught
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # not by us: the whole loop is being stopped, or the tasks around this one
+            if self.interrupted is None and not self.cancelling:
+                self.interrupted = SHUTDOWN
             raise
         except BaseException as error:  # sys.exit() in a tool or a panic in Rust end their run, not the server
             self.error = error

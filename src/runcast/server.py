@@ -12,6 +12,7 @@ exists only under `serve`.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import socket
@@ -336,11 +337,12 @@ class Process(uvicorn.Server):
 
 
 class _NoCuts(logging.Filter):
-    """uvicorn tells of a stream that we cut on purpose as of a crash, and its accept line has the query string in it."""
+    """uvicorn tells of what we stop on purpose (a stream, all at a second signal) as of a crash, and its accept line has the
+    query string in it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        return not isinstance(error, StreamCut) and "WebSocket %s" not in str(record.msg)
+        return not isinstance(error, StreamCut | asyncio.CancelledError) and "WebSocket %s" not in str(record.msg)
 
 
 def quiet_uvicorn() -> None:
