@@ -80,7 +80,11 @@ class Execution:
             self.finish = None
             self.error = _Reported(storable(event))
             return
-        self._buffer.extend(self.recorder.take(event, self._clock.monotonic()))
+        events = self.recorder.take(event, self._clock.monotonic())
+        if not events:
+            await asyncio.sleep(0)  # who gives only what the log does not need must not keep the event loop to himself
+            return
+        self._buffer.extend(events)
         self._more.set()
         while len(self._buffer) >= BUFFER_EVENTS and not self._sealed:
             self._room.clear()
@@ -100,7 +104,7 @@ class Execution:
                         if task is not None and task.cancelling():
                             raise
                         self.error = error  # nobody cancelled us: something inside the agent cancelled itself
-                self.timed_out = limit.cancelled_caught
+                self.timed_out = self.timed_out or limit.cancelled_caught
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # sys.exit() in a tool or a panic in Rust end their run, not the server
@@ -112,6 +116,12 @@ class Execution:
     def cancel(self) -> None:
         """Stop the agent where it awaits."""
         self._scope.cancel()
+
+    def give_up(self) -> None:
+        """The time limit is over and the agent did not stop: the run ends without it."""
+        if not self.stopped.is_set() and not self._sealed:
+            self.timed_out = True
+            self.seal()
 
     async def next_group(self) -> list[Event]:
         """What came since the last call, at least one event; empty once the agent has stopped and all was given."""

@@ -6,6 +6,7 @@ its first event is committed, and it ends with exactly one terminal event (I16),
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -74,8 +75,6 @@ class Runner:
     ) -> None:
         self.agents = {agent.name: agent for agent in agents}
         self.limits = limits
-        self.healthy = True
-        """False while the store refuses what has to be written."""
         self.draining = False
         self._store = store
         self._hub = hub
@@ -86,6 +85,10 @@ class Runner:
             store, clock=clock, node=new_id(), ttl_s=limits.lease_ttl_s, load=self._load, on_lost=self._on_lost
         )
         self._executions: dict[str, Execution] = {}
+        self._unwritten: set[str] = set()
+        """Runs whose end the store refuses."""
+        self._agents: set[asyncio.Task[None]] = set()
+        """What agents still do; of a run that has ended only if its agent did not stop."""
         self._recall = Recall(store, hub)
         self._tasks: TaskGroup | None = None
 
@@ -119,6 +122,16 @@ class Runner:
     def active(self) -> int:
         """How many runs are under way."""
         return len(self._executions)
+
+    @property
+    def healthy(self) -> bool:
+        """False while the store refuses what has to be written."""
+        return not self._unwritten
+
+    @property
+    def unstoppable(self) -> int:
+        """How many agents still work although their runs are over."""
+        return len(self._agents) - sum(not execution.stopped.is_set() for execution in self._executions.values())
 
     # --- commands -------------------------------------------------------------------------------------------------
 
@@ -328,11 +341,16 @@ class Runner:
         self._tasks.start_soon(self._execute, lane, run, execution)
 
     async def _execute(self, lane: Lane, run: Run, execution: Execution) -> None:
-        assert self._tasks is not None
         failed = False
+        too_late = asyncio.get_running_loop().call_later(
+            execution.limit_s + self.limits.cancel_deadline_s, execution.give_up
+        )
         try:
             execution.context.state = await self._recall.state(lane.thread, run)
-            self._tasks.start_soon(execution.drive)
+            # Not in the task group: an agent that never stops must not keep the server from stopping.
+            agent = asyncio.create_task(execution.drive())  # noqa: TID251
+            self._agents.add(agent)
+            agent.add_done_callback(self._agents.discard)
             while group := await execution.next_group():
                 async with lane.lock:
                     await self._write(lane, group)
@@ -343,9 +361,11 @@ class Runner:
             with anyio.move_on_after(self.limits.cancel_deadline_s):
                 await execution.stopped.wait()
         finally:
+            too_late.cancel()
             if (
                 execution.interrupted is None
                 and not failed
+                and not execution.timed_out
                 and not execution.stopped.is_set()
                 and not execution.cancelling
             ):
@@ -354,6 +374,7 @@ class Runner:
             execution.seal()
             with anyio.CancelScope(shield=True):
                 await self._finish(lane, run, execution, failed=failed)
+            self._unwritten.discard(run.id)
             self._executions.pop(run.id, None)
             self._hub.let_go(run.thread)
             self._lanes.leave(lane)
@@ -381,7 +402,7 @@ class Runner:
                         code=None if code is UNSET else code,
                     )
                     await self._write(lane, events, runs=[ended], agent_state=execution.context.saved)
-                    self.healthy = True
+                    self._unwritten.discard(run.id)
                     lane.running = None
                     if end.interrupts:
                         lane.waiting = WaitingRun(ended, end.interrupts)
@@ -391,7 +412,7 @@ class Runner:
                 return
             except StoreError:
                 # I21: the end is written as soon as the store takes it; until then the node says that it is not well.
-                self.healthy = False
+                self._unwritten.add(run.id)
                 if lane.running is None:
                     break  # the end stands; only the next run could not be started: the sweep finds it
                 closing = None

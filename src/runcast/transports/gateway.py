@@ -69,11 +69,13 @@ class Gateway:
         self._service = None
 
     @property
-    def status(self) -> Literal["ok", "draining", "starting"]:
+    def status(self) -> Literal["ok", "draining", "starting", "failing"]:
         """How the server stands; new runs are taken only while it is `ok`."""
         if self.draining:
             return "draining"
-        return "ok" if self._service is not None else "starting"
+        if self._service is None:
+            return "starting"
+        return "ok" if self._service.ready else "failing"
 
     def refuse_while_draining(self) -> None:
         """
