@@ -16,6 +16,7 @@ import functools
 import logging
 import signal
 import socket
+import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -257,6 +258,7 @@ def serve(
                 raise
     if process.failure is not None:
         raise process.failure
+    process.leave_threads_behind()
 
 
 def log_start(url: str) -> None:
@@ -341,6 +343,16 @@ class Process(uvicorn.Server):
         if stuck and self._signal is not None:
             # asyncio would wait for their tasks for ever before it lets the process end.
             logger.warning("%d agents did not stop and are left behind", stuck)
+            signal.signal(self._signal, signal.SIG_DFL)
+            signal.raise_signal(self._signal)
+
+    def leave_threads_behind(self) -> None:
+        """A function without `async` that never returns would be waited for when the interpreter ends: end by the signal."""
+        threads = [thread for thread in threading.enumerate() if thread.name == "AnyIO worker thread"]
+        for thread in threads:
+            thread.join(1 / len(threads))
+        if self._signal is not None and any(thread.is_alive() for thread in threads):
+            logger.warning("functions of agents did not return and are left behind")
             signal.signal(self._signal, signal.SIG_DFL)
             signal.raise_signal(self._signal)
 
