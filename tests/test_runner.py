@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -26,6 +27,7 @@ from core import (
 )
 from runcast import events as e
 from runcast.agents.base import RunContext, Turn
+from runcast.agents.function import agent
 from runcast.commands import Cancel
 from runcast.errors import AgentError, AlreadyDecided, NotFound, QueueFull, RunActive, Unavailable
 from runcast.events import Event
@@ -241,6 +243,43 @@ async def test_a_result_that_is_no_json_is_converted() -> None:
         assert await ended(service, sent) == "done"
         end = assert_one_end(await log(service, sent.thread), sent.run)
         assert isinstance(end, e.RunFinished) and end.result == {"seen": [1]}
+
+
+async def test_an_agent_that_ignores_its_time_limit_is_over_after_the_deadline_and_holds_up_no_stop() -> None:
+    leave = anyio.Event()
+
+    async def stubborn(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        yield e.TextMessageContent(message_id="m", delta="I stay")
+        with anyio.CancelScope(shield=True):
+            await leave.wait()
+
+    with anyio.fail_after(DEADLINE_S):
+        async with core(Told(stubborn), run_timeout_s=0.05, cancel_deadline_s=0.05) as service:
+            sent = await service.send(ME, send("go"))
+            assert await ended(service, sent) == "failed"
+            end = assert_one_end(await log(service, sent.thread), sent.run)
+            assert isinstance(end, e.RunError) and end.code == "timeout"
+            assert service.runner.unstoppable == 1
+    leave.set()
+
+
+@pytest.mark.parametrize(
+    "dropped", ["", e.TextMessageContent(message_id="m", delta=""), e.TextMessageEnd(message_id="n")]
+)
+async def test_an_agent_that_gives_nothing_lets_others_have_their_turn(dropped: Any) -> None:
+    @agent
+    async def busy(prompt: str) -> AsyncIterator[Any]:
+        if prompt == "go":
+            while True:
+                yield dropped
+        yield "well"
+
+    with anyio.fail_after(DEADLINE_S):
+        async with core(busy) as service:
+            sent = await service.send(ME, send("go"))
+            assert await ended(service, await service.send(ME, send("again"))) == "done"
+            await service.cancel(ME, cancel(sent.run))
+            assert await ended(service, sent) == "cancelled"
 
 
 async def test_the_wall_clock_limit_ends_a_run() -> None:

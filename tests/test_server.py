@@ -295,3 +295,30 @@ def test_process_serves_what_was_measured_to_be_fast() -> None:
     assert config.ws == "websockets-sansio"
     assert config.ws_per_message_deflate is False
     assert config.proxy_headers is False
+
+
+_NEVER = """
+import os, signal, threading, time
+import httpx, runcast
+from runcast.server import Server, serve
+
+@runcast.agent
+def never(prompt: str):
+    while True:
+        time.sleep(1)
+
+def started(url):
+    def use():
+        httpx.post(url + "v1/messages", json={"message": "go"})
+        os.kill(os.getpid(), signal.SIGINT)
+    threading.Thread(target=use, daemon=True).start()
+
+server = Server([never], store=":memory:", drain_timeout_s=0)
+serve(server, port=0, on_started=started)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_function_that_never_returns_does_not_keep_the_process() -> None:
+    ended = subprocess.run([sys.executable, "-c", _NEVER], timeout=30, capture_output=True, check=False)
+    assert ended.returncode == -signal.SIGINT

@@ -81,7 +81,11 @@ class Execution:
             self.finish = None
             self.error = _Reported(storable(event))
             return
-        self._buffer.extend(self.recorder.take(event, self._clock.monotonic()))
+        events = self.recorder.take(event, self._clock.monotonic())
+        if not events:
+            await asyncio.sleep(0)  # who gives only what the log does not need must not keep the event loop to himself
+            return
+        self._buffer.extend(events)
         self._more.set()
         while len(self._buffer) >= BUFFER_EVENTS and not self._sealed:
             self._room.clear()
@@ -101,7 +105,7 @@ class Execution:
                         if task is not None and task.cancelling():
                             raise
                         self.error = error  # nobody cancelled us: something inside the agent cancelled itself
-                self.timed_out = limit.cancelled_caught
+                self.timed_out = self.timed_out or limit.cancelled_caught
         except asyncio.CancelledError:  # not by us: the whole loop is being stopped, or the tasks around this one
             if self.interrupted is None and not self.cancelling:
                 self.interrupted = SHUTDOWN
@@ -112,9 +116,20 @@ class Execution:
             self.stopped.set()
             self._more.set()
 
+    @property
+    def has_ending(self) -> bool:
+        """Whether it is known how the run ends: its agent has stopped, or somebody told it to."""
+        return self.stopped.is_set() or self.cancelling or self.timed_out or self.interrupted is not None
+
     def cancel(self) -> None:
         """Stop the agent where it awaits."""
         self._scope.cancel()
+
+    def give_up(self) -> None:
+        """The time limit is over and the agent did not stop: the run ends without it."""
+        if not self.stopped.is_set() and not self._sealed:
+            self.timed_out = True
+            self.seal()
 
     async def next_group(self) -> list[Event]:
         """What came since the last call, at least one event; empty once the agent has stopped and all was given."""

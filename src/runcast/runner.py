@@ -6,6 +6,7 @@ its first event is committed, and it ends with exactly one terminal event (I16),
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -73,8 +74,6 @@ class Runner:
     ) -> None:
         self.agents = {agent.name: agent for agent in agents}
         self.limits = limits
-        self.healthy = True
-        """False while the store refuses what has to be written."""
         self.draining = False
         self._store = store
         self._hub = hub
@@ -85,6 +84,10 @@ class Runner:
             store, clock=clock, node=new_id(), ttl_s=limits.lease_ttl_s, load=self._load, on_lost=self._on_lost
         )
         self._executions: dict[str, Execution] = {}
+        self._unwritten: set[str] = set()
+        """Runs whose end the store refuses."""
+        self._agents: set[asyncio.Task[None]] = set()
+        """What agents still do; of a run that has ended only if its agent did not stop."""
         self._recall = Recall(store, hub)
         self._tasks: TaskGroup | None = None
 
@@ -118,6 +121,16 @@ class Runner:
     def active(self) -> int:
         """How many runs are under way."""
         return len(self._executions)
+
+    @property
+    def healthy(self) -> bool:
+        """False while the store refuses what has to be written."""
+        return not self._unwritten
+
+    @property
+    def unstoppable(self) -> int:
+        """How many agents still work although their runs are over."""
+        return len(self._agents) - sum(not execution.stopped.is_set() for execution in self._executions.values())
 
     # --- commands -------------------------------------------------------------------------------------------------
 
@@ -327,34 +340,52 @@ class Runner:
         self._tasks.start_soon(self._execute, lane, run, execution)
 
     async def _execute(self, lane: Lane, run: Run, execution: Execution) -> None:
-        """The whole life of a run on this node. Shielded: a run is stopped by stopping its agent, and its end is written
-        whatever happens around it."""
-        assert self._tasks is not None
-        failed = False
+        """The whole life of a run on this node. Shielded: a run is stopped by stopping its agent. Its end is written
+        whatever happens around it, also when the event loop is being shut down and cancels every task."""
         with anyio.CancelScope(shield=True):
+            failed = False
             try:
-                execution.context.state = await self._recall.state(lane.thread, run)
-                self._tasks.start_soon(execution.drive)
-                while group := await execution.next_group():
-                    async with lane.lock:
-                        await self._append(lane, group)
-            except Exception as error:  # mostly the store's; a defect of ours must not take the server down either
-                failed = True
-                execution.error = error
+                failed = await self._pump(lane, run, execution)
+            finally:
+                if not failed and not execution.has_ending:
+                    execution.interrupted = SHUTDOWN  # this task itself is being cancelled
                 execution.cancel()
-                with anyio.move_on_after(self.limits.cancel_deadline_s):
-                    await execution.stopped.wait()
+                execution.seal()
+                try:
+                    await self._finish(lane, run, execution, failed=failed)
+                except Exception:
+                    logger.exception("run %s could not be ended", run.id, extra={"action": "run_unended"})
+                    self._lanes.forget(lane)  # whoever takes the thread next ends it from the log
+                finally:
+                    self._unwritten.discard(run.id)
+                    self._executions.pop(run.id, None)
+                    self._hub.let_go(run.thread)
+                    self._lanes.leave(lane)
+                    execution.ended.set()
+
+    async def _pump(self, lane: Lane, run: Run, execution: Execution) -> bool:
+        """Let the agent work and write what it gives, group by group; whether the writing failed."""
+        too_late = asyncio.get_running_loop().call_later(
+            execution.limit_s + self.limits.cancel_deadline_s, execution.give_up
+        )
+        try:
+            execution.context.state = await self._recall.state(lane.thread, run)
+            # Not in the task group: an agent that never stops must not keep the server from stopping.
+            agent = asyncio.create_task(execution.drive())  # noqa: TID251
+            self._agents.add(agent)
+            agent.add_done_callback(self._agents.discard)
+            while group := await execution.next_group():
+                async with lane.lock:
+                    await self._append(lane, group)
+            return False
+        except Exception as error:  # mostly the store's; a defect of ours must not take the server down either
+            execution.error = error
             execution.cancel()
-            execution.seal()
-            try:
-                await self._finish(lane, run, execution, failed=failed)
-            except Exception:
-                logger.exception("run %s could not be ended", run.id, extra={"action": "run_unended", "run": run.id})
-                self._lanes.forget(lane)  # whoever takes the thread next ends it from the log
-            self._executions.pop(run.id, None)
-            self._hub.let_go(run.thread)
-            self._lanes.leave(lane)
-            execution.ended.set()
+            with anyio.move_on_after(self.limits.cancel_deadline_s):
+                await execution.stopped.wait()
+            return True
+        finally:
+            too_late.cancel()
 
     async def _finish(self, lane: Lane, run: Run, execution: Execution, *, failed: bool) -> None:
         """Write what is left, what closes it and the terminal event; then start what is next in the thread."""
@@ -378,7 +409,7 @@ class Runner:
                         code=None if code is UNSET else code,
                     )
                     await self._write(lane, events, runs=[ended], agent_state=execution.context.saved)
-                    self.healthy = True
+                    self._unwritten.discard(run.id)
                     lane.running = None
                     if end.interrupts:
                         lane.waiting = WaitingRun(ended, end.interrupts)
@@ -388,7 +419,7 @@ class Runner:
                 return
             except StoreError:
                 # I21: the end is written as soon as the store takes it; until then the node says that it is not well.
-                self.healthy = False
+                self._unwritten.add(run.id)
                 if lane.running is None:
                     break  # the end stands; only the next run could not be started: the sweep finds it
                 closing = None

@@ -15,7 +15,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import signal
 import socket
+import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -155,6 +157,11 @@ class Server:
         await service.runner.stop()
         await self.gateway.stop(timeout_s=STOP_TIMEOUT_S)
 
+    @property
+    def unstoppable(self) -> int:
+        """How many agents still work although their runs are over."""
+        return self.gateway.service.runner.unstoppable if self.gateway.is_started else 0
+
     # --- ASGI -----------------------------------------------------------------------------------------------------
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -251,6 +258,7 @@ def serve(
                 raise
     if process.failure is not None:
         raise process.failure
+    process.leave_threads_behind()
 
 
 def log_start(url: str) -> None:
@@ -302,6 +310,7 @@ class Process(uvicorn.Server):
         )
         self._server = server
         self._on_started = on_started
+        self._signal: int | None = None
         quiet_uvicorn()
 
     async def _application(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -318,6 +327,7 @@ class Process(uvicorn.Server):
             self._on_started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._signal = sig
         if self.should_exit and not self.force_exit:
             self.force_exit = True  # the second signal: now
             return
@@ -328,7 +338,23 @@ class Process(uvicorn.Server):
             tasks.start_soon(self._give_up_on_force, tasks.cancel_scope)
             await self._server.drain()
             tasks.cancel_scope.cancel()
+        stuck = self._server.unstoppable
         await super().shutdown(sockets)
+        if stuck and self._signal is not None:
+            # asyncio would wait for their tasks for ever before it lets the process end.
+            logger.warning("%d agents did not stop and are left behind", stuck)
+            signal.signal(self._signal, signal.SIG_DFL)
+            signal.raise_signal(self._signal)
+
+    def leave_threads_behind(self) -> None:
+        """A function without `async` that never returns would be waited for when the interpreter ends: end by the signal."""
+        threads = [thread for thread in threading.enumerate() if thread.name == "AnyIO worker thread"]
+        for thread in threads:
+            thread.join(1 / len(threads))
+        if self._signal is not None and any(thread.is_alive() for thread in threads):
+            logger.warning("functions of agents did not return and are left behind")
+            signal.signal(self._signal, signal.SIG_DFL)
+            signal.raise_signal(self._signal)
 
     async def _give_up_on_force(self, scope: anyio.CancelScope) -> None:
         while not self.force_exit:

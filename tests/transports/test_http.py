@@ -17,6 +17,7 @@ from runcast import events as e
 from runcast.agents.base import RunContext
 from runcast.errors import AgentError
 from runcast.events import Event
+from runcast.runner import Runner
 from runcast.runs import RunInput
 from serving import Running, said, serving
 from transports.test_websocket import Tokens
@@ -357,12 +358,16 @@ async def test_request_ids_are_given_back_unless_they_could_harm() -> None:
 # --- health -------------------------------------------------------------------------------------------------------
 
 
-async def test_health_and_readiness() -> None:
+async def test_health_and_readiness(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = Gated()
     async with serving(agent, drain_timeout_s=DEADLINE_S) as running, running.http() as http:
         assert (await http.get("/healthz")).json() == {"status": "ok"}
         assert (await http.head("/healthz")).status_code == 200
         assert (await http.get("/readyz")).json() == {"status": "ok"}
+        with monkeypatch.context() as patch:
+            patch.setattr(Runner, "healthy", False)
+            failing = await http.get("/readyz")
+            assert (failing.status_code, failing.json()) == (503, {"status": "failing"})
         await http.post("/v1/messages", json={"message": "Hi"})
         await agent.reached.wait()
         running.server.gateway.drain()

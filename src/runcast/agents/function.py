@@ -21,6 +21,7 @@ from contextlib import aclosing
 from typing import Any, Literal, cast, get_type_hints, overload
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
@@ -120,7 +121,10 @@ class FunctionAgent:
         if isinstance(value, AsyncIterator):
             async with aclosing(_closable(cast(AsyncIterator[object], value))) as items:
                 async for item in items:
-                    for event in yields.events(item):
+                    events = yields.events(item)
+                    if not events:
+                        await anyio.lowlevel.checkpoint()  # nothing else waits here: others want their turn
+                    for event in events:
                         yield event
         elif isinstance(value, Iterator):
             async with aclosing(_in_thread(cast(Iterator[object], value))) as items:

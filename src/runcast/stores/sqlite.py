@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from os import PathLike, fspath
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -54,7 +54,7 @@ class _Cursor(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     """Where a page of threads ended: the sort key of its last thread."""
 
     pinned: bool
-    updated_at: int
+    updated_at: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
     id: str
 
 

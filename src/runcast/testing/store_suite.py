@@ -358,7 +358,7 @@ class StoreSuite:
                 if cursor is None:
                     break
             assert found == everything
-        for forged in ("", "x", "%%%", "bm9uc2Vuc2U", "WzEsMl0", "ü"):
+        for forged in ("", "x", "%%%", "bm9uc2Vuc2U", "WzEsMl0", "ü", "W2ZhbHNlLDkyMjMzNzIwMzY4NTQ3NzU4MDgsIngiXQ"):
             with pytest.raises(InvalidRequest):
                 await store.list_threads(ME, cursor=forged)
         assert await store.list_threads(Principal(user="nobody")) == ([], None)

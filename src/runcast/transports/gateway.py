@@ -75,7 +75,7 @@ class Gateway:
             return "draining"
         if self._service is None:
             return "starting"
-        return "ok" if self._service.runner.healthy else "failing"
+        return "ok" if self._service.ready else "failing"
 
     def refuse_while_draining(self) -> None:
         """
