@@ -78,6 +78,23 @@ def test_what_needs_a_start_gets_one_and_doubles_are_dropped() -> None:
     assert [x.type for x in out] == ["TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END"]
 
 
+def test_an_id_that_is_used_again_names_a_new_item() -> None:
+    out = record(
+        e.ReasoningMessageContent(message_id="a", delta="hm"),
+        e.TextMessageContent(message_id="a", delta="x"),
+        e.TextMessageEnd(message_id="a"),
+        e.TextMessageStart(message_id="a"),
+        e.TextMessageContent(message_id="a", delta="y"),
+        e.ToolCallStart(tool_call_id="call_0", tool_call_name="t"),
+        e.ToolCallResult(message_id="r1", tool_call_id="call_0", content="1"),
+        e.ToolCallStart(tool_call_id="call_0", tool_call_name="t"),
+        e.ToolCallResult(message_id="r2", tool_call_id="call_0", content="2"),
+    )
+    assert {x.message_id: x.text for x in out if isinstance(x, e.TextMessageEnd)} == {"a.2": "x", "a.3": "y"}
+    assert [x.text for x in out if isinstance(x, e.ReasoningMessageEnd)] == ["hm"]
+    assert [x.tool_call_id for x in out if isinstance(x, e.ToolCallResult)] == ["call_0", "call_0.2"]
+
+
 def test_a_waiting_run_keeps_its_unanswered_calls() -> None:
     call = [e.ToolCallStart(tool_call_id="c", tool_call_name="delete"), e.ToolCallEnd(tool_call_id="c")]
     assert not any(isinstance(x, e.ToolCallResult) for x in record(*call, ending="waiting"))

@@ -44,6 +44,23 @@ async def test_k_deliveries_of_a_send_have_one_effect_and_one_answer() -> None:
         assert not (await service.send(OTHER, command)).replayed  # keys are the owner's
 
 
+async def test_a_cancel_that_is_repeated_stops_nothing_newer() -> None:
+    agent = Gated()
+    async with core(agent) as service:
+        first = await service.send(ME, send("1"))
+        await agent.reached.wait()
+        stop = Cancel(id=new_id(), thread=first.thread)
+        answer = await service.cancel(ME, stop)
+        assert await ended(service, first) == "cancelled"
+        newer = await service.send(ME, send("2", first.thread))
+        again = await service.cancel(ME, stop)  # its answer had been lost, say
+        assert (again.run, again.status, again.replayed) == (answer.run, answer.status, True)  # I5
+        with pytest.raises(IdempotencyConflict):
+            await service.cancel(ME, Cancel(id=stop.id, run=newer.run))
+        agent.gate.set()
+        assert await ended(service, newer) == "done"
+
+
 async def test_what_is_not_yours_does_not_exist() -> None:
     agent = Gated()
     async with core(agent) as service:

@@ -53,6 +53,8 @@ class Lane:
         """The run accepted last: the parent of the next one."""
         self.lost = False
         """The lease is gone: nothing may be written under this lane any more."""
+        self.deleting = False
+        """The thread is being deleted: nothing new begins in it."""
         self.idle_since = 0.0
         self.users = 0
 

@@ -45,6 +45,13 @@ _OF_MESSAGE = (
     e.TextMessageChunk,
     e.ReasoningMessageChunk,
 )
+_OF_REASONING = (
+    e.ReasoningMessageStart,
+    e.ReasoningMessageContent,
+    e.ReasoningMessageEnd,
+    e.ReasoningMessageChunk,
+)
+_KIND_OF_CHUNK = {"TEXT_MESSAGE_CHUNK": "text", "REASONING_MESSAGE_CHUNK": "reasoning"}
 _OF_CALL = (e.ToolCallStart, e.ToolCallArgs, e.ToolCallEnd, e.ToolCallChunk, e.ToolCallProgress, e.ToolCallResult)
 _OPENS = (
     e.TextMessageStart,
@@ -72,7 +79,7 @@ class Recorder:
         """Calls without a result, by id: their names."""
         self._used: dict[str, int] = {}
         """How many items of this run had the id."""
-        self._names: dict[str, str] = {}
+        self._names: dict[tuple[str, str], str] = {}
         self._steps: dict[str, None] = {}
         self._subagents: dict[str, None] = {}
         self._chunked: tuple[str, str] | None = None
@@ -144,21 +151,26 @@ class Recorder:
     # --- ids ------------------------------------------------------------------------------------------------------
 
     def _named(self, event: Event) -> Event:
-        """The event with the id its item has in the log: an id that is used again after its END (`call_0` in every
-        answer of some models) names a new item, `call_0.2`, or what was said before would be overwritten."""
-        if isinstance(event, _OF_MESSAGE) and isinstance(event.message_id, str):
-            name = self._name(event.message_id, opens=isinstance(event, _OPENS))
+        """The event with the id its item has in the log: an id that is used again (`call_0` in every answer of some
+        models; one id for the thinking and the text) names a new item, `call_0.2`, or what was said before would be
+        overwritten."""
+        opens = isinstance(event, _OPENS)
+        if isinstance(event, _OF_CALL):
+            if isinstance(event.tool_call_id, str):
+                name = self._name(event.tool_call_id, "call", self._calls, opens=opens)
+                return event if name == event.tool_call_id else msgspec.structs.replace(event, tool_call_id=name)
+        elif isinstance(event, _OF_MESSAGE) and isinstance(event.message_id, str):
+            thinks = isinstance(event, _OF_REASONING)
+            kind, items = ("reasoning", self._reasoning) if thinks else ("text", self._texts)
+            name = self._name(event.message_id, kind, items, opens=opens)
             return event if name == event.message_id else msgspec.structs.replace(event, message_id=name)
-        if isinstance(event, _OF_CALL) and isinstance(event.tool_call_id, str):
-            name = self._name(event.tool_call_id, opens=isinstance(event, _OPENS))
-            return event if name == event.tool_call_id else msgspec.structs.replace(event, tool_call_id=name)
         return event
 
-    def _name(self, item: str, *, opens: bool) -> str:
-        name = self._names.get(item, item)
-        if opens and name not in self._texts and name not in self._reasoning and name not in self._calls:
+    def _name(self, item: str, kind: str, items: dict[str, list[str]], *, opens: bool) -> str:
+        name = self._names.get((kind, item), item)
+        if opens and name not in items:
             count = self._used[item] = self._used.get(item, 0) + 1
-            name = self._names[item] = item if count == 1 else f"{item}.{count}"
+            name = self._names[kind, item] = item if count == 1 else f"{item}.{count}"
         return name
 
     # --- one event ------------------------------------------------------------------------------------------------
@@ -292,7 +304,10 @@ class Recorder:
             return
         if isinstance(event, (e.TextMessageChunk, e.ReasoningMessageChunk, e.ToolCallChunk)):
             given = event.tool_call_id if isinstance(event, e.ToolCallChunk) else event.message_id
-            if event.type == self._chunked[0] and (given is UNSET or self._names.get(given, given) == self._chunked[1]):
+            kind = "call" if isinstance(event, e.ToolCallChunk) else _KIND_OF_CHUNK[event.type]
+            if event.type == self._chunked[0] and (
+                given is UNSET or self._names.get((kind, given), given) == self._chunked[1]
+            ):
                 return
         (kind, item), self._chunked = self._chunked, None
         if kind == "TEXT_MESSAGE_CHUNK" and item in self._texts:

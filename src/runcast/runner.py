@@ -155,6 +155,8 @@ class Runner:
         if self.draining:
             raise Unavailable("The server is about to stop and takes no new messages.", retry_after_ms=2_000)
         async with self._lanes.use(thread) as lane:
+            if lane.deleting:
+                raise NotFound("There is no such conversation.")
             if parent is not None and not await self._store.runs(thread=thread.id, ids=[parent]):
                 raise InvalidRequest(f"The parent run {parent!r} is not in this thread.")
             if lane.busy and on_busy == "reject":
@@ -197,18 +199,28 @@ class Runner:
                 self._launch(lane, run, (message,), principal)
             return run, run.first_seq
 
-    async def cancel(self, principal: Principal, thread: Thread, run: Run, *, reason: str | None) -> RunStatus:
-        """Stop a run: dequeue it, stop its agent, or withdraw its open questions. An ended run's status is the answer."""
+    async def cancel(
+        self, principal: Principal, thread: Thread, run: Run, *, reason: str | None, receipt: Receipt | None = None
+    ) -> RunStatus:
+        """Stop a run: dequeue it, stop its agent, or withdraw its open questions. An ended run's status is the answer.
+
+        `receipt.result` is completed here, with the event that the cancel makes; one that finds nothing to do leaves none.
+        """
+
+        def done(status: RunStatus) -> Receipt | None:
+            answer = msgspec.json.encode({"run": run.id, "status": status})
+            return None if receipt is None else receipt._replace(result=answer)
+
         async with self._lanes.use(thread) as lane:
             if run.id == lane.running:
-                await self._request_cancel(lane, by=principal.user, reason=reason)
+                await self._request_cancel(lane, by=principal.user, reason=reason, receipt=done("running"))
                 return "running"
             for entry in lane.queue:
                 if entry.run.id == run.id:
-                    await self._dequeue(lane, entry, reason)
+                    await self._dequeue(lane, entry, reason, done("cancelled"))
                     return "cancelled"
             if lane.waiting is not None and lane.waiting.run.id == run.id:
-                await self._withdraw(lane, lane.waiting, by=principal.user)
+                await self._withdraw(lane, lane.waiting, by=principal.user, receipt=done("cancelled"))
                 await self._advance(lane)
                 return "cancelled"
             rows = await self._store.runs(ids=[run.id])
@@ -287,12 +299,17 @@ class Runner:
     async def delete(self, thread: Thread) -> None:
         """Stop what runs in the thread, then remove it."""
         async with self._lanes.use(thread) as lane:
-            lane.queue.clear()
-            await self._request_cancel(lane, by="", reason="The conversation was deleted.")
+            lane.deleting = True
+            try:
+                await self._request_cancel(lane, by="", reason="The conversation was deleted.")
+            except BaseException:
+                lane.deleting = False
+                raise
             running = self._executions.get(lane.running or "")
         if running is not None:
             await running.ended.wait()
         async with self._lanes.use(thread) as lane:
+            lane.deleting = False  # if it fails here, the thread goes on as it was
             notice = e.ThreadUpdated(thread_id=thread.id, deleted=True)
             written = await self._store.delete_thread(
                 thread.id, fence=lane.fence, now=self._clock.now_ms(), notices=[notice]
@@ -431,7 +448,7 @@ class Runner:
 
     async def _advance(self, lane: Lane) -> None:
         """Start the next queued run if the thread is free. The lane's lock is held."""
-        if lane.running is not None or lane.waiting is not None or not lane.queue or self.draining:
+        if lane.running is not None or lane.waiting is not None or not lane.queue or self.draining or lane.deleting:
             return
         entry = lane.queue[0]
         run = msgspec.structs.replace(entry.run, status="running", started_at=self._clock.now_ms())
@@ -441,7 +458,7 @@ class Runner:
 
     # --- stopping -------------------------------------------------------------------------------------------------
 
-    async def _request_cancel(self, lane: Lane, *, by: str, reason: str | None) -> None:
+    async def _request_cancel(self, lane: Lane, *, by: str, reason: str | None, receipt: Receipt | None = None) -> None:
         """Make the cancel durable, then carry it out. The lane's lock is held."""
         if lane.waiting is not None:
             await self._withdraw(lane, lane.waiting, by=by)
@@ -449,7 +466,7 @@ class Runner:
         if execution is None or execution.cancelling or execution.stopped.is_set():
             return
         event = e.RunCancelRequested(by=by or UNSET, reason=UNSET if reason is None else reason)
-        await self._write(lane, [e.of_run(event, execution.input.run)])
+        await self._write(lane, [e.of_run(event, execution.input.run)], receipt=receipt)
         execution.cancelling = True
         execution.cancel_reason = reason
         self._stop_agent(execution)
@@ -466,21 +483,22 @@ class Runner:
         logger.warning("an agent did not stop in time", extra={"action": "cancel_overdue", "run": execution.input.run})
         execution.seal()
 
-    async def _dequeue(self, lane: Lane, entry: QueuedRun, reason: str | None) -> None:
+    async def _dequeue(self, lane: Lane, entry: QueuedRun, reason: str | None, receipt: Receipt | None) -> None:
         now = self._clock.now_ms()
         event = e.of_run(e.RunDequeued(reason=UNSET if reason is None else reason), entry.run.id)
         run = msgspec.structs.replace(entry.run, status="cancelled", ended_at=now, last_seq=lane.head + 1)
-        await self._write(lane, [event], runs=[run])
+        await self._write(lane, [event], runs=[run], receipt=receipt)
         lane.queue.remove(entry)
 
-    async def _withdraw(self, lane: Lane, waiting: WaitingRun, *, by: str) -> None:
+    async def _withdraw(self, lane: Lane, waiting: WaitingRun, *, by: str, receipt: Receipt | None = None) -> None:
         """Nobody will answer any more: the waiting run stands as cancelled and is not resumed."""
         events = [
             e.InterruptResolved(interrupt_id=one, status="cancelled", by=by or UNSET, ends_run=True)
             for one in waiting.interrupts
             if one not in waiting.answers
         ]
-        await self._write(lane, events, runs=[msgspec.structs.replace(waiting.run, status="cancelled")])
+        ended = msgspec.structs.replace(waiting.run, status="cancelled")
+        await self._write(lane, events, runs=[ended], receipt=receipt)
         lane.waiting = None
 
     # --- writing --------------------------------------------------------------------------------------------------

@@ -224,6 +224,11 @@ class Service:
         """Stop a run, or whatever runs or waits in a thread. What has ended already answers with its status."""
         if (command.run is None) == (command.thread is None):
             raise InvalidRequest("Say either which run or which thread to stop.")
+        body = msgspec.to_builtins(command)
+        receipt = _receipt(command.id, {key: value for key, value in body.items() if key != "id"})
+        known = await self._replayed(principal, receipt, CancelResult)
+        if known is not None:
+            return known
         if command.run is not None:
             run = await self._my_run(principal, command.run)
         else:
@@ -235,7 +240,7 @@ class Service:
                 raise NotFound("Nothing has run in this conversation.")
             run = runs[0]
         thread = await self._mine(principal, run.thread)
-        status = await self.runner.cancel(principal, thread, run, reason=(command.reason or None))
+        status = await self.runner.cancel(principal, thread, run, reason=command.reason or None, receipt=receipt)
         return CancelResult(run=run.id, status=status)
 
     async def resolve(self, principal: Principal, command: Resolve) -> ResolveResult:
