@@ -91,6 +91,12 @@ def test_all_agents_that_cannot_be_served_are_named_at_once(here: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_agents_address_and_settings_are_judged_together(here: Path) -> None:
+    result = runcast("serve", "mine:agnet", "--host", "0.0.0.0", cwd=here)
+    assert result.returncode == 2
+    assert "Refusing to listen on 0.0.0.0" in result.stderr and "did you mean 'agent'" in result.stderr
+
+
 def test_debug_shows_where_it_happened(here: Path) -> None:
     result = runcast("--debug", "serve", "nothere:agent", cwd=here)
     assert result.returncode != 0

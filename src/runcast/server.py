@@ -270,7 +270,17 @@ def check_bind(server: Server, host: str) -> None:
     Raises:
         ConfigError: beyond loopback without authentication.
     """
-    if server.authenticator.is_open and not is_loopback(host):
+    if server.authenticator.is_open:
+        check_open_host(host)
+
+
+def check_open_host(host: str) -> None:
+    """Whether a server without authentication may listen there.
+
+    Raises:
+        ConfigError: beyond loopback.
+    """
+    if not is_loopback(host):
         raise ConfigError(
             f"Refusing to listen on {host}: without authentication everybody who reaches this machine could use it. "
             "Listen on 127.0.0.1, or set up authentication and allowed origins."

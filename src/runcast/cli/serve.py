@@ -50,9 +50,23 @@ def serve(agents: tuple[str, ...], open_page: bool, **given: Any) -> None:
     function, or anything with a run method.
     """
     from runcast.agents import loader
+    from runcast.server import check_open_host
 
-    settings = _settings(given)
-    _run(loader.load(*agents), settings, open_page)
+    problems: list[str] = []
+    settings: Settings | None = None
+    loaded: list[Agent] = []
+    try:
+        settings = _settings(given)
+        check_open_host(settings.host)
+    except ConfigError as error:
+        problems.extend(error.problems)
+    try:
+        loaded = loader.load(*agents)
+    except ConfigError as error:
+        problems.extend(error.problems)
+    if settings is None or problems:
+        raise ConfigError("\n".join(problems), problems)
+    _run(loaded, settings, open_page)
 
 
 @click.command()
