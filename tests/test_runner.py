@@ -496,3 +496,15 @@ async def test_an_agent_that_is_cancelled_from_outside_was_interrupted() -> None
         await task
     assert execution.stopped.is_set()
     assert execution.interrupted == SHUTDOWN
+
+
+async def test_an_agent_that_writes_nothing_for_ever_leaves_the_loop_to_others() -> None:
+    async def empty(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        while True:
+            await context.text("")
+        yield
+
+    async with core(Told(empty)) as service:
+        sent = await service.send(ME, send("go"))
+        await service.cancel(ME, cancel(sent.run))
+        assert await ended(service, sent) == "cancelled"

@@ -14,6 +14,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import anyio
+import anyio.lowlevel
 import msgspec
 from msgspec import UNSET
 
@@ -218,6 +220,10 @@ class RunContext:
         await self.emit(e.Custom(name=name, value=to_json(value)))
 
     async def _write(self, events: Sequence[Event]) -> None:
+        if not events:
+            await (
+                anyio.lowlevel.checkpoint()
+            )  # an agent that writes nothing in a loop must not keep the event loop to itself
         for event in events:
             await self._emit(event)
 

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from runcast.errors import ClientError, NotFound, RuncastError, describe
+from runcast.errors import ClientError, NotFound, RuncastError, Unavailable, describe
 from runcast.session import NOT_FOUND_MESSAGE
 from runcast.transports.wire import Scope, request_id_of
 
@@ -92,7 +92,9 @@ def install(app: FastAPI) -> None:
     """Make every error of `app` a problem."""
 
     async def runcast_error(request: Request, error: Exception) -> Response:
-        if not isinstance(error, ClientError):
+        if isinstance(error, Unavailable):
+            logger.info("request refused: %s", error.message, extra={"request_id": request_id_of(request.scope)})
+        elif not isinstance(error, ClientError):
             logger.warning("request failed", exc_info=error, extra={"request_id": request_id_of(request.scope)})
         return problem_of(request.scope, error)
 
