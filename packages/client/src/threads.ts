@@ -21,6 +21,8 @@ export class Threads implements ThreadsReadable {
   #items = new Map<string, ThreadInfo>();
   /** Deleted here or elsewhere; a page that was asked for before must not bring them back. */
   readonly #gone = new Set<string>();
+  /** Changed since the page that is under way was asked for: the page may be older than they are. */
+  #fresh = new Set<string>();
   #cursor: string | null = null;
   #loaded = false;
   #epoch: string | undefined;
@@ -45,11 +47,13 @@ export class Threads implements ThreadsReadable {
   /** The first page anew; what is there stays in sight until it comes. */
   reload = async (): Promise<void> => {
     const generation = ++this.#generation;
+    this.#fresh = new Set();
     if (!this.#loaded) this.#show({ status: "loading", error: undefined });
     try {
       const page = await this.#page("");
       if (generation !== this.#generation) return;
-      this.#items = new Map(page.items.map((item) => [item.id, item]));
+      const newer = [...this.#items.values()].filter(({ id }) => this.#fresh.has(id));
+      this.#items = new Map([...page.items, ...newer].map((item) => [item.id, item]));
       this.#cursor = page.cursor;
       this.#loaded = true;
       this.#show({ status: "ready", error: undefined });
@@ -130,11 +134,10 @@ export class Threads implements ThreadsReadable {
       this.#show({});
     },
     snapshot: ({ seq, epoch }) => {
-      // What happened before it is not told one by one: the list itself is asked for.
-      const late = this.#epoch !== undefined;
+      // What happened before it is not told one by one, and a list asked for earlier may lack it: ask anew.
       this.#seq = seq;
       this.#epoch = epoch;
-      if (late || this.#cell.get().status === "error") void this.reload();
+      void this.reload();
     },
     epoch: (epoch) => {
       this.#epoch = epoch;
@@ -159,6 +162,7 @@ export class Threads implements ThreadsReadable {
       return;
     }
     if (this.#gone.has(id)) return;
+    this.#fresh.add(id);
     const known = this.#items.get(id);
     const at = event.timestamp ?? 0;
     this.#items.set(id, {
@@ -174,6 +178,7 @@ export class Threads implements ThreadsReadable {
   }
 
   #put(item: ThreadInfo): void {
+    this.#fresh.add(item.id);
     this.#items.set(item.id, item);
     this.#show({});
   }

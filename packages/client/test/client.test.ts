@@ -363,6 +363,25 @@ describe("the list of threads", () => {
     expect(client.threads.get().items.map(({ id }) => id)).toEqual(["z", "a", "c"]);
   });
 
+  it("keeps what the inbox told while an older page was on its way", async () => {
+    const held: (() => void)[] = [];
+    const fetcher = mount(server.fetch);
+    make({
+      fetch: async (input, init) => {
+        const answer = await fetcher(input, init); // made before the news …
+        await new Promise<void>((go) => held.push(go));
+        return answer; // … and read after them
+      },
+    });
+    client.threads.subscribe(() => undefined);
+    await settle();
+    server.notice({ threadId: "z", title: "made elsewhere", createdAt: 6, updatedAt: 6 });
+    await settle();
+    for (const go of held.splice(0)) go();
+    await settle();
+    expect(client.threads.get().items.map(({ id }) => id)).toContain("z");
+  });
+
   it("shows a rename and a delete at once, and takes them back if they fail", async () => {
     make();
     client.threads.subscribe(() => undefined);
