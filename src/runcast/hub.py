@@ -59,10 +59,6 @@ class Hub:
             place.feed.deleted = True
             place.feed.wake()
 
-    def watchers(self, thread: str) -> int:
-        place = self._places.get(thread)
-        return 0 if place is None else place.feed.watchers
-
     def hold(self, thread: str) -> None:
         """Keep the thread's feed and transcript in memory until `let_go`."""
         self._place(thread).users += 1

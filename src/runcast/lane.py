@@ -32,10 +32,6 @@ class WaitingRun:
         """Its interrupts in order, all of them: id → the tool call each is about."""
         self.answers: dict[str, Answer] = {}
 
-    @property
-    def answered(self) -> bool:
-        return len(self.answers) == len(self.interrupts)
-
 
 class Lane:
     def __init__(self, thread: Thread, fence: int) -> None:

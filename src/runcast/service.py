@@ -188,8 +188,7 @@ class Service:
             InvalidRequest, TooLarge, NotFound, RunActive, QueueFull, IdempotencyConflict, Unavailable.
         """
         message = self._message(command.message)
-        body = msgspec.to_builtins(command)
-        receipt = _receipt(message.id, {key: value for key, value in body.items() if key != "id"})
+        receipt = _receipt_of(message.id, command)
         known = await self._replayed(principal, receipt, Sent)
         if known is not None:
             return known
@@ -224,8 +223,7 @@ class Service:
         """Stop a run, or whatever runs or waits in a thread. What has ended already answers with its status."""
         if (command.run is None) == (command.thread is None):
             raise InvalidRequest("Say either which run or which thread to stop.")
-        body = msgspec.to_builtins(command)
-        receipt = _receipt(command.id, {key: value for key, value in body.items() if key != "id"})
+        receipt = _receipt_of(command.id, command)
         known = await self._replayed(principal, receipt, CancelResult)
         if known is not None:
             return known
@@ -249,8 +247,7 @@ class Service:
         Raises:
             NotFound, AlreadyDecided, Unavailable.
         """
-        body = msgspec.to_builtins(command)
-        receipt = _receipt(command.id, {key: value for key, value in body.items() if key != "id"})
+        receipt = _receipt_of(command.id, command)
         known = await self._replayed(principal, receipt, ResolveResult)
         if known is not None:
             return known
@@ -412,6 +409,13 @@ class Service:
             raise IdempotencyConflict(f"The id {receipt.key!r} was used for another command; make a new one.")
         answer = msgspec.json.decode(known.result, type=kind)
         return answer if isinstance(answer, Thread) else msgspec.structs.replace(answer, replayed=True)
+
+
+def _receipt_of(key: str, command: Send | Cancel | Resolve) -> Receipt:
+    """The receipt of a command under its key. Its own `id` does not count: a retry may carry a new one."""
+    body: dict[str, Any] = msgspec.to_builtins(command)
+    body.pop("id")
+    return _receipt(key, body)
 
 
 def _receipt(key: str, body: Mapping[str, Any]) -> Receipt:
