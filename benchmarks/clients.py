@@ -28,7 +28,9 @@ class Reader:
         self.tokens = 0
         self.bytes = 0
         self.latencies = array("d")
-        """In ms."""
+        """In ms, by token."""
+        self.made = array("d")
+        """When the agent made them, in seconds on the monotonic clock."""
         self.joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -41,9 +43,10 @@ class Reader:
     def count(self, data: bytes | memoryview) -> None:
         if self.with_latency:
             now = time.monotonic_ns()
-            found = TOKEN.findall(data)
+            found = [int(made) for made in TOKEN.findall(data)]
             self.tokens += len(found)
-            self.latencies.extend([(now - int(made)) / 1e6 for made in found])
+            self.made.extend([made / 1e9 for made in found])
+            self.latencies.extend([(now - made) / 1e6 for made in found])
         else:
             self.tokens += bytes(data).count(b"~")
         if self.tokens >= self.expected and not self.done.done():
@@ -63,7 +66,9 @@ class Socket(Reader, WSListener):
 
     async def join(self) -> None:
         url = f"ws://127.0.0.1:{self.port}{self.path}"
-        await ws_connect(lambda: self, url, use_aiofastnet=False, disconnect_on_exception=True)
+        await ws_connect(
+            lambda: self, url, use_aiofastnet=False, disconnect_on_exception=True, websocket_handshake_timeout=60
+        )
         await self.joined
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -117,14 +122,14 @@ class _Frame(msgspec.Struct):
 
 
 class Native(Socket):
-    """Ours. `room` is the thread; `after` the cursor."""
+    """Ours. `room` is the thread, or `thread@seq`: the cursor to begin at."""
 
     path = "/v1/ws"
-    after = 0
 
     def opened(self) -> None:
         self.send({"op": "hello"})
-        self.send({"op": "subscribe", "id": "s", "thread": self.room, "after": self.after})
+        self.room, _, after = self.room.partition("@")
+        self.send({"op": "subscribe", "id": "s", "thread": self.room, "after": int(after or 0)})
 
     def ask(self, prompt: str) -> None:
         message = {"id": str(uuid.uuid4()), "content": prompt}

@@ -36,7 +36,8 @@ Measured = dict[str, Any]
 class Load:
     """Processes of clients that have joined. `go` starts the runs and waits for the last token."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Job], rooms: Sequence[str]) -> None:
+        self.rooms = rooms
         command = [sys.executable, str(HERE / "load.py")]
         self._timeout_s = max(job.timeout_s for job in jobs) + 30
         self._started = [
@@ -93,7 +94,7 @@ def clients(
         Job(kind, server.port, seats[hand::hands], f"{tokens} {rate:g}", tokens, with_latency, limit_s)
         for hand in range(hands)
     ]
-    load = Load(jobs)
+    load = Load(jobs, rooms)
     try:
         load.wait_until_ready()
         yield load
@@ -116,6 +117,11 @@ def post(port: int, path: str, body: dict[str, Any] | None = None) -> dict[str, 
         method="POST",
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def get(port: int, path: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
         return json.load(answer)
 
 
@@ -226,7 +232,7 @@ def options(description: str | None, **defaults: float) -> argparse.Namespace:
     """The command line of a row: `--rounds 3 --json`, one option per default, `--kinds a,b` to choose."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in defaults.items():
-        parser.add_argument(f"--{name}", type=type(default), default=default)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     parser.add_argument("--kinds", default="", help=f"comma-separated, of {', '.join(KINDS)}")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
