@@ -120,7 +120,7 @@ async def fill(path: Path, count: int) -> None:
     store = await SqliteStore.open(path, durability="process")
     clock = SystemClock()
     new_id = Uuid7Source(clock)
-    owner = Principal(user="local")  # who everybody is without authentication
+    owner = Principal()  # who everybody is without authentication
 
     async def one() -> None:
         now = clock.now_ms()
