@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Sequence
 
-from rounds import Measured, Row, alternate, clients, new_room, options, show, started, table
+from rounds import Measured, Row, alternate, clients, options, show, started, table
 from servers import KINDS, Running
 
 ALL = ("naive", "ours")

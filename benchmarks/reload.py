@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import statistics
 import time
 import uuid
 
@@ -49,7 +48,8 @@ async def measure(url: str, rounds: int) -> list[dict[str, float]]:
     async with connect(url, compression=None, max_size=None) as socket:
         await hello(socket)
         # The first 10 000 tokens at once, then the run goes on at 100 a second while pages are reloaded.
-        message = {"id": str(uuid.uuid4()), "content": f"{TOKENS} 0 2000 100"}
+        rest = 100 + 30 * rounds
+        message = {"id": str(uuid.uuid4()), "content": f"{TOKENS} 0 {rest} 100"}
         await socket.send(json.dumps({"op": "send", "id": str(uuid.uuid4()), "message": message}))
         thread = json.loads(await socket.recv())["thread"]
         await socket.send(json.dumps({"op": "subscribe", "id": "s", "thread": thread, "after": 0}))

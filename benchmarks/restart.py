@@ -50,7 +50,11 @@ def once(kind: str, count: int, threads: int) -> Row:
             command = [sys.executable, __file__, "--herd"]
             probe_room = new_room(kind, port, 1)
             herds = []
-            for job in ([kind, port, [probe_room], True], [kind, port, seats[::2], False], [kind, port, seats[1::2], False]):
+            for job in (
+                [kind, port, [probe_room], True],
+                [kind, port, seats[::2], False],
+                [kind, port, seats[1::2], False],
+            ):
                 herds.append(
                     subprocess.Popen([*command, json.dumps(job)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
                 )

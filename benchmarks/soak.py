@@ -62,7 +62,11 @@ class Chatter:
         for _ in range(self.random.randint(1, 4)):
             prompt = f"{self.random.choice((1, 20, 200, 1000))} {self.random.choice((0, 50, 200, 500))}"
             async with self.socket() as socket:
-                send: dict[str, Any] = {"op": "send", "id": str(uuid.uuid4()), "message": {"id": str(uuid.uuid4()), "content": prompt}}
+                send: dict[str, Any] = {
+                    "op": "send",
+                    "id": str(uuid.uuid4()),
+                    "message": {"id": str(uuid.uuid4()), "content": prompt},
+                }
                 if thread:
                     send["thread"] = thread
                 await socket.send(json.dumps(send))
@@ -79,7 +83,14 @@ class Chatter:
             await asyncio.sleep(self.random.random())
 
     async def read(
-        self, socket: ClientConnection, thread: str, last: int, first: int, *, stop: str | None = None, leaves: bool = False
+        self,
+        socket: ClientConnection,
+        thread: str,
+        last: int,
+        first: int,
+        *,
+        stop: str | None = None,
+        leaves: bool = False,
     ) -> tuple[int, bool]:
         """Read after `last` until the run that began at `first` is over, or leave somewhere in it."""
         await socket.send(json.dumps({"op": "subscribe", "id": "s", "thread": thread, "after": last}))
@@ -156,7 +167,7 @@ def verdict(tally: Tally, samples: list[dict[str, float]]) -> tuple[str, bool]:
     before, after = grown(samples, "mib")
     flat = after <= before * (1 + ALLOWED)
     lines = [
-        f"{samples[-1]['s'] / 60:.0f} minutes: {tally.runs} runs, {tally.events} frames' events, "
+        f"{samples[-1]['s'] / 60:.0f} minutes: {tally.runs} runs, {tally.events} events, "
         f"{tally.reconnects} left and came back, {tally.cancelled} stopped",
         f"memory {before:.1f} → {after:.1f} MiB: {'flat' if flat else 'GROWS'}",
     ]
