@@ -18,7 +18,7 @@ WEB_SOURCES := $(shell find apps/web packages -type f \
 SPEC_SOURCES := $(shell find spec -type f -name '*.json' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup web demo test test-fast test-python test-node test-browser check format bench bench-full bench-installed soak clean python-found node-found
+.PHONY: help setup web demo test test-fast test-python test-node test-browser check format bench bench-full bench-installed soak autobahn clean python-found node-found
 
 help: ## list these commands
 	@echo "Runcast: make <command>"
@@ -67,6 +67,9 @@ bench-full: bench-installed ## measure everything, with every peer (an hour; ins
 
 soak: bench-installed ## an hour of everything at once: is memory flat, is nothing missed? (SOAK_MINUTES=60)
 	$(BIN)/python benchmarks/soak.py --minutes $(SOAK_MINUTES)
+
+autobahn: setup ## test the WebSocket with the Autobahn testsuite (needs Python 2.7 and the network)
+	$(BIN)/python scripts/autobahn.py
 
 bench-installed: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]" -c constraints.txt
