@@ -29,6 +29,7 @@ COLUMNS = {
     "quiet_p99_ms": "others' p99 before, ms",
     "storm_p99_ms": "others' p99 meanwhile, ms",
     "cpu_ms_per_client": "server CPU, ms/client",
+    "client_cpu_share": "busiest client, cores",
 }
 
 
@@ -78,6 +79,7 @@ def once(kind: str, count: int, threads: int) -> Row:
         "quiet_p99_ms": quiet[int(len(quiet) * 0.99)],
         "storm_p99_ms": during[int(len(during) * 0.99)],
         "cpu_ms_per_client": used / count * 1000,
+        "client_cpu_share": max(report["client_cpu_share"] for report in reports),
     }
 
 
@@ -92,10 +94,13 @@ async def herd(kind: str, port: int, rooms: list[str], probes: bool) -> None:
     readers = [PROTOCOLS[kind](port, room, 1000, with_latency=True) for room in rooms]
     print("ready", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    began, used = time.monotonic(), time.process_time()
     async with asyncio.timeout(100):
         await asyncio.gather(*(reader.join() for reader in readers))
         if not probes:
-            print(json.dumps({"ended": time.monotonic()}), flush=True)
+            ended = time.monotonic()
+            share = (time.process_time() - used) / (ended - began)
+            print(json.dumps({"ended": ended, "client_cpu_share": share}), flush=True)
             return
         probe = readers[0]
         probe.ask("1000 100")
