@@ -7,7 +7,7 @@ does not exist.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -434,9 +434,10 @@ async def open_service(
     limits: Limits | None = None,
     app: Mapping[str, Any] | None = None,
     poll_s: float = 2.0,
+    make_hub: Callable[..., Hub] = Hub,
 ) -> AsyncGenerator[Service]:
     """The core, running: orphans of a dead process are taken over before this yields; at the end what still runs is
-    ended as *interrupted*. The store stays open: it is the caller's.
+    ended as *interrupted*. The store stays open: it is the caller's. `make_hub` is for simulations that lose wake-ups.
 
     Raises:
         ConfigError: no agents, or two of one name.
@@ -449,7 +450,7 @@ async def open_service(
         raise ConfigError(f"Agents need different names; more than one is called {', '.join(doubled)}.")
     clock = clock or SystemClock()
     new_id = new_id or Uuid7Source(clock)
-    hub = Hub(store, broker, poll_s=poll_s)
+    hub = make_hub(store, broker, poll_s=poll_s)
     runner = Runner(store, hub, agents, clock=clock, new_id=new_id, limits=limits or Limits(), app=app or {})
     try:
         async with anyio.create_task_group() as tasks:
