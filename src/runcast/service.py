@@ -238,7 +238,13 @@ class Service:
                 raise NotFound("Nothing has run in this conversation.")
             run = runs[0]
         thread = await self._mine(principal, run.thread)
-        status = await self.runner.cancel(principal, thread, run, reason=command.reason or None, receipt=receipt)
+        try:
+            status = await self.runner.cancel(principal, thread, run, reason=command.reason or None, receipt=receipt)
+        except SequenceConflict:
+            known = await self._replayed(principal, receipt, CancelResult)
+            if known is None:
+                raise
+            return known
         return CancelResult(run=run.id, status=status)
 
     async def resolve(self, principal: Principal, command: Resolve) -> ResolveResult:
@@ -256,7 +262,13 @@ class Service:
         answer = Answer(
             interrupt_id=command.interrupt, status=command.status, payload=command.payload, by=principal.user
         )
-        resuming, seq = await self.runner.resolve(principal, thread, run, answer, receipt=receipt)
+        try:
+            resuming, seq = await self.runner.resolve(principal, thread, run, answer, receipt=receipt)
+        except SequenceConflict:
+            known = await self._replayed(principal, receipt, ResolveResult)
+            if known is None:
+                raise
+            return known
         return ResolveResult(interrupt=command.interrupt, status=command.status, run=resuming, seq=seq)
 
     async def get_run(self, principal: Principal, run: str) -> Run:

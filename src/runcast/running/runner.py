@@ -17,7 +17,7 @@ from msgspec import UNSET
 
 from runcast import events as e
 from runcast.agents.base import Agent
-from runcast.errors import InvalidRequest, NotFound, QueueFull, RunActive, Unavailable
+from runcast.errors import InvalidRequest, NotFound, QueueFull, RunActive, SequenceConflict, Unavailable
 from runcast.hub import Hub
 from runcast.ids import Clock, IdSource
 from runcast.running.appender import Appender
@@ -136,6 +136,8 @@ class Runner:
         async with self._lanes.use(thread) as lane:
             if lane.deleting:
                 raise NotFound("There is no such conversation.")
+            if lane.busy:
+                await self._refuse_replay(principal, receipt)
             if parent is not None and not await self._store.runs(thread=thread.id, ids=[parent]):
                 raise InvalidRequest(f"The parent run {parent!r} is not in this thread.")
             if lane.busy and on_busy == "reject":
@@ -183,7 +185,8 @@ class Runner:
     ) -> RunStatus:
         """Stop a run: dequeue it, stop its agent, or withdraw its open questions. An ended run's status is the answer.
 
-        `receipt.result` is completed here, with the event that the cancel makes; one that finds nothing to do leaves none.
+        `receipt.result` is completed here; a cancel that finds nothing to do leaves it too, or its retry might stop what
+        was begun in between.
         """
 
         def done(status: RunStatus) -> Receipt | None:
@@ -191,6 +194,8 @@ class Runner:
             return None if receipt is None else receipt._replace(result=answer)
 
         async with self._lanes.use(thread) as lane:
+            if receipt is not None:
+                await self._refuse_replay(principal, receipt)
             if run.id == lane.running:
                 await self._request_cancel(lane, by=principal.user, reason=reason, receipt=done("running"))
                 return "running"
@@ -203,7 +208,10 @@ class Runner:
                 await self._executions.advance(lane)
                 return "cancelled"
             rows = await self._store.runs(ids=[run.id])
-            return rows[0].status if rows else run.status
+            status = rows[0].status if rows else run.status
+            if receipt is not None:
+                await self._appender.write(lane, [], receipt=done(status))
+            return status
 
     async def resolve(
         self, principal: Principal, thread: Thread, run: Run, answer: Answer, *, receipt: Receipt
@@ -216,6 +224,7 @@ class Runner:
         if self.draining:
             raise Unavailable("The server is about to stop; answer again in a moment.", retry_after_ms=2_000)
         async with self._lanes.use(thread) as lane:
+            await self._refuse_replay(principal, receipt)
             return await self._interrupts.resolve(lane, principal, run, answer, receipt=receipt)
 
     async def update(self, thread: Thread, *, title: str | None, pinned: bool | None) -> None:
@@ -247,6 +256,15 @@ class Runner:
             if written.inbox is not None:
                 self._hub.push(written.inbox, written.notices)
 
+    async def _refuse_replay(self, principal: Principal, receipt: Receipt) -> None:
+        """I5: a command that is delivered twice at once acts once. The lane's lock is held, so the other one is through.
+
+        Raises:
+            SequenceConflict: it was carried out; its receipt has the answer.
+        """
+        if await self._store.receipt(principal, receipt.key) is not None:
+            raise SequenceConflict(f"The command {receipt.key!r} was carried out before; its receipt has the answer.")
+
     # --- stopping -------------------------------------------------------------------------------------------------
 
     async def _request_cancel(self, lane: Lane, *, by: str, reason: str | None, receipt: Receipt | None = None) -> None:
@@ -255,6 +273,8 @@ class Runner:
             await self._interrupts.withdraw(lane, by=by)
         execution = self._executions.get(lane.running)
         if execution is None or execution.cancelling or execution.stopped.is_set():
+            if receipt is not None:
+                await self._appender.write(lane, [], receipt=receipt)
             return
         event = e.RunCancelRequested(by=by or UNSET, reason=UNSET if reason is None else reason)
         await self._appender.write(lane, [e.of_run(event, execution.input.run)], receipt=receipt)
