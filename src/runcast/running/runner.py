@@ -17,7 +17,7 @@ from msgspec import UNSET
 
 from runcast import events as e
 from runcast.agents.base import Agent
-from runcast.errors import InvalidRequest, NotFound, QueueFull, RunActive, SequenceConflict, Unavailable
+from runcast.errors import InvalidRequest, NotFound, QueueFull, RunActive, SequenceConflict, StoreError, Unavailable
 from runcast.hub import Hub
 from runcast.ids import Clock, IdSource
 from runcast.running.appender import Appender
@@ -68,8 +68,10 @@ class Runner:
             limits=limits,
             app=app,
         )
+        self._strays: list[str] = []
+        """Threads whose lease this node has without a lane."""
         self._interrupts = Interrupts(self._appender, self._executions, self._recall, clock=clock, new_id=new_id)
-        self._takeover = Takeover(store, self._lanes, self._appender, self._executions, self._recall, clock=clock)
+        self._takeover = Takeover(store, hub, self._lanes, self._appender, self._executions, self._recall, clock=clock)
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -77,6 +79,7 @@ class Runner:
         """Take over what a dead process left, then keep leases alive. `tasks` is where the runs will live."""
         self._executions.start(tasks)
         await self._takeover.adopt_orphans()
+        tasks.start_soon(self._keep_leases)
         tasks.start_soon(self._sweep)
 
     async def drain(self, timeout_s: float) -> None:
@@ -234,27 +237,32 @@ class Runner:
             await self._appender.write(lane, [event], title=title, pinned=pinned)
 
     async def delete(self, thread: Thread) -> None:
-        """Stop what runs in the thread, then remove it."""
-        async with self._lanes.use(thread) as lane:
-            lane.deleting = True
-            try:
-                await self._request_cancel(lane, by="", reason="The conversation was deleted.")
-            except BaseException:
+        """Stop what runs in the thread, then remove it. A delete that was begun is finished, also when its client is gone."""
+        with anyio.CancelScope(shield=True):
+            async with self._lanes.use(thread) as lane:
+                lane.deleting = True
+                try:
+                    await self._request_cancel(lane, by="", reason="The conversation was deleted.")
+                except BaseException:
+                    lane.deleting = False
+                    raise
+                running = self._executions.get(lane.running)
+            if running is not None:
+                await running.ended.wait()
+            async with self._lanes.use(thread) as lane:
                 lane.deleting = False
-                raise
-            running = self._executions.get(lane.running)
-        if running is not None:
-            await running.ended.wait()
-        async with self._lanes.use(thread) as lane:
-            lane.deleting = False  # if it fails here, the thread goes on as it was
-            notice = e.ThreadUpdated(thread_id=thread.id, deleted=True)
-            written = await self._store.delete_thread(
-                thread.id, fence=lane.fence, now=self._clock.now_ms(), notices=[notice]
-            )
-            self._lanes.forget(lane)
-            self._hub.deleted(thread.id)
-            if written.inbox is not None:
-                self._hub.push(written.inbox, written.notices)
+                notice = e.ThreadUpdated(thread_id=thread.id, deleted=True)
+                try:
+                    written = await self._store.delete_thread(
+                        thread.id, fence=lane.fence, now=self._clock.now_ms(), notices=[notice]
+                    )
+                except StoreError:
+                    await self._executions.advance(lane)  # the thread goes on as it was, and so does its queue
+                    raise
+                self._lanes.forget(lane)
+                self._hub.deleted(thread.id)
+                if written.inbox is not None:
+                    self._hub.push(written.inbox, written.notices)
 
     async def _refuse_replay(self, principal: Principal, receipt: Receipt) -> None:
         """I5: a command that is delivered twice at once acts once. The lane's lock is held, so the other one is through.
@@ -299,12 +307,26 @@ class Runner:
         if execution is not None:
             execution.cancel()
 
+    async def _keep_leases(self) -> None:
+        """A task of its own: nothing that takes long may keep the leases from being renewed."""
+        while True:
+            await anyio.sleep(self.limits.renew_s)
+            try:
+                self._strays = await self._lanes.renew()
+            except Exception as error:  # the next round tries again; without it leases would run out
+                logger.warning("leases could not be renewed", exc_info=error, extra={"action": "renew_failed"})
+
     async def _sweep(self) -> None:
         while True:
             await anyio.sleep(self.limits.renew_s)
             try:
-                await self._lanes.renew()
+                strays, self._strays = self._strays, []
+                for stray in strays:
+                    thread = await self._store.get_thread(stray)
+                    if thread is not None:
+                        await self._takeover.adopt(thread)
                 await self._takeover.adopt_orphans()
+                await self._takeover.restart_stalled()
                 await self._lanes.give_up_idle(self.limits.idle_s)
-            except Exception as error:  # the next round tries again; without a sweep leases would run out
+            except Exception as error:  # the next round tries again
                 logger.warning("a sweep failed", exc_info=error, extra={"action": "sweep_failed"})
