@@ -54,6 +54,7 @@ class NumberedTask(asyncio.Task[Any]):
     def __init__(self, coro: Any, *, loop: VirtualLoop, **kwargs: Any) -> None:
         self._number = next(loop.numbers)
         super().__init__(coro, loop=loop, **kwargs)
+        loop.tasks.append(self)
 
     def __hash__(self) -> int:
         return self._number
@@ -70,6 +71,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._clock_resolution = 1e-9
         self.steps = 0
         self.numbers = itertools.count()
+        self.tasks: list[NumberedTask] = []
+        """All, so that those of a dead process are not collected at a moment that memory decides."""
         self.processes: list[Process] = []
         self.unhandled: list[str] = []
         self.set_task_factory(lambda loop, coro, **kw: NumberedTask(coro, loop=loop, **kw))
@@ -166,6 +169,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.steps = 0
 
         async def end_all() -> None:
+            for _ in range(5):
+                await asyncio.sleep(0)  # a task that is cancelled before its first step leaves its coroutine unawaited
             for _ in range(rounds):
                 rest = sorted(
                     (task for task in asyncio.all_tasks(self) if task is not asyncio.current_task()), key=hash
@@ -181,6 +186,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
         self.run_until_complete(end_all())
         self.run_until_complete(self.shutdown_asyncgens())
+        self.tasks.clear()
 
 
 class _Ordered(dict[Any, None]):

@@ -21,7 +21,7 @@ class Nemesis:
         deeds = [kind for kind in ("crash", "freeze", "outage", "clock", "stop") if faults[kind]]
         while True:
             await asyncio.sleep(dice.uniform(0.1, 3))
-            self._keep_up()
+            self.keep_up()
             if not deeds:
                 continue
             nodes = world.up()
@@ -60,7 +60,7 @@ class Nemesis:
                 log.lease = None
         world.start_node()
 
-    def _keep_up(self) -> None:
+    def keep_up(self) -> None:
         """Somebody looks after the processes: one is always there, or being started."""
         if all(node.dead for node in self.world.nodes):
             self._boot()
@@ -75,6 +75,6 @@ class Nemesis:
         for _ in range(100):
             if world.up():
                 return
-            self._keep_up()
+            self.keep_up()
             await asyncio.sleep(0.25)
         world.history.problems.append("no process comes up although everything is well")
