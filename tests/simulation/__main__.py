@@ -1,9 +1,9 @@
 """Play seeds and say what is wrong.
 
-    python -m tests.simulation 17                      one seed; with --trace, all that happened in it
-    python -m tests.simulation 0:2000                  many; the first failure's seed is the one to look at
-    python -m tests.simulation --seconds 3600          for an hour, from a random seed on
-    python -m tests.simulation 17 --without crash,doubt   is it still there without these faults?
+python -m tests.simulation 17                      one seed; with --trace, all that happened in it
+python -m tests.simulation 0:2000                  many; the first failure's seed is the one to look at
+python -m tests.simulation --seconds 3600          for an hour, from a random seed on
+python -m tests.simulation 17 --without crash,doubt   is it still there without these faults?
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def main() -> int:
         if given.trace:
             print("\n".join(result.trace))
         if end - first == 1:
-            print(f"seed {seed}: faults {result.faults}; {result.virtual_s:.1f} s in {result.steps} steps; {result.digest[:16]}")
+            print(
+                f"seed {seed}: faults {result.faults}; {result.virtual_s:.1f} s in {result.steps} steps; {result.digest[:16]}"
+            )
         if result.problems:
             failed += 1
             print(f"FAILED: python -m tests.simulation {seed}   # faults: {result.faults}")

@@ -60,6 +60,7 @@ class LoggedStore(MemoryStore):
         self.now = now
         self.caller = ""
         """The process whose operation is being carried out."""
+        self.on_acquire: Callable[[], None] = lambda: None
 
     async def append(self, write: Any, *, now: int) -> Written:
         written = await super().append(write, now=now)
@@ -68,6 +69,12 @@ class LoggedStore(MemoryStore):
         self._log_commit(write.thread, write.fence, current, written.records, tuple(write.runs), write.receipt)
         self._log_inbox(written)
         return written
+
+    async def acquire(self, thread: str, *args: Any, **kwargs: Any) -> int:
+        fence = await super().acquire(thread, *args, **kwargs)
+        self.history.note(self.now(), f"{self.caller} acquires {thread}: fence {fence}")
+        self.on_acquire()
+        return fence
 
     async def delete_thread(self, thread: str, **kwargs: Any) -> Written:
         written = await super().delete_thread(thread, **kwargs)
@@ -124,6 +131,7 @@ class StoreLine:
         dice = world.dice("store", node.name, name, thread)
         delay = dice.choice((0.0005, 0.001, 0.003, 0.01)) * (0.5 + dice.random())
         lands = dice.random() < 0.5
+        back = dice.choice((0.001, 0.004, 0.015)) if dice.random() < 0.3 else 0.0
         fate = "ok"
         chance = dice.random()
         if name in _WRITES:
@@ -167,12 +175,19 @@ class StoreLine:
                 if fate == "doubt" and error is None:
                     error = StoreError("The connection to the store broke.")
                     world.history.note(loop.time(), f"{node.name} {name} {thread} done and called failed")
-            if answer.done():
-                return
-            if error is not None:
-                answer.set_exception(error)
+
+            def reply() -> None:
+                if answer.done():
+                    return
+                if error is not None:
+                    answer.set_exception(error)
+                else:
+                    answer.set_result(result)
+
+            if back:
+                world.later(back, reply)
             else:
-                answer.set_result(result)
+                reply()
 
         world.later(delay, commit)
         return await answer

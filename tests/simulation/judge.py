@@ -40,7 +40,7 @@ def judge_view(seen: Iterable[Json], log: Sequence[Json], *, after: int = 0, exa
         if len(logged) != len(span) or not logged:
             problems.append(f"I2, I4: phantom: seq {first}..{last} was seen and is not in the log")
         elif event["type"] in DELTAS:
-            if event["delta"] != "".join(one["delta"] for one in logged):
+            if event["delta"] != "".join(one.get("delta", "") for one in logged):
                 problems.append(f"I12: altered: {event}")
             same = {key: event[key] for key in event if key not in ("delta", "from", "seq", "timestamp")}
             if any({**one, **same} != one for one in logged):
@@ -133,9 +133,7 @@ def judge_log(log: Sequence[Json], *, ended: bool = True) -> list[str]:
 def judge(world: World) -> list[str]:
     history = world.history
     problems = list(history.problems)
-    logs = {
-        key: [json.loads(record.data) for record in records] for key, records in history.logs.items()
-    }
+    logs = {key: [json.loads(record.data) for record in records] for key, records in history.logs.items()}
     inboxes = set(world.store._inboxes.values())
     for (thread, epoch), log in logs.items():
         gone = thread in history.deleted
@@ -165,7 +163,9 @@ def _commits(history: History) -> list[str]:
         if commit.fence < fences.get(commit.thread, 0):
             problems.append(f"I22: {commit.thread}: {commit.records} under the old fence {commit.fence}")
         if commit.fence != commit.current_fence:
-            problems.append(f"I22: {commit.thread}: written with {commit.fence} while the fence was {commit.current_fence}")
+            problems.append(
+                f"I22: {commit.thread}: written with {commit.fence} while the fence was {commit.current_fence}"
+            )
         fences[commit.thread] = max(commit.fence, fences.get(commit.thread, 0))
     return problems
 
@@ -197,14 +197,14 @@ def _view(view: View, history: History, logs: Mapping[tuple[str, str], Sequence[
     records = history.logs.get((view.thread, epoch), [])
     seen = [json.loads(item.record.data) for item in view.items]
     problems = judge_view(seen, log, after=view.after, exact=view.exact)
-    if problems:
-        return problems
     when: list[tuple[int, float]] = [(0, 0.0)] * (len(records) + 1)
     for commit in history.commits:
         if commit.thread == view.thread and commit.epoch == epoch:
             for record in commit.records:
                 when[record.seq] = (commit.order, commit.time)
     for item in view.items:
+        if item.record.seq > len(records):
+            continue  # a phantom, and named so above
         order, time = when[item.record.seq]
         if item.order < order:
             problems.append(f"I2: seq {item.record.seq} was seen before its commit")
@@ -213,8 +213,10 @@ def _view(view: View, history: History, logs: Mapping[tuple[str, str], Sequence[
             if not isinstance(item.record.event.from_, int) and item.record.data != committed.data:
                 problems.append(f"I3: {item.record.data!r} is {committed.data!r}")
         if view.prompt is not None and item.time - time > view.prompt and item is not view.items[0]:
-            problems.append(f"I9: seq {item.record.seq} came {item.time - time:.3f} s after its commit to a reader who waited")
-    if view.snapshot is not None:
+            problems.append(
+                f"I9: seq {item.record.seq} came {item.time - time:.3f} s after its commit to a reader who waited"
+            )
+    if view.snapshot is not None and not problems:
         problems += _snapshot(view, records)
     return problems
 
@@ -265,7 +267,10 @@ def _commands(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> l
         first = found[0].answer
         match tried[key]:
             case "send":
-                if any((one.answer.run, one.answer.seq, one.answer.thread) != (first.run, first.seq, first.thread) for one in found):
+                if any(
+                    (one.answer.run, one.answer.seq, one.answer.thread) != (first.run, first.seq, first.thread)
+                    for one in found
+                ):
                     problems.append(f"I5: {key} was answered {[one.answer for one in found]}")
                 if effects.get(key) != [first.run]:
                     problems.append(f"I6: {key} was accepted as {first.run} and is in the log as {effects.get(key)}")
@@ -287,6 +292,7 @@ def _work(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> list[
     ends: dict[str, tuple[int, float]] = {}
     fences: dict[str, list[tuple[float, str]]] = {}
     approved: dict[str, int] = {}
+    told: dict[str, float] = {}
     status: dict[str, str] = {}
     threads: dict[str, str] = {}
     for commit in history.commits:
@@ -301,6 +307,8 @@ def _work(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> list[
             event = json.loads(record.data)
             if event["type"] in TERMINAL:
                 ends[event["runId"]] = (commit.order, commit.time)
+            if event["type"] == "RUN_CANCEL_REQUESTED":
+                told.setdefault(event["runId"], commit.time)
             if (
                 event["type"] == "INTERRUPT_RESOLVED"
                 and event["status"] == "resolved"
@@ -310,7 +318,12 @@ def _work(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> list[
                 approved.setdefault(event["interruptId"], commit.order)
     stubborn = {work.run for work in history.work if work.what == "stubborn"}
     tools: dict[str, int] = {}
+    sure = not any(world.faults.on[kind] for kind in ("freeze", "doubt", "outage", "leases"))
     for work in history.work:
+        if sure and work.run in told and work.time - told[work.run] > SLACK_S / 3 and work.run not in stubborn:
+            problems.append(
+                f"I19: {work.run} still did {work.what} {work.time - told[work.run]:.3f} s after it was told to stop"
+            )
         if work.what == "tool":
             tools[work.detail] = tools.get(work.detail, 0) + 1
             if work.order < approved.get(work.detail, 1 << 60):
@@ -322,7 +335,9 @@ def _work(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> list[
                 if late == work.node or late is None:
                     problems.append(f"I19: {work.run} still worked {work.time - time:.3f} s after its end")
                 elif work.time - time > world.limits.lease_ttl_s + SLACK_S:
-                    problems.append(f"I19: {work.node} worked on {work.run} {work.time - time:.3f} s after {late} had taken it")
+                    problems.append(
+                        f"I19: {work.node} worked on {work.run} {work.time - time:.3f} s after {late} had taken it"
+                    )
     for tool, count in tools.items():
         if count > 1:
             problems.append(f"I20: {tool} was carried out {count} times")
@@ -333,9 +348,9 @@ def _work(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> list[
                 texts[event["runId"]] = texts.get(event["runId"], "") + event["delta"]
     for run, text in texts.items():
         said = history.said.get(run, "")
-        if status.get(run) in ("done", "waiting") and text != said:
-            problems.append(f"I11: {run} said {said!r}, and in the log is {text!r}")
-        elif not (text.startswith(said) or said.startswith(text)):
+        if (status.get(run) in ("done", "waiting") and text != said) or not (
+            text.startswith(said) or said.startswith(text)
+        ):
             problems.append(f"I11: {run} said {said!r}, and in the log is {text!r}")
     return problems
 
@@ -369,7 +384,8 @@ def _deaths(world: World) -> list[str]:
                         running[run.id] = commit.node
                     else:
                         running.pop(run.id, None)
-                elif run.id in running and run.status != "running":
-                    if running.pop(run.id) == name and commit.time > most:
-                        problems.append(f"I21: {run.id} of {name}, dead at {time:.2f}, ended at {commit.time:.2f}")
+                elif (
+                    run.id in running and run.status != "running" and running.pop(run.id) == name and commit.time > most
+                ):
+                    problems.append(f"I21: {run.id} of {name}, dead at {time:.2f}, ended at {commit.time:.2f}")
     return problems

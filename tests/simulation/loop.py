@@ -182,7 +182,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 for _ in range(5):
                     await asyncio.sleep(0)
                 await asyncio.sleep(1)
-            raise AssertionError(f"tasks that do not end: {[task for task in asyncio.all_tasks(self)][:5]}")
+            raise AssertionError(f"tasks that do not end: {list(asyncio.all_tasks(self))[:5]}")
 
         self.run_until_complete(end_all())
         self.run_until_complete(self.shutdown_asyncgens())

@@ -13,6 +13,8 @@ class Nemesis:
     def __init__(self, world: World) -> None:
         self.world = world
         self.dice = world.dice("nemesis")
+        if world.faults.on["freeze"]:
+            world.store.on_acquire = self._wake_the_dead
 
     async def live(self) -> None:
         world, dice, faults = self.world, self.dice, self.world.faults
@@ -51,6 +53,12 @@ class Nemesis:
                     node.stop()
                 case _:
                     raise AssertionError
+
+    def _wake_the_dead(self) -> None:
+        """The worst moment for a process that stood still: another has its thread, and has not written yet."""
+        for node in self.world.nodes:
+            if node.frozen and self.dice.random() < 0.5:
+                self.world.later(0.0001, node.thaw)
 
     def _boot(self) -> None:
         """A new process; on the same machine, as SQLite's, it knows that the leases of the dead one are void."""

@@ -72,7 +72,9 @@ class Person:
                 tasks.create_task(self._send())
 
     async def _cancel_run(self) -> None:
-        runs = [commit.runs[-1] for commit in self.world.history.commits if commit.runs and commit.thread == self.thread]
+        runs = [
+            commit.runs[-1] for commit in self.world.history.commits if commit.runs and commit.thread == self.thread
+        ]
         if not runs:
             return
         run = self.dice.choice(runs[-4:]).id

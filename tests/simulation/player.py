@@ -24,7 +24,21 @@ PIECES = ("Hello ", "wor", "ld ", "👩‍👩‍👧‍👦", "😀", "é", "e\
 def script(dice: Random) -> str:
     """What a person asks: steps, each a word and a number."""
     steps = dice.choices(
-        ("say", "burst", "think", "tool", "flood", "open", "ask", "pair", "fail", "hang", "stubborn", "linger", "quiet"),
+        (
+            "say",
+            "burst",
+            "think",
+            "tool",
+            "flood",
+            "open",
+            "ask",
+            "pair",
+            "fail",
+            "hang",
+            "stubborn",
+            "linger",
+            "quiet",
+        ),
         (10, 3, 2, 3, 1, 1, 3, 1, 1, 0.7, 1, 1, 1),
         k=dice.randint(1, 3),
     )
@@ -53,7 +67,9 @@ class Player:
                 payload: Any = answer.payload
                 if answer.status == "resolved" and isinstance(payload, dict) and payload.get("approved"):
                     self._note(run, "tool", answer.interrupt_id)
-                    yield e.ToolCallResult(message_id=context.new_id(), tool_call_id=f"call-{answer.interrupt_id}", content="done")
+                    yield e.ToolCallResult(
+                        message_id=context.new_id(), tool_call_id=f"call-{answer.interrupt_id}", content="done"
+                    )
                 async for event in self._say(run, context, dice, 2, pause=True):
                     yield event
             for step in input.text.split():
@@ -94,7 +110,10 @@ class Player:
                 self._world.note_said(run, "left open")
                 yield e.ToolCallStart(tool_call_id=context.new_id(), tool_call_name="never")
             case "ask" | "pair":
-                asked = [e.Interrupt(id=f"{run}.{k}", reason="tool_call", tool_call_id=f"call-{run}.{k}") for k in range(1 + (word == "pair"))]
+                asked = [
+                    e.Interrupt(id=f"{run}.{k}", reason="tool_call", tool_call_id=f"call-{run}.{k}")
+                    for k in range(1 + (word == "pair"))
+                ]
                 for one in asked:
                     yield e.ToolCallStart(tool_call_id=f"call-{one.id}", tool_call_name="dangerous")
                     yield e.ToolCallEnd(tool_call_id=f"call-{one.id}")

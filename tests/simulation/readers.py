@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from runcast.commands import Subscribe
 from runcast.errors import NotFound, RuncastError
 from runcast.runs import Principal
-from runcast.service import Service
 from runcast.updates import CaughtUp, Events, Resync, ThreadSnapshot
 
 from .history import Item, View
@@ -33,7 +30,7 @@ class Reader:
             self.kind = dice.choice(("fast", "slow", "stuck"))
         if world.stuck_readers:
             self.kind = "stuck"
-        self.leaves = dice.random() < 0.3
+        self.leaves = dice.random() < 0.5
         """Whether it goes away now and then."""
         self.forgets = dice.random() < 0.3
         """Whether it comes back without its cursor."""
@@ -61,13 +58,13 @@ class Reader:
         while not world.over and not self.ended:
             node = await world.some_node(dice)
             task = node.run(self._serve(node))
-            gone = asyncio.ensure_future(node.gone.wait())  # noqa: TID251
+            gone = world.loop.create_task(node.gone.wait())
             stay = dice.uniform(0.2, 4) if self.leaves and not world.faults.healed else None
             await asyncio.wait([task, gone], timeout=stay, return_when=asyncio.FIRST_COMPLETED)
             gone.cancel()
             if not task.done() and not node.dead:
                 task.cancel()
-                await asyncio.wait([task, asyncio.ensure_future(asyncio.sleep(0.1))], return_when=asyncio.FIRST_COMPLETED)  # noqa: TID251
+                await asyncio.wait([task], timeout=0.1)
             if not self.ended:
                 await asyncio.sleep(dice.choice((0.01, 0.3, 1)))
 
@@ -87,7 +84,9 @@ class Reader:
         try:
             subscription = await service.subscribe(
                 self.principal,
-                Subscribe(id="", thread=None if self.inbox else self.thread, inbox=self.inbox, after=after, epoch=epoch),
+                Subscribe(
+                    id="", thread=None if self.inbox else self.thread, inbox=self.inbox, after=after, epoch=epoch
+                ),
             )
         except NotFound:
             if self.view is not None or self.thread in world.history.deleted:
@@ -147,7 +146,9 @@ class Reader:
             case CaughtUp(seq):
                 world.note(f"{self.name} {view.thread} caught up at {seq}")
                 if seq != view.cursor:
-                    world.history.problems.append(f"I7: {self.name} is called caught up at {seq}, and is at {view.cursor}")
+                    world.history.problems.append(
+                        f"I7: {self.name} is called caught up at {seq}, and is at {view.cursor}"
+                    )
             case Resync(reason):
                 world.note(f"{self.name} {view.thread} resync {reason}")
                 if reason == "deleted":

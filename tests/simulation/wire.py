@@ -180,6 +180,8 @@ class Wired:
         if self.ended:
             return True
         log = self.world.store._logs.get(self.thread)
+        if self.line is not None and self.line.dead:
+            return False
         if log is None:
             return True
         return (0 if self.view is None else self.view.cursor) >= len(log.records) and not self.unanswered

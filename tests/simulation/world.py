@@ -1,8 +1,8 @@
 """One world: a store, processes over it, people and readers, and whatever goes wrong between them.
 
-    result = play(seed)
-    result.problems      what the judge found: empty, or there is a bug
-    result.digest        of everything that happened, in order: equal for equal seeds, on every machine
+result = play(seed)
+result.problems      what the judge found: empty, or there is a bug
+result.digest        of everything that happened, in order: equal for equal seeds, on every machine
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import anyio
 
-from runcast.runs import Principal
+from runcast.auth import Credentials, Identity
 from runcast.running.limits import Limits
+from runcast.runs import Principal
 from runcast.service import Service, open_service
 from runcast.transports.gateway import Gateway
-from runcast.auth import Credentials, Identity
 
 from .faults import Faults, LoggedStore, LossyHub, StoreLine
 from .history import History, Work
@@ -225,22 +225,20 @@ class World:
         only: Sequence[str] | None = None,
         keep_trace: bool = False,
         stuck_readers: bool = False,
+        in_process_only: bool = False,
     ) -> None:
         self.seed = seed
         self.loop = VirtualLoop()
         self.history = History()
         self.history.keep_trace = keep_trace
         self.faults = Faults(seed, without, only)
-        self.limits = Limits(
-            run_timeout_s=6, queue_limit=3, cancel_deadline_s=2, lease_ttl_s=3, renew_s=1, idle_s=4
-        )
+        self.limits = Limits(run_timeout_s=6, queue_limit=3, cancel_deadline_s=2, lease_ttl_s=3, renew_s=1, idle_s=4)
         self.stuck_readers = stuck_readers
+        self.in_process_only = in_process_only
         self.wake_loss = Random(f"{seed}:loss").choice((0.3, 1.0))
         self._dice: dict[tuple[str, ...], Random] = {}
         self._ids: dict[str, int] = {}
-        self.store = LoggedStore(
-            self.history, self.loop.time, new_id=self.ids("inbox"), epochs=self.ids("epoch")
-        )
+        self.store = LoggedStore(self.history, self.loop.time, new_id=self.ids("inbox"), epochs=self.ids("epoch"))
         self.nodes: list[Node] = []
         self.outage_until = 0.0
         self.healed = asyncio.Event()
@@ -335,6 +333,8 @@ class World:
             for k in range(dice.randint(2, 4))
         ]
         wired = [Wired(self, f"w{k}", *dice.choice(self.threads)) for k in range(dice.choice((0, 1, 1)))]
+        if self.in_process_only:
+            wired = []
         self.actors = [self.go(actor.live()) for actor in (*readers, *wired)]
         talking = [self.go(person.live()) for person in people]
         nemesis = Nemesis(self)
@@ -374,10 +374,14 @@ class World:
             if all(actor.has_everything for actor in (*readers, *wired)):
                 return
         for run in self._unended():
-            self.history.problems.append(f"I21, I23: {run} had not ended {most:g} s after everything was well again")
+            self.history.problems.append(
+                f"I18, I21, I23: {run} had not ended {most:g} s after everything was well again"
+            )
         for actor in (*readers, *wired):
             if not actor.has_everything:
-                self.history.problems.append(f"I7: {actor} had not been given everything {most:g} s after all was well")
+                self.history.problems.append(
+                    f"I7, I9: {actor} had not been given everything {most:g} s after all was well"
+                )
 
     def _rows(self) -> dict[str, list[Any]]:
         return {
