@@ -44,7 +44,7 @@ def test_what_the_log_has_and_the_feed_has_not_is_read_from_the_store() -> None:
     feed = Feed("t")
     feed.push(records(1, 4))
     woken: list[int] = []
-    feed.on_wake(lambda: woken.append(feed.head))
+    feed.on_wake(lambda pushed: woken.append(feed.head))
     feed.note_head(6)
     assert woken == [6]
     assert seqs(feed.after(2, 10_000, 100)) == [3, 4]

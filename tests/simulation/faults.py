@@ -70,6 +70,12 @@ class LoggedStore(MemoryStore):
         self._log_inbox(written)
         return written
 
+    def _append_now(self, write: Any, now: int) -> Written | None:
+        written = super()._append_now(write, now)
+        if written is not None:
+            self._log_commit(write.thread, write.fence, self._logs[write.thread].lease.fence, written.records, (), None)
+        return written
+
     async def acquire(self, thread: str, *args: Any, **kwargs: Any) -> int:
         fence = await super().acquire(thread, *args, **kwargs)
         self.history.note(self.now(), f"{self.caller} acquires {thread}: fence {fence}")
@@ -124,6 +130,17 @@ class StoreLine:
 
         self.__dict__[name] = operation
         return operation
+
+    def append_now(self, writes: Sequence[Any], *, now: int) -> list[Written | None]:
+        """At once, or not: as the store feels."""
+        world, node = self._world, self._node
+        done: list[Written | None] = []
+        for write in writes:
+            dice = world.dice("now", node.name, write.thread)
+            willing = dice.random() < world.at_once and not world.is_out
+            world.store.caller = node.name
+            done.append(world.store.append_now([write], now=now)[0] if willing else None)
+        return done
 
     async def _carry_out(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         world, node, faults = self._world, self._node, self._world.faults

@@ -94,6 +94,7 @@ class History:
         self.deliveries: list[Delivery] = []
         self.views: list[View] = []
         self.deaths: list[tuple[float, str]] = []
+        self.thaws: list[tuple[float, str]] = []
         self.problems: list[str] = []
         """What went wrong in a way that needs no judge."""
 

@@ -334,7 +334,11 @@ def _work(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> list[
                 late = _writer_at(fences.get(threads.get(work.run, ""), []), work.time)
                 if late == work.node or late is None:
                     problems.append(f"I19: {work.run} still worked {work.time - time:.3f} s after its end")
-                elif work.time - time > world.limits.lease_ttl_s + SLACK_S:
+                    continue
+                awake = max(
+                    (thaw for thaw, node in history.thaws if node == work.node and thaw <= work.time), default=0
+                )
+                if work.time - max(time, awake) > world.limits.lease_ttl_s + SLACK_S:
                     problems.append(
                         f"I19: {work.node} worked on {work.run} {work.time - time:.3f} s after {late} had taken it"
                     )

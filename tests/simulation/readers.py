@@ -34,6 +34,8 @@ class Reader:
         """Whether it goes away now and then."""
         self.forgets = dice.random() < 0.3
         """Whether it comes back without its cursor."""
+        self.sinks = self.kind == "fast" and dice.random() < 0.5
+        """Whether it takes what is pushed inside the step that commits, as a socket with room does; not always."""
         self.view: View | None = None
         self.ended = False
         self.connected = False
@@ -98,8 +100,8 @@ class Reader:
         resumed = after is not None and view is not None and subscription.epoch == view.epoch
         if not resumed:
             self._new_view(subscription.thread.id, subscription.epoch, after or 0)
-        if self.prompt:
-            assert self.view is not None
+        if self.sinks:
+            subscription.deliver_to(self._sink)
         try:
             async for update in subscription:
                 self._take(update)
@@ -111,6 +113,15 @@ class Reader:
             world.note(f"{self.name} is told {error.code}")
         finally:
             subscription.close()
+
+    def _sink(self, events: Events) -> bool:
+        chance = self.dice.random()
+        if chance < 0.1:
+            raise OSError("the socket is closed")
+        if chance < 0.3:
+            return False
+        self._take(events)
+        return True
 
     @property
     def prompt(self) -> bool:

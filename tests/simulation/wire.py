@@ -26,6 +26,7 @@ from runcast.client.effects import (
 from runcast.commands import Send
 from runcast.events import Record, encode
 from runcast.runs import Message, Principal, Thread
+from runcast.transports.straight import EXTENSION
 from runcast.transports.websocket import NativeConnection
 from runcast.updates import ThreadSnapshot
 
@@ -65,9 +66,9 @@ class Line:
         self.task = node.run(self._serve())
 
     async def _serve(self) -> None:
-        scope = {
-            "type": "websocket", "headers": [], "subprotocols": ["runcast.v1"], "path": "/v1/ws", "client": ("test", 1)
-        }  # fmt: skip
+        scope: dict[str, Any] = {"type": "websocket", "headers": [], "subprotocols": ["runcast.v1"], "path": "/v1/ws"}
+        if self.dice.random() < 0.5:
+            scope["extensions"] = {EXTENSION: self}  # as our own server offers it
         try:
             await NativeConnection(self.node.gateway, scope, self._receive, self._send).run()
         finally:
@@ -93,14 +94,23 @@ class Line:
                     await self._room
                 if self.broken:
                     raise OSError("the peer has gone")
-                text: str = message["text"]
-                self._in_flight += len(text)
-                if not self.dead:
-                    self._after(lambda: self._arrive(text))
+                self._put(message["text"])
             case "websocket.close":
                 self._break_soon(message["code"])
             case _:
                 raise AssertionError(message)
+
+    @property
+    def has_room(self) -> bool:
+        return self.accepted and not self.broken and self._in_flight <= ROOM_BYTES
+
+    def write_text(self, text: bytes) -> None:
+        self._put(text.decode())
+
+    def _put(self, text: str) -> None:
+        self._in_flight += len(text)
+        if not self.dead:
+            self._after(lambda: self._arrive(text))
 
     def _after(self, callback: Any) -> None:
         self.world.later(self.latency, callback)

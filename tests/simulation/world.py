@@ -154,6 +154,7 @@ class Node:
         if self.frozen and not self.dead:
             self.world.note(f"{self.name} goes on")
             self.frozen = False
+            self.world.history.thaws.append((self.world.loop.time(), self.name))
             self.world.loop.go_on(self.process)
 
     def stop(self) -> None:
@@ -236,6 +237,8 @@ class World:
         self.stuck_readers = stuck_readers
         self.in_process_only = in_process_only
         self.wake_loss = Random(f"{seed}:loss").choice((0.3, 1.0))
+        self.at_once = Random(f"{seed}:now").choice((0.0, 0.5, 0.9, 1.0))
+        """How often the store appends at once what may go the short way."""
         self._dice: dict[tuple[str, ...], Random] = {}
         self._ids: dict[str, int] = {}
         self.store = LoggedStore(self.history, self.loop.time, new_id=self.ids("inbox"), epochs=self.ids("epoch"))

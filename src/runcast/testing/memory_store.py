@@ -183,6 +183,21 @@ class MemoryStore(Store):
         inbox, told = self._notify(log, write.notices, now)
         return Written(records, inbox, told)
 
+    def append_now(self, writes: Sequence[Write], *, now: int) -> list[Written | None]:
+        return [self._append_now(write, now) for write in writes]
+
+    def _append_now(self, write: Write, now: int) -> Written | None:
+        log = self._logs.get(write.thread)
+        plain = Write(thread=write.thread, fence=write.fence, expected_seq=write.expected_seq, events=write.events)
+        if log is None or log.lease is None or log.lease.fence != write.fence or write != plain:
+            return None
+        if len(log.records) != write.expected_seq:
+            return None
+        records = _stamped(write.events, len(log.records), now)
+        log.said.extend(_said(write.events, ()))
+        log.records.extend(records)
+        return Written(records, None, [])
+
     async def read(
         self, thread: str, after: int, *, max_bytes: int = MAX_BYTES, max_events: int = MAX_EVENTS
     ) -> list[Record]:
