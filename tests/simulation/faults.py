@@ -148,7 +148,7 @@ class StoreLine:
         dice = world.dice("store", node.name, name, thread)
         delay = dice.choice((0.0005, 0.001, 0.003, 0.01)) * (0.5 + dice.random())
         lands = dice.random() < 0.5
-        back = dice.choice((0.001, 0.004, 0.015)) if dice.random() < 0.3 else 0.0
+        back = dice.choice((0.001, 0.004, 0.015)) if dice.random() < 0.4 else 0.0
         fate = "ok"
         chance = dice.random()
         if name in _WRITES:

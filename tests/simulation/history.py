@@ -91,6 +91,8 @@ class History:
         self.work: list[Work] = []
         self.said: dict[str, str] = {}
         """By run: what its agent said and the runner took."""
+        self.said_at: dict[str, list[float]] = {}
+        """When each piece of it was taken."""
         self.deliveries: list[Delivery] = []
         self.views: list[View] = []
         self.deaths: list[tuple[float, str]] = []

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runcast import transcript
-from runcast.events import Record, decode
+from runcast.events import Record, TextMessageContent, decode
 
 if TYPE_CHECKING:
     from .history import History, View
@@ -21,6 +21,8 @@ TERMINAL = {"RUN_FINISHED", "RUN_ERROR", "RUN_DEQUEUED"}
 ENDS = {"TEXT_MESSAGE_END", "REASONING_MESSAGE_END", "TOOL_CALL_END"}
 SLACK_S = 1.5
 """What a few operations on a slow store may take."""
+LATE_S = 0.5
+"""What a commit may take while several commands are carried out before it."""
 
 Json = dict[str, Any]
 
@@ -151,6 +153,7 @@ def judge(world: World) -> list[str]:
         problems += [f"{view.reader} of {view.thread}: {one}" for one in _view(view, history, logs)]
     problems += _commands(world, logs)
     problems += _work(world, logs)
+    problems += _latency(world)
     problems += _deaths(world)
     return list(dict.fromkeys(problems))
 
@@ -357,6 +360,24 @@ def _work(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> list[
         ):
             problems.append(f"I11: {run} said {said!r}, and in the log is {text!r}")
     return problems
+
+
+def _latency(world: World) -> list[str]:
+    """I8: where store and processes are well, what an agent says is in the log at once, however slow the readers are."""
+    on = world.faults.on
+    if any(on[kind] for kind in on if kind not in ("slow", "lines", "wakes")):
+        return []
+    history = world.history
+    given = {run: iter(times) for run, times in history.said_at.items()}
+    for commit in history.commits:
+        for record in commit.records:
+            if isinstance(record.event, TextMessageContent):
+                said = next(given[str(record.event.run_id)], commit.time)
+                if commit.time - said > LATE_S:
+                    return [
+                        f"I8: seq {record.seq} of {commit.thread} was written {commit.time - said:.3f} s after it was said"
+                    ]
+    return []
 
 
 def _writer_at(writers: Sequence[tuple[float, str]], time: float) -> str | None:

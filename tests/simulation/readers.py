@@ -28,17 +28,17 @@ class Reader:
         self.kind = "fast"
         if world.faults["slow"]:
             self.kind = dice.choice(("fast", "slow", "stuck"))
-        if world.stuck_readers:
-            self.kind = "stuck"
         self.leaves = dice.random() < 0.5
         """Whether it goes away now and then."""
+        self.stays_s = dice.choice((0.1, 1, 5))
         self.forgets = dice.random() < 0.3
         """Whether it comes back without its cursor."""
         self.sinks = self.kind == "fast" and dice.random() < 0.5
         """Whether it takes what is pushed inside the step that commits, as a socket with room does; not always."""
         self.view: View | None = None
         self.ended = False
-        self.connected = False
+        self.connection = 0
+        """What comes on an older one is not read any more: its process stood still while the reader went elsewhere."""
         self.caught_up = False
 
     def __str__(self) -> str:
@@ -59,18 +59,19 @@ class Reader:
         world, dice = self.world, self.dice
         while not world.over and not self.ended:
             node = await world.some_node(dice)
-            task = node.run(self._serve(node))
+            self.connection += 1
+            task = node.run(self._serve(node, self.connection))
             gone = world.loop.create_task(node.gone.wait())
-            stay = dice.uniform(0.2, 4) if self.leaves and not world.faults.healed else None
+            stay = dice.uniform(0.01, self.stays_s) if self.leaves and not world.faults.healed else None
             await asyncio.wait([task, gone], timeout=stay, return_when=asyncio.FIRST_COMPLETED)
             gone.cancel()
             if not task.done() and not node.dead:
                 task.cancel()
                 await asyncio.wait([task], timeout=0.1)
             if not self.ended:
-                await asyncio.sleep(dice.choice((0.01, 0.3, 1)))
+                await asyncio.sleep(dice.choice((0.01, 0.1, 0.5)))
 
-    async def _serve(self, node: Node) -> None:
+    async def _serve(self, node: Node, connection: int) -> None:
         """In the node's process: what a transport does. It stops where the node dies."""
         world = self.world
         service = node.service
@@ -96,14 +97,19 @@ class Reader:
             return
         except RuncastError:
             return
+        if connection != self.connection:
+            subscription.close()
+            return
         world.note(f"{self.name} subscribes to {subscription.thread.id} after {after} at {node.name}")
         resumed = after is not None and view is not None and subscription.epoch == view.epoch
         if not resumed:
             self._new_view(subscription.thread.id, subscription.epoch, after or 0)
         if self.sinks:
-            subscription.deliver_to(self._sink)
+            subscription.deliver_to(lambda events: connection == self.connection and self._sink(events))
         try:
             async for update in subscription:
+                if connection != self.connection:
+                    return
                 self._take(update)
                 if self.kind != "fast":
                     await self._dawdle()
@@ -180,7 +186,7 @@ class Reader:
     async def _dawdle(self) -> None:
         if self.world.faults.healed:
             return
-        if self.kind == "stuck" and (self.world.stuck_readers or self.dice.random() < 0.2):
+        if self.kind == "stuck" and self.dice.random() < 0.2:
             await self.world.healed.wait()
         else:
             await asyncio.sleep(self.dice.choice((0, 0.05, 0.5)))

@@ -225,8 +225,6 @@ class World:
         without: Sequence[str] = (),
         only: Sequence[str] | None = None,
         keep_trace: bool = False,
-        stuck_readers: bool = False,
-        in_process_only: bool = False,
     ) -> None:
         self.seed = seed
         self.loop = VirtualLoop()
@@ -234,8 +232,6 @@ class World:
         self.history.keep_trace = keep_trace
         self.faults = Faults(seed, without, only)
         self.limits = Limits(run_timeout_s=6, queue_limit=3, cancel_deadline_s=2, lease_ttl_s=3, renew_s=1, idle_s=4)
-        self.stuck_readers = stuck_readers
-        self.in_process_only = in_process_only
         self.wake_loss = Random(f"{seed}:loss").choice((0.3, 1.0))
         self.at_once = Random(f"{seed}:now").choice((0.0, 0.5, 0.9, 1.0))
         """How often the store appends at once what may go the short way."""
@@ -274,6 +270,7 @@ class World:
 
     def note_said(self, run: str, piece: str) -> None:
         self.history.said[run] = self.history.said.get(run, "") + piece
+        self.history.said_at.setdefault(run, []).append(self.loop.time())
 
     def later(self, delay_s: float, callback: Callable[[], None]) -> None:
         """Outside of every process: it happens even if the caller dies meanwhile."""
@@ -336,8 +333,6 @@ class World:
             for k in range(dice.randint(2, 4))
         ]
         wired = [Wired(self, f"w{k}", *dice.choice(self.threads)) for k in range(dice.choice((0, 1, 1)))]
-        if self.in_process_only:
-            wired = []
         self.actors = [self.go(actor.live()) for actor in (*readers, *wired)]
         talking = [self.go(person.live()) for person in people]
         nemesis = Nemesis(self)
