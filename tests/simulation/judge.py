@@ -249,6 +249,7 @@ def _commands(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> l
     """I5: one effect, one answer, whatever the number of deliveries; I6: what was accepted is in the log."""
     problems: list[str] = []
     history = world.history
+    lost = "I6, I24" if world.faults.on["stop"] else "I6"
     answers: dict[str, list[Any]] = {}
     tried: dict[str, str] = {}
     for one in history.deliveries:
@@ -276,7 +277,7 @@ def _commands(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> l
                 ):
                     problems.append(f"I5: {key} was answered {[one.answer for one in found]}")
                 if effects.get(key) != [first.run]:
-                    problems.append(f"I6: {key} was accepted as {first.run} and is in the log as {effects.get(key)}")
+                    problems.append(f"{lost}: {key} was accepted as {first.run} and is in the log as {effects.get(key)}")
             case "resolve":
                 if any((one.answer.run, one.answer.seq) != (first.run, first.seq) for one in found):
                     problems.append(f"I5: {key} was answered {[one.answer for one in found]}")

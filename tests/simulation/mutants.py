@@ -439,7 +439,7 @@ def rows_apart_from_events() -> Generator[None]:
         yield
 
 
-@mutant("I24", "I6", only=["stop"])
+@mutant("I24", only=["stop"])
 def a_drain_that_takes_and_forgets() -> Generator[None]:
     """A server that is about to stop says yes to a message that it will not write."""
     original = Runner.send
