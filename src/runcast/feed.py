@@ -73,9 +73,10 @@ class Feed:
         self.wake(records)
 
     def note_head(self, seq: int) -> None:
-        """The log is known to reach `seq` at least."""
+        """The log is known to reach `seq` at least: what is not held here is read from the store."""
         if seq > self.head:
             self.head = seq
+            self.wake()
 
     def after(self, cursor: int, max_bytes: int, max_events: int) -> list[Record] | None:
         """The records after `cursor`, as `Store.read` would give them; None if they must be read from the store."""
@@ -84,7 +85,7 @@ class Feed:
         if len(self._records) == self._start:
             return None
         index = self._start + cursor + 1 - self._records[self._start].seq
-        if index < self._start:
+        if not self._start <= index < len(self._records):
             return None
         stop = min(len(self._records), index + max_events)
         size = 0
