@@ -38,6 +38,7 @@ from runcast.stores.base import Store
 from runcast.transports.gateway import Gateway
 from runcast.transports.guard import Guard
 from runcast.transports.http import build_api
+from runcast.transports.line import SocketProtocol, http_protocol
 from runcast.transports.listener import listen
 from runcast.transports.problems import problem
 from runcast.transports.site import BUILT, Site, SiteSettings
@@ -304,7 +305,8 @@ class Process(uvicorn.Server):
             uvicorn.Config(
                 cast(Any, self._application),
                 interface="asgi3",
-                ws="websockets-sansio",
+                http=http_protocol(),
+                ws=SocketProtocol,
                 ws_max_size=1024 * 1024,
                 ws_per_message_deflate=False,  # costs more CPU and memory than it saves, and a bomb cannot be sent
                 ws_ping_interval=20,

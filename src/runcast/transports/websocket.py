@@ -34,6 +34,7 @@ from runcast.errors import ClientError, Forbidden, InvalidRequest, RuncastError,
 from runcast.session import Close, CloseCode, Session, SessionLimits, close_for, negotiate
 from runcast.subscription import Subscription
 from runcast.transports.gateway import FLUSH_S, RETRY_MS, Gateway
+from runcast.transports.line import line_of
 from runcast.transports.wire import Receive, Scope, Send, headers_of
 from runcast.updates import Events, Resync
 
@@ -41,6 +42,9 @@ logger = logging.getLogger("runcast.websocket")
 
 Request = Subscribe | Unsubscribe | Auth | SendMessage | Cancel | Resolve | Steer
 """What is answered by an ack or an error."""
+
+CLOSE_TIMEOUT_S = 5
+"""How long a peer that does not read may take to make room for a close frame."""
 
 COMMAND_TIMEOUT_S = 60
 """A command that was begun is finished even if its client goes away, but not for ever."""
@@ -65,9 +69,12 @@ class NativeConnection:
         self._scope = scope
         self._receive = receive
         self._asgi_send = send
+        self._line = line_of(scope)
         self._session = Session(clock=gateway.clock, new_id=gateway.new_id, limits=limits)
         self._lock = anyio.Lock(fast_acquire=True)
         self._sending_since: float | None = None
+        self._pending_then = 0
+        """What the peer had not taken when it was last looked whether it takes anything."""
         self._pumps: dict[int, anyio.CancelScope] = {}
         self._wake = anyio.Event()
         self._drain_asked = False
@@ -92,13 +99,15 @@ class NativeConnection:
                     self._tasks.cancel_scope.cancel()
         if self._close is not None:
             logger.debug("closing %s with %d", self._session.id, self._close.code)
-            with anyio.move_on_after(5, shield=True):
+            with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True) as too_late:
                 try:
                     await self._asgi_send(
                         {"type": "websocket.close", "code": int(self._close.code), "reason": self._close.reason}
                     )
                 except (OSError, RuntimeError):  # the peer was faster: there is nobody left to be told
                     pass
+            if too_late.cancelled_caught and self._line is not None:
+                self._line.abort()
 
     def drain(self) -> None:
         self._drain_asked = True
@@ -127,6 +136,17 @@ class NativeConnection:
             finally:
                 self._sending_since = None
 
+    async def _room(self) -> None:
+        """Wait until the peer takes more."""
+        assert self._line is not None
+        async with self._lock:
+            self._sending_since = self._gateway.clock.monotonic()
+            self._pending_then = self._line.pending()
+            try:
+                await self._line.room()
+            finally:
+                self._sending_since = None
+
     async def _pump(self, sub: int, subscription: Subscription, scope: anyio.CancelScope) -> None:
         with scope:
             try:
@@ -135,7 +155,11 @@ class NativeConnection:
                         await self._send(frame)
                     if self._over or (isinstance(update, Resync) and update.reason == "deleted"):
                         break  # a cancellation alone would be noticed only where something waits
-                    if isinstance(update, Events) and len(update.records) > 1:
+                    lags = isinstance(update, Events) and len(update.records) > 1
+                    frame = update = None  # while this reader is stuck it holds nothing but what is in its socket (I10)
+                    if self._line is not None and self._line.is_full:
+                        await self._room()
+                    elif lags:
                         await (
                             anyio.lowlevel.checkpoint()
                         )  # a replay may never wait otherwise, and others want their turn
@@ -174,14 +198,24 @@ class NativeConnection:
             if self._sending_since is not None:
                 stuck_at = self._sending_since + self._gateway.send_timeout_s
                 if clock.monotonic() >= stuck_at:
-                    self._end(Close(CloseCode.NO_PROGRESS, "No progress."))
-                    return
+                    if not self._takes_something():
+                        self._end(Close(CloseCode.NO_PROGRESS, "No progress."))
+                        return
+                    self._sending_since = clock.monotonic()
+                    stuck_at = self._sending_since + self._gateway.send_timeout_s
                 deadline = min(deadline, stuck_at)
             self._wake = anyio.Event()
             if (self._drain_asked and not drain_told and self._session.identity is not None) or self._stop_asked:
                 continue
             with anyio.move_on_after(max(0.0, deadline - clock.monotonic())):
                 await self._wake.wait()
+
+    def _takes_something(self) -> bool:
+        """Whether a peer that holds us up has taken anything since it was last looked: then it is slow, not stuck."""
+        if self._line is None:
+            return False
+        before, self._pending_then = self._pending_then, self._line.pending()
+        return self._pending_then < before
 
     # --- in -------------------------------------------------------------------------------------------------------
 
