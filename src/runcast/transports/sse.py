@@ -14,6 +14,7 @@ import anyio.lowlevel
 from starlette.responses import Response
 
 from runcast.dialects.base import Encoder, Frame
+from runcast.runs import Principal
 from runcast.subscription import RunSubscription, Subscription
 from runcast.transports.gateway import FLUSH_S, Gateway
 from runcast.transports.line import Line, line_of
@@ -68,6 +69,11 @@ class EventStream(Response):
 
     def stop(self) -> None:
         self._scope.deadline = anyio.current_time() + FLUSH_S
+
+    def revoke(self, principal: Principal) -> None:
+        owner = self._subscription.thread
+        if (owner.tenant, owner.user) == (principal.tenant, principal.user):
+            self._scope.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._request_id = request_id_of(scope)

@@ -31,6 +31,7 @@ from runcast.commands import (
     Send as SendMessage,
 )
 from runcast.errors import ClientError, Forbidden, InvalidRequest, RuncastError, Unauthenticated
+from runcast.runs import Principal
 from runcast.session import Close, CloseCode, Session, SessionLimits, close_for, negotiate
 from runcast.subscription import Subscription
 from runcast.transports.gateway import FLUSH_S, RETRY_MS, Gateway
@@ -76,9 +77,12 @@ class NativeConnection:
         self._pending_then = 0
         """What the peer had not taken when it was last looked whether it takes anything."""
         self._pumps: dict[int, anyio.CancelScope] = {}
+        self._subscriptions: dict[int, Subscription] = {}
+        self._place: Principal | None = None
         self._wake = anyio.Event()
         self._drain_asked = False
         self._stop_asked = False
+        self._revoked = False
         self._close: Close | None = None
         self._over = False
         self._tasks: anyio.abc.TaskGroup
@@ -92,11 +96,15 @@ class NativeConnection:
         if refusal is not None:
             self._close = refusal
         else:
-            with self._gateway.join(self):
-                async with anyio.create_task_group() as self._tasks:
-                    self._tasks.start_soon(self._keep_time)
-                    await self._guarded_read()
-                    self._tasks.cancel_scope.cancel()
+            try:
+                with self._gateway.join(self):
+                    async with anyio.create_task_group() as self._tasks:
+                        self._tasks.start_soon(self._keep_time)
+                        await self._guarded_read()
+                        self._tasks.cancel_scope.cancel()
+            finally:
+                if self._place is not None:
+                    self._gateway.leave_place(self._place)
         if self._close is not None:
             logger.debug("closing %s with %d", self._session.id, self._close.code)
             with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True) as too_late:
@@ -116,6 +124,11 @@ class NativeConnection:
     def stop(self) -> None:
         self._stop_asked = True
         self._wake.set()
+
+    def revoke(self, principal: Principal) -> None:
+        if self._session.identity is not None and self._session.identity.principal == principal:
+            self._revoked = True
+            self._wake.set()
 
     def _end(self, close: Close | None) -> None:
         """Stop all tasks; the first reason counts. Without a reason the peer is gone."""
@@ -172,6 +185,15 @@ class NativeConnection:
                 subscription.close()
                 self._session.ended(sub)
                 self._pumps.pop(sub, None)
+                self._subscriptions.pop(sub, None)
+
+    async def _flush(self) -> None:
+        """Let the readers have what is in the log; one that lags by more than a moment gets it after the restart."""
+        with anyio.move_on_after(FLUSH_S):
+            while self._lock.locked() or any(
+                subscription.cursor < subscription.latest for subscription in self._subscriptions.values()
+            ):
+                await anyio.sleep(0.01)
 
     # --- time -----------------------------------------------------------------------------------------------------
 
@@ -179,16 +201,19 @@ class NativeConnection:
         clock = self._gateway.clock
         drain_told = False
         while True:
+            if self._revoked:
+                self._end(Close(CloseCode.REVOKED, "The session was ended."))
+                return
             if self._stop_asked:
-                if self._pumps:
-                    await anyio.sleep(FLUSH_S)
+                await self._flush()
                 self._end(Close(CloseCode.RESTART, "The server restarts."))
                 return
             if self._drain_asked and not drain_told and self._session.identity is not None:
                 drain_told = True
                 self._tasks.start_soon(self._send, self._session.drain(RETRY_MS))
             # A frame of ours that is stuck in the socket must not hold up the time: frames are sent by tasks of their own.
-            for due in self._session.tick():
+            heads = {sub: subscription.latest for sub, subscription in self._subscriptions.items()}
+            for due in self._session.tick(heads, is_blocked=self._sending_since is not None):
                 if isinstance(due, Close):
                     self._end(due)
                     return
@@ -205,7 +230,11 @@ class NativeConnection:
                     stuck_at = self._sending_since + self._gateway.send_timeout_s
                 deadline = min(deadline, stuck_at)
             self._wake = anyio.Event()
-            if (self._drain_asked and not drain_told and self._session.identity is not None) or self._stop_asked:
+            if (
+                (self._drain_asked and not drain_told and self._session.identity is not None)
+                or self._stop_asked
+                or self._revoked
+            ):
                 continue
             with anyio.move_on_after(max(0.0, deadline - clock.monotonic())):
                 await self._wake.wait()
@@ -275,6 +304,10 @@ class NativeConnection:
         except (Unauthenticated, Forbidden) as error:
             self._end(close_for(error))
             return
+        if not self._gateway.take_place(identity.principal):
+            self._end(Close(CloseCode.TOO_MANY_CONNECTIONS, "This user has too many connections."))
+            return
+        self._place = identity.principal
         frame = self._session.welcome(identity)
         self._wake.set()
         await self._send(frame)
@@ -295,6 +328,7 @@ class NativeConnection:
                     start=subscription.start,
                 )
                 self._pumps[sub] = scope = anyio.CancelScope()
+                self._subscriptions[sub] = subscription
                 try:
                     await self._send(ack)
                 except BaseException:
@@ -303,6 +337,7 @@ class NativeConnection:
                 self._tasks.start_soon(self._pump, sub, subscription, scope)
             case Unsubscribe():
                 ack = session.unsubscribed(command)
+                self._subscriptions.pop(command.sub, None)
                 if (scope := self._pumps.pop(command.sub, None)) is not None:
                     scope.cancel()
                 await self._send(ack)
