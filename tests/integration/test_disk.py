@@ -50,9 +50,7 @@ async def broken(
     """A server whose disk fails now, in the middle of a run: with its readers, what it acknowledged, and the fault's switch."""
     durability, switch = FAULTS[fault]
     faults = Faults(tmp_path)
-    server = ServerProcess(
-        tmp_path, environment=faults.environment, settings={"durability": durability}, **under_test
-    )
+    server = ServerProcess(tmp_path, environment=faults.environment, settings={"durability": durability}, **under_test)
     await server.start()
     try:
         async with anyio.create_task_group() as tasks:
