@@ -42,6 +42,8 @@ class Lanes:
         self._lanes: dict[str, Lane] = {}
         self._opening: dict[str, anyio.Event] = {}
         self._renewed = clock.monotonic()
+        self._forgotten: dict[str, int] = {}
+        """Fences of lanes that are gone from here while the store may still take their leases for ours."""
 
     def all(self) -> tuple[Lane, ...]:
         return tuple(self._lanes.values())
@@ -78,12 +80,18 @@ class Lanes:
 
     def forget(self, lane: Lane) -> None:
         lane.lost = True
+        self._forgotten[lane.thread.id] = lane.fence
         if self._lanes.get(lane.thread.id) is lane:
             del self._lanes[lane.thread.id]
 
     async def renew(self) -> None:
         """Extend every lease; a lane whose lease was taken, or can no longer be extended in time, is lost."""
+        await self._release_forgotten()
         before = self.all()
+        late_s = self._clock.monotonic() - self._renewed - self._ttl_s
+        if late_s > 0 and before:
+            # The process stood still. What it does is right as long as no other took the threads: their fences say so (I22).
+            logger.warning("the leases ran out %.1f s ago", late_s, extra={"action": "leases_overdue"})
         try:
             ttl_ms = int(self._ttl_s * 1000)
             held = await self._store.renew(self._node, now=self._clock.now_ms(), ttl_ms=ttl_ms)
@@ -108,10 +116,19 @@ class Lanes:
         if lane.lost:
             return
         self.forget(lane)
-        try:
-            await self._store.release(lane.thread.id, fence=lane.fence)
-        except StoreError as error:
-            logger.warning("a lease could not be released", exc_info=error, extra={"action": "release_failed"})
+        await self._release_forgotten()
+
+    async def _release_forgotten(self) -> None:
+        """Let others, or this node anew, find what is left undone in lanes that were lost: a lease that is renewed with the
+        others would hide it for ever (I21)."""
+        for thread, fence in tuple(self._forgotten.items()):
+            try:
+                await self._store.release(thread, fence=fence)
+            except StoreError as error:
+                logger.warning("a lease could not be released", exc_info=error, extra={"action": "release_failed"})
+                return  # the next sweep tries again
+            if self._forgotten.get(thread) == fence:
+                del self._forgotten[thread]
 
     async def _get(self, thread: str) -> Lane:
         while True:
