@@ -73,3 +73,12 @@ async def ready(http: str) -> tuple[int, str]:
 
 def text_of(log: list[dict[str, Any]], run: str) -> str:
     return "".join(e["delta"] for e in log if e.get("runId") == run and e["type"] == "TEXT_MESSAGE_CONTENT")
+
+
+def answer_of(run: str, *, status: str = "resolved", id: str | None = None) -> dict[str, Any]:
+    """A frame that answers the one question a waiting run asked; the same one again is a retry."""
+    return {"op": "resolve", "id": id or str(uuid.uuid4()), "interrupt": f"{run}.1", "status": status}
+
+
+def cancel_of(run: str) -> dict[str, Any]:
+    return {"op": "cancel", "id": str(uuid.uuid4()), "run": run}
