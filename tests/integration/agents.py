@@ -95,6 +95,12 @@ def pay(interrupt: str) -> None:
     os.close(descriptor)
 
 
+def paid(directory: Path) -> list[str]:
+    """The questions whose yes was used, each as often as it was."""
+    file = directory / "PAID"
+    return file.read_text().split() if file.exists() else []
+
+
 class Playing:
     """Does what the first word says: `count`, `flood` or `pay`."""
 

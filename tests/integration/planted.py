@@ -7,6 +7,7 @@ from typing import Any
 
 from runcast.running.lanes import Lanes
 from runcast.server import Server
+from runcast.service import Service
 
 PLANTS: dict[str, Callable[[Server], None]] = {}
 
@@ -28,3 +29,13 @@ def gives_up_when_late(server: Server) -> None:
         await renew(self)
 
     Lanes.renew = late  # type: ignore[method-assign]
+
+
+@plant
+def forgets_commands(server: Server) -> None:
+    """A command that is sent again is carried out again."""
+
+    async def never(*_: object) -> None:
+        return None
+
+    Service._replayed = never  # type: ignore[method-assign]

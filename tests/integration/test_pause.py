@@ -15,7 +15,7 @@ import pytest
 
 from runcast.client import connection
 
-from .agents import counted
+from .agents import counted, paid
 from .following import ClientFollower, Follower, SseFollower, command, judge, judge_log
 from .process import ServerProcess
 from .talking import all_ended, answer_of, say, status_of, text_of, whole_log
@@ -58,7 +58,7 @@ class Scene:
             while min(reader.last for reader in self.readers) < seq:
                 await anyio.sleep(0.01)
 
-    async def end(self, paid: Path) -> dict[str, str]:
+    async def end(self, directory: Path) -> dict[str, str]:
         """Answer the question and wait for all ends; the log and every reader are judged."""
         server = self.server
         with anyio.fail_after(60):
@@ -66,7 +66,7 @@ class Scene:
             assert answered["op"] == "ack", answered
             runs = [self.run["run"], self.queued["run"], answered["run"]]
             statuses = await all_ended(server.http, runs)
-        assert paid.read_text().split() == [f"{self.asked['run']}.1"]
+        assert paid(directory) == [f"{self.asked['run']}.1"]
         assert statuses[answered["run"]] == "done" and statuses[self.queued["run"]] == "done"
         log = await whole_log(server.http, self.thread)
         await self.reached(log[-1]["seq"])
@@ -108,7 +108,7 @@ async def stand_still(one: Scene) -> None:
 async def test_it_goes_on_where_it_stood(tmp_path: Path) -> None:
     async with scene(tmp_path) as one:
         await stand_still(one)
-        statuses = await one.end(tmp_path / "PAID")
+        statuses = await one.end(tmp_path)
         assert statuses[one.run["run"]] == "done"
         assert one.readers[0].connections > 1, "the client did not notice that the line was dead (I15)"
         assert "the leases ran out" in one.server.log()
@@ -119,7 +119,7 @@ async def test_it_goes_on_where_it_stood(tmp_path: Path) -> None:
 async def test_a_run_whose_time_is_over_meanwhile_ends_so(tmp_path: Path) -> None:
     async with scene(tmp_path, settings={"run_timeout_s": 1.5}) as one:
         await stand_still(one)
-        statuses = await one.end(tmp_path / "PAID")
+        statuses = await one.end(tmp_path)
         assert statuses[one.run["run"]] == "failed"
         assert (await status_of(one.server.http, one.run["run"]))["code"] == "timeout"
 
@@ -135,7 +135,7 @@ async def test_who_stands_still_keeps_the_file_until_it_is_killed(tmp_path: Path
         server.kill()
         with anyio.fail_after(30):
             await server.start()
-            statuses = await one.end(tmp_path / "PAID")
+            statuses = await one.end(tmp_path)
         assert statuses[one.run["run"]] == "interrupted"
         assert (await status_of(server.http, one.run["run"]))["error"]
 
@@ -144,7 +144,7 @@ async def test_planted_a_server_that_gives_its_runs_up_is_noticed(tmp_path: Path
     """The test can fail: a server that takes its overdue leases for lost ends the run under way."""
     async with scene(tmp_path, plant="gives_up_when_late") as one:
         await stand_still(one)
-        statuses = await one.end(tmp_path / "PAID")
+        statuses = await one.end(tmp_path)
         assert statuses[one.run["run"]] != "done"
 
 
