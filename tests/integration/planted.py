@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
+from runcast import updates
+from runcast.hub import Hub
 from runcast.running.lanes import Lanes
 from runcast.server import Server
 from runcast.service import Service
+from runcast.transports import line
 
 PLANTS: dict[str, Callable[[Server], None]] = {}
 
@@ -39,3 +44,41 @@ def forgets_commands(server: Server) -> None:
         return None
 
     Service._replayed = never  # type: ignore[method-assign]
+
+
+def _shifted(by: int) -> None:
+    subscribe = Hub.subscribe
+
+    def shifted(self: Any, thread: Any, *, after: int | None, **more: Any) -> Any:
+        return subscribe(self, thread, after=after if not after else max(0, min(after + by, thread.head)), **more)
+
+    Hub.subscribe = shifted  # type: ignore[method-assign]
+
+
+@plant
+def resumes_too_late(server: Server) -> None:
+    """Who comes back is given what follows the event after the last one they had."""
+    _shifted(1)
+
+
+@plant
+def resumes_too_early(server: Server) -> None:
+    """Who comes back is given the last event again."""
+    _shifted(-1)
+
+
+@plant
+def joins_too_much(server: Server) -> None:
+    """Joined deltas are cut at the first kilobyte."""
+    encode = updates.encode
+
+    def cut(event: Any) -> bytes:
+        return encode(msgspec.structs.replace(event, delta=event.delta[:40]) if hasattr(event, "delta") else event)
+
+    updates.encode = cut  # type: ignore[assignment]
+
+
+@plant
+def buffers_without_end(server: Server) -> None:
+    """Nobody waits for a reader: what it does not take piles up."""
+    line.WRITE_BUFFER = 64 * 1024 * 1024

@@ -14,6 +14,7 @@ import anyio
 import httpx
 import pytest
 
+from .agents import paid
 from .counting import expected
 from .following import Follower, command, judge, judge_log
 from .process import HERE, ServerProcess
@@ -200,18 +201,18 @@ async def killed_while_people_decide(tmp_path: Path, kills: int, **under_test: A
             for answer in late:
                 if (await all_ended(server.http, [answer["run"]]))[answer["run"]] != "done":
                     problems.append(f"{answer} was not carried out")
-        paid = (tmp_path / "PAID").read_text().split() if (tmp_path / "PAID").exists() else []
-        problems += [f"I20: paid twice for {one}" for one in set(paid) if paid.count(one) > 1]
+        used = paid(tmp_path)
+        problems += [f"I20: paid twice for {one}" for one in set(used) if used.count(one) > 1]
         refused = {f"{run}.1" for run, status in payments.decided.items() if status == "cancelled"}
-        problems += [f"I20: paid for {one} without a yes" for one in refused & set(paid)]
-        problems += [f"{run} was left open, then approved, and not paid" for run in left_open if f"{run}.1" not in paid]
+        problems += [f"I20: paid for {one} without a yes" for one in refused & set(used)]
+        problems += [f"{run} was left open, then approved, and not paid" for run in left_open if f"{run}.1" not in used]
         threads = {answer["thread"] for answer in payments.acks.values() if "thread" in answer}
         for thread in sorted(threads)[:: max(1, len(threads) // 20)]:
             problems += judge_log(await whole_log(server.http, thread))
         print(
-            f"{len(payments.acks)} commands, {len(payments.decided)} decided, {len(left_open)} open, {len(paid)} paid"
+            f"{len(payments.acks)} commands, {len(payments.decided)} decided, {len(left_open)} open, {len(used)} paid"
         )
-        assert kills < 3 or (len(payments.decided) > kills / 2 and paid)
+        assert kills < 3 or (len(payments.decided) > kills / 2 and used)
         return problems
     finally:
         server.kill()
