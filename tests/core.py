@@ -14,7 +14,7 @@ from runcast.agents.base import Agent, RunContext
 from runcast.commands import Cancel, Resolve, Send, Subscribe
 from runcast.events import Event
 from runcast.ids import SystemClock, Uuid7Source
-from runcast.runner import Limits
+from runcast.running import Limits
 from runcast.runs import Message, Principal, RunInput
 from runcast.service import Sent, Service, open_service
 from runcast.stores.base import Store

@@ -38,11 +38,11 @@ def test_the_contracts_can_be_broken(tmp_path: Path) -> None:
     config.write_text(
         '[tool.importlinter]\nroot_package = "runcast"\n'
         '[[tool.importlinter.contracts]]\nname = "upside down"\ntype = "layers"\ncontainers = ["runcast"]\n'
-        'layers = ["errors", "events", "runner", "service"]\n'
+        'layers = ["errors", "events", "running", "service"]\n'
     )
     result = lint(str(config))
     assert result.returncode != 0
-    assert "runcast.service -> runcast.runner" in result.stdout
+    assert "runcast.service -> runcast.running" in result.stdout
 
 
 def test_a_bare_install_is_enough_to_import_everything_but_adapters() -> None:

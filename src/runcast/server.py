@@ -32,7 +32,7 @@ from runcast.auth import Authenticator, NoAuth
 from runcast.config import Settings, is_loopback
 from runcast.errors import ConfigError, RuncastError
 from runcast.ids import Clock, IdSource, SystemClock, Uuid7Source
-from runcast.runner import Limits
+from runcast.running import Limits
 from runcast.service import open_service
 from runcast.stores.base import Store
 from runcast.transports.gateway import Gateway

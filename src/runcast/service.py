@@ -28,7 +28,7 @@ from runcast.errors import (
 from runcast.events import Record
 from runcast.hub import Hub
 from runcast.ids import CLIENT_ID, Clock, IdSource, SystemClock, Uuid7Source
-from runcast.runner import Limits, Runner
+from runcast.running import Limits, Runner
 from runcast.runs import Answer, Message, Principal, Run, RunStatus, Thread
 from runcast.stores.base import MAX_EVENTS, Page, Receipt, Store
 from runcast.subscription import RunSubscription, Subscription

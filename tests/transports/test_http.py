@@ -17,7 +17,7 @@ from runcast import events as e
 from runcast.agents.base import RunContext
 from runcast.errors import AgentError
 from runcast.events import Event
-from runcast.runner import Runner
+from runcast.running import Runner
 from runcast.runs import RunInput
 from serving import Running, said, serving
 from transports.test_websocket import Tokens

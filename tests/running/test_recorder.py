@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from runcast import events as e
 from runcast.errors import AgentError
 from runcast.events import Event
-from runcast.recorder import Ending, Recorder
+from runcast.running.recorder import Ending, Recorder
 from runcast.transcript import Transcript, fold
 
 

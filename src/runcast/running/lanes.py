@@ -13,7 +13,7 @@ import anyio
 
 from runcast.errors import NotFound, StoreError
 from runcast.ids import Clock
-from runcast.lane import Lane
+from runcast.running.lane import Lane
 from runcast.runs import Thread
 from runcast.stores.base import Store
 

@@ -11,8 +11,8 @@ from runcast import events as e
 from runcast.agents.base import Turn
 from runcast.errors import AlreadyDecided, NotFound, StoreError
 from runcast.hub import Hub
-from runcast.lane import WaitingRun
-from runcast.recorder import Recorder
+from runcast.running.lane import WaitingRun
+from runcast.running.recorder import Recorder
 from runcast.runs import Answer, Message, Run, Thread
 from runcast.stores.base import Store
 from runcast.transcript import InterruptPart, TranscriptRun

@@ -31,8 +31,8 @@ from runcast.agents.function import agent
 from runcast.commands import Cancel
 from runcast.errors import AgentError, AlreadyDecided, NotFound, QueueFull, RunActive, Unavailable
 from runcast.events import Event
-from runcast.execution import SHUTDOWN, Execution
 from runcast.ids import SystemClock, Uuid7Source
+from runcast.running.execution import SHUTDOWN, Execution
 from runcast.runs import RunInput
 from runcast.stores.sqlite import SqliteStore
 
@@ -433,7 +433,7 @@ async def test_a_clean_stop_ends_runs_as_interrupted(tmp_path: Path) -> None:
     async with core(agent, path=path) as service:
         sent = await service.send(ME, send("1"))
         await agent.reached.wait()
-        service.runner.draining = True
+        await service.runner.drain(0)
         with pytest.raises(Unavailable):
             await service.send(ME, send("2"))
     assert agent.cancelled

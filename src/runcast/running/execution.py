@@ -17,7 +17,7 @@ from runcast.agents.base import Agent, RunContext, Turn
 from runcast.errors import RunEnded
 from runcast.events import Event, RunError, RunFinished
 from runcast.ids import Clock, IdSource
-from runcast.recorder import Recorder, storable
+from runcast.running.recorder import Recorder, storable
 from runcast.runs import Principal, RunInput
 
 BUFFER_EVENTS = 256

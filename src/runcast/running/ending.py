@@ -12,9 +12,9 @@ from msgspec import UNSET
 from runcast import events as e
 from runcast.errors import AgentError, ConfigError, StoreError, describe
 from runcast.events import Event
-from runcast.execution import Execution, reported
 from runcast.ids import IdSource
-from runcast.recorder import Ending, storable
+from runcast.running.execution import Execution, reported
+from runcast.running.recorder import Ending, storable
 from runcast.runs import Run
 
 logger = logging.getLogger("runcast.runner")

@@ -1,0 +1,290 @@
+"""Drives agents into the log: accepts messages and starts, queues, cancels and ends their runs.
+
+The runner decides; the store makes the decision durable and checks that it is still true. A run is told to nobody before
+its first event is committed. What it does on a thread is done under the lock of the thread's lane.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+from msgspec import UNSET
+
+from runcast import events as e
+from runcast.agents.base import Agent
+from runcast.errors import InvalidRequest, NotFound, QueueFull, RunActive, Unavailable
+from runcast.hub import Hub
+from runcast.ids import Clock, IdSource
+from runcast.running.appender import Appender
+from runcast.running.executions import Executions
+from runcast.running.interrupts import Interrupts
+from runcast.running.lane import Lane, QueuedRun
+from runcast.running.lanes import Lanes
+from runcast.running.limits import Limits
+from runcast.running.opening import queued, started, title_of
+from runcast.running.recall import Recall
+from runcast.running.takeover import Takeover
+from runcast.runs import Answer, Message, OnBusy, Principal, Run, RunStatus, Thread
+from runcast.stores.base import Receipt, Store
+
+logger = logging.getLogger("runcast.runner")
+
+
+class Runner:
+    def __init__(
+        self,
+        store: Store,
+        hub: Hub,
+        agents: Sequence[Agent],
+        *,
+        clock: Clock,
+        new_id: IdSource,
+        limits: Limits,
+        app: Mapping[str, Any],
+    ) -> None:
+        self.limits = limits
+        self._store = store
+        self._hub = hub
+        self._clock = clock
+        self._new_id = new_id
+        self._lanes = Lanes(
+            store, clock=clock, node=new_id(), ttl_s=limits.lease_ttl_s, load=self._load, on_lost=self._on_lost
+        )
+        self._recall = Recall(store, hub)
+        self._appender = Appender(store, hub, self._lanes, clock=clock)
+        self._executions = Executions(
+            agents,
+            self._appender,
+            self._lanes,
+            hub,
+            self._recall,
+            clock=clock,
+            new_id=new_id,
+            limits=limits,
+            app=app,
+        )
+        self._interrupts = Interrupts(self._appender, self._executions, self._recall, clock=clock, new_id=new_id)
+        self._takeover = Takeover(store, self._lanes, self._appender, self._executions, self._recall, clock=clock)
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    async def start(self, tasks: TaskGroup) -> None:
+        """Take over what a dead process left, then keep leases alive. `tasks` is where the runs will live."""
+        self._executions.start(tasks)
+        await self._takeover.adopt_orphans()
+        tasks.start_soon(self._sweep)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Accept no new runs; wait for those under way, at most `timeout_s`."""
+        self._executions.draining = True
+        with anyio.move_on_after(timeout_s):
+            await self._executions.wait()
+
+    async def stop(self) -> None:
+        """End what still runs as *interrupted*, write everything, give the leases up."""
+        self._executions.draining = True
+        await self._executions.interrupt_all()
+        for lane in self._lanes.all():
+            await self._lanes.give_up(lane)
+
+    @property
+    def draining(self) -> bool:
+        return self._executions.draining
+
+    @property
+    def active(self) -> int:
+        """How many runs are under way."""
+        return self._executions.active
+
+    @property
+    def healthy(self) -> bool:
+        """False while the store refuses what has to be written."""
+        return self._executions.healthy
+
+    @property
+    def unstoppable(self) -> int:
+        """How many agents still work although their runs are over."""
+        return self._executions.unstoppable
+
+    # --- commands -------------------------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        principal: Principal,
+        thread: Thread,
+        message: Message,
+        *,
+        agent: str,
+        on_busy: OnBusy,
+        parent: str | None,
+        receipt: Receipt,
+    ) -> tuple[Run, int]:
+        """Start a run on `message`, or queue it: the run and the seq of the event that holds the message.
+
+        `receipt.result` is completed here: it is the JSON of `{"thread", "run", "seq", "status"}`.
+
+        Raises:
+            RunActive, QueueFull, Unavailable, InvalidRequest (a parent that is not of this thread).
+        """
+        if self.draining:
+            raise Unavailable("The server is about to stop and takes no new messages.", retry_after_ms=2_000)
+        async with self._lanes.use(thread) as lane:
+            if lane.deleting:
+                raise NotFound("There is no such conversation.")
+            if parent is not None and not await self._store.runs(thread=thread.id, ids=[parent]):
+                raise InvalidRequest(f"The parent run {parent!r} is not in this thread.")
+            if lane.busy and on_busy == "reject":
+                raise RunActive("This conversation has a run under way; wait for its end or stop it.")
+            if lane.busy and len(lane.queue) >= self.limits.queue_limit:
+                raise QueueFull(
+                    f"{len(lane.queue)} messages are waiting in this conversation already; try again later."
+                )
+            if lane.busy and on_busy == "interrupt":
+                await self._request_cancel(lane, by=principal.user, reason="A newer message took its place.")
+                await self._executions.advance(lane)
+            now = self._clock.now_ms()
+            status: RunStatus = "queued" if lane.busy else "running"
+            run = Run(
+                id=self._new_id(),
+                thread=thread.id,
+                agent=agent,
+                status=status,
+                parent=parent or lane.tip,
+                message_id=message.id,
+                created_at=now,
+                started_at=None if lane.busy else now,
+                first_seq=lane.head + 1,
+            )
+            answer = {"thread": thread.id, "run": run.id, "seq": run.first_seq, "status": status}
+            title = None if lane.title else title_of(message)
+            opening = queued(run, (message,)) if lane.busy else started(run, (message,))
+            await self._appender.write(
+                lane,
+                [opening],
+                runs=[run],
+                title=title,
+                head_run=run.id,
+                receipt=receipt._replace(result=msgspec.json.encode(answer)),
+            )
+            lane.tip = run.id
+            if lane.busy:
+                lane.queue.append(QueuedRun(run, (message,), principal))
+            else:
+                self._executions.launch(lane, run, (message,), principal)
+            return run, run.first_seq
+
+    async def cancel(
+        self, principal: Principal, thread: Thread, run: Run, *, reason: str | None, receipt: Receipt | None = None
+    ) -> RunStatus:
+        """Stop a run: dequeue it, stop its agent, or withdraw its open questions. An ended run's status is the answer.
+
+        `receipt.result` is completed here, with the event that the cancel makes; one that finds nothing to do leaves none.
+        """
+
+        def done(status: RunStatus) -> Receipt | None:
+            answer = msgspec.json.encode({"run": run.id, "status": status})
+            return None if receipt is None else receipt._replace(result=answer)
+
+        async with self._lanes.use(thread) as lane:
+            if run.id == lane.running:
+                await self._request_cancel(lane, by=principal.user, reason=reason, receipt=done("running"))
+                return "running"
+            for entry in lane.queue:
+                if entry.run.id == run.id:
+                    await self._dequeue(lane, entry, reason, done("cancelled"))
+                    return "cancelled"
+            if lane.waiting is not None and lane.waiting.run.id == run.id:
+                await self._interrupts.withdraw(lane, by=principal.user, receipt=done("cancelled"))
+                await self._executions.advance(lane)
+                return "cancelled"
+            rows = await self._store.runs(ids=[run.id])
+            return rows[0].status if rows else run.status
+
+    async def resolve(
+        self, principal: Principal, thread: Thread, run: Run, answer: Answer, *, receipt: Receipt
+    ) -> tuple[str | None, int]:
+        """Take a person's answer to an interrupt: the resuming run's id if it was the last one open, and the seq.
+
+        Raises:
+            AlreadyDecided: somebody answered before. NotFound: the run never asked that.
+        """
+        if self.draining:
+            raise Unavailable("The server is about to stop; answer again in a moment.", retry_after_ms=2_000)
+        async with self._lanes.use(thread) as lane:
+            return await self._interrupts.resolve(lane, principal, run, answer, receipt=receipt)
+
+    async def update(self, thread: Thread, *, title: str | None, pinned: bool | None) -> None:
+        """Rename or pin."""
+        async with self._lanes.use(thread) as lane:
+            event = e.ThreadUpdated(title=UNSET if title is None else title, pinned=UNSET if pinned is None else pinned)
+            await self._appender.write(lane, [event], title=title, pinned=pinned)
+
+    async def delete(self, thread: Thread) -> None:
+        """Stop what runs in the thread, then remove it."""
+        async with self._lanes.use(thread) as lane:
+            lane.deleting = True
+            try:
+                await self._request_cancel(lane, by="", reason="The conversation was deleted.")
+            except BaseException:
+                lane.deleting = False
+                raise
+            running = self._executions.get(lane.running)
+        if running is not None:
+            await running.ended.wait()
+        async with self._lanes.use(thread) as lane:
+            lane.deleting = False  # if it fails here, the thread goes on as it was
+            notice = e.ThreadUpdated(thread_id=thread.id, deleted=True)
+            written = await self._store.delete_thread(
+                thread.id, fence=lane.fence, now=self._clock.now_ms(), notices=[notice]
+            )
+            self._lanes.forget(lane)
+            self._hub.deleted(thread.id)
+            if written.inbox is not None:
+                self._hub.push(written.inbox, written.notices)
+
+    # --- stopping -------------------------------------------------------------------------------------------------
+
+    async def _request_cancel(self, lane: Lane, *, by: str, reason: str | None, receipt: Receipt | None = None) -> None:
+        """Make the cancel durable, then carry it out. The lane's lock is held."""
+        if lane.waiting is not None:
+            await self._interrupts.withdraw(lane, by=by)
+        execution = self._executions.get(lane.running)
+        if execution is None or execution.cancelling or execution.stopped.is_set():
+            return
+        event = e.RunCancelRequested(by=by or UNSET, reason=UNSET if reason is None else reason)
+        await self._appender.write(lane, [e.of_run(event, execution.input.run)], receipt=receipt)
+        execution.cancelling = True
+        execution.cancel_reason = reason
+        self._executions.stop_agent(execution)
+
+    async def _dequeue(self, lane: Lane, entry: QueuedRun, reason: str | None, receipt: Receipt | None) -> None:
+        now = self._clock.now_ms()
+        event = e.of_run(e.RunDequeued(reason=UNSET if reason is None else reason), entry.run.id)
+        run = msgspec.structs.replace(entry.run, status="cancelled", ended_at=now, last_seq=lane.head + 1)
+        await self._appender.write(lane, [event], runs=[run], receipt=receipt)
+        lane.queue.remove(entry)
+
+    # --- owning ---------------------------------------------------------------------------------------------------
+
+    async def _load(self, lane: Lane) -> None:
+        await self._takeover.load(lane)
+
+    def _on_lost(self, lane: Lane) -> None:
+        execution = self._executions.get(lane.running)
+        if execution is not None:
+            execution.cancel()
+
+    async def _sweep(self) -> None:
+        while True:
+            await anyio.sleep(self.limits.renew_s)
+            try:
+                await self._lanes.renew()
+                await self._takeover.adopt_orphans()
+                await self._lanes.give_up_idle(self.limits.idle_s)
+            except Exception as error:  # the next round tries again; without a sweep leases would run out
+                logger.warning("a sweep failed", exc_info=error, extra={"action": "sweep_failed"})

@@ -1,0 +1,79 @@
+"""Taking threads over: from a process that died, or simply because this node has not worked on them for a while.
+
+Whoever acquires a lane learns from the log how its thread stands. A run without a living process is ended (I21, I23),
+what was queued is started (I18), and questions stay open.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from runcast import events as e
+from runcast.errors import LeaseLost, NotFound
+from runcast.ids import Clock
+from runcast.running.appender import Appender
+from runcast.running.ending import interrupted
+from runcast.running.executions import Executions
+from runcast.running.lane import Lane, QueuedRun
+from runcast.running.lanes import Lanes
+from runcast.running.recall import Recall
+from runcast.runs import Principal, Run
+from runcast.stores.base import Store
+
+logger = logging.getLogger("runcast.runner")
+
+
+class Takeover:
+    def __init__(
+        self, store: Store, lanes: Lanes, appender: Appender, executions: Executions, recall: Recall, *, clock: Clock
+    ) -> None:
+        self._store = store
+        self._lanes = lanes
+        self._appender = appender
+        self._executions = executions
+        self._recall = recall
+        self._clock = clock
+
+    async def load(self, lane: Lane) -> None:
+        """Bring a lane just acquired up to how its thread stands. Its lock is held."""
+        thread = lane.thread
+        principal = Principal(user=thread.user, tenant=thread.tenant)
+        for run in await self._store.runs(thread=thread.id, status=["queued", "running", "waiting"]):
+            if run.status == "running":
+                await self._end_dead(lane, run)
+            elif run.status == "waiting":
+                lane.waiting = await self._recall.waiting(thread, run)
+            else:
+                lane.queue.append(QueuedRun(run, await self._recall.messages(run), principal))
+        lane.tip = lane.queue[-1].run.id if lane.queue else thread.head_run
+        await self._executions.advance(lane)
+
+    async def adopt_orphans(self) -> None:
+        """Acquire every thread with work and without an owner; acquiring it ends dead runs and starts queued ones."""
+        for orphan in await self._store.orphans(now=self._clock.now_ms()):
+            try:
+                async with self._lanes.use(orphan.thread):
+                    pass
+            except (LeaseLost, NotFound):
+                continue
+            except Exception:  # one thread that cannot be taken over must not keep the others waiting
+                logger.exception(
+                    "thread %s could not be taken over", orphan.thread.id, extra={"action": "sweep_failed"}
+                )
+
+    async def _end_dead(self, lane: Lane, run: Run) -> None:
+        """I21, I23: the process of this run is gone; close what it left open and say so."""
+        recorder = await self._recall.recorder(lane.thread, run)
+        terminal = e.of_run(interrupted("The server was restarted while this run was under way."), run.id)
+        events = [*recorder.close("interrupted"), terminal]
+        ended = msgspec.structs.replace(
+            run,
+            status="interrupted",
+            ended_at=self._clock.now_ms(),
+            last_seq=lane.head + len(events),
+            code="interrupted",
+        )
+        await self._appender.write(lane, events, runs=[ended])
+        logger.warning("run %s was interrupted", run.id, extra={"action": "run_interrupted", "run": run.id})
