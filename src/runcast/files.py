@@ -296,9 +296,10 @@ def is_of_type(mime_type: str, head: bytes) -> bool:
 
 
 def is_allowed(mime_type: str, allowed: Iterable[str]) -> bool:
-    """Whether a type is in a list of types, where `image/*` stands for all images and `*/*` for everything."""
+    """Whether a type is in a list of types: `image/*` stands for all images, `*/*` for everything, and an asterisk at the
+    end of any for whatever follows."""
     return any(
-        pattern in ("*/*", mime_type) or (pattern.endswith("/*") and mime_type.startswith(pattern[:-1]))
+        pattern in ("*/*", mime_type) or (pattern.endswith("*") and mime_type.startswith(pattern[:-1]))
         for pattern in allowed
     )
 

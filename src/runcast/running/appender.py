@@ -48,6 +48,7 @@ class Appender:
         head_run: str | None = None,
         receipt: Receipt | None = None,
         agent_state: AgentState | None = None,
+        files: Sequence[str] = (),
     ) -> None:
         """Append events with the rows that change with them, and tell the owner's inbox. The lane's lock is held."""
         notices: list[Event] = []
@@ -78,6 +79,7 @@ class Appender:
             receipt=receipt,
             agent_state=agent_state,
             notices=notices,
+            files=files,
         )
         with anyio.CancelScope(shield=True):
             await self._append(lane, write)

@@ -170,6 +170,7 @@ class Runner:
                 title=title,
                 head_run=run.id,
                 receipt=receipt._replace(result=msgspec.json.encode(answer)),
+                files=[one.file for one in message.attachments if one.file is not None],
             )
             lane.tip = run.id
             if lane.busy:

@@ -39,12 +39,19 @@ class Connection(Protocol):
 
 class Gateway:
     def __init__(
-        self, *, authenticator: Authenticator, clock: Clock, new_id: IdSource, send_timeout_s: float = 45
+        self,
+        *,
+        authenticator: Authenticator,
+        clock: Clock,
+        new_id: IdSource,
+        send_timeout_s: float = 45,
+        upload_timeout_s: float = 600,
     ) -> None:
         self.authenticator = authenticator
         self.clock = clock
         self.new_id = new_id
         self.send_timeout_s = send_timeout_s
+        self.upload_timeout_s = upload_timeout_s
         self.draining = False
         self.stopping = False
         self._service: Service | None = None
