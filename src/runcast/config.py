@@ -76,9 +76,7 @@ class Settings(BaseSettings):
         min_length=1,
         description="Media types that people may upload: `image/*` stands for all images, `*/*` for everything.",
     )
-    upload_timeout_s: float = Field(
-        600, gt=0, le=86_400, description="Longest time one upload may take, in seconds."
-    )
+    upload_timeout_s: float = Field(600, gt=0, le=86_400, description="Longest time one upload may take, in seconds.")
     title: str = Field(
         "", max_length=80, description="Name shown in the web app; empty takes the default agent's name."
     )

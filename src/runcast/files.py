@@ -120,8 +120,7 @@ def attachment(part: object) -> Attachment | None:
     value = known.get("value")
     if not isinstance(value, str):
         return None
-    metadata = fields.get("metadata")
-    more = cast(Mapping[str, Any], metadata) if isinstance(metadata, Mapping) else {}
+    more = _object(fields.get("metadata"))
     name, size, mime_type = more.get("name"), more.get("size"), known.get("mimeType")
     where: dict[str, Any]
     match known.get("type"):
@@ -183,8 +182,7 @@ def checked(content: str | Sequence[Mapping[str, Any]]) -> list[str]:
         part = modern(given)
         if part.get("type") not in KINDS:
             continue
-        source = part.get("source")
-        fields = cast(Mapping[str, Any], source) if isinstance(source, Mapping) else {}
+        fields = _object(part.get("source"))
         value, where = fields.get("value"), fields.get("type")
         if not isinstance(value, str) or not value or where not in ("data", "url", "file"):
             raise InvalidRequest(
@@ -234,12 +232,14 @@ def _completed(part: dict[str, Any], known: Mapping[str, StoredFile]) -> dict[st
     if found is None or found.file is None:
         return part
     file = known[found.file]
-    metadata = part.get("metadata")
-    more = dict(cast(Mapping[str, Any], metadata)) if isinstance(metadata, Mapping) else {}
     return part | {
         "source": {"type": "url", "value": file.url, "mimeType": file.mime_type},
-        "metadata": more | {"name": file.name, "size": file.size},
+        "metadata": {**_object(part.get("metadata")), "name": file.name, "size": file.size},
     }
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return cast(Mapping[str, Any], value) if isinstance(value, Mapping) else {}
 
 
 # --- names and types ----------------------------------------------------------------------------------------------

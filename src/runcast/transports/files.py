@@ -15,15 +15,14 @@ from urllib.parse import quote
 
 import anyio
 from fastapi import APIRouter, Query, Request
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from runcast.errors import ClientError, InvalidRequest, TooLarge
+from runcast.errors import InvalidRequest, RuncastError, TooLarge
 from runcast.files import SAFE_IMAGES, StoredFile
 from runcast.stores.files import Content
 from runcast.transports.gateway import Gateway
 from runcast.transports.openapi import answers
-from runcast.transports.problems import HttpError
+from runcast.transports.problems import HttpError, runcast_error
 from runcast.transports.requests import IdempotencyKey, checked_id, command_id, json_answer
 from runcast.transports.wire import Receive, Scope, Send, StreamCut
 from runcast.uploads import Uploaded
@@ -37,7 +36,9 @@ LINGER_S = 2.0
 
 POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
-_RUNS = re.compile(r"(text/(html|xml|xsl|javascript|ecmascript|vbscript|css)|image/svg|application/.*(xml|script|xhtml))")
+_RUNS = re.compile(
+    r"(text/(html|xml|xsl|javascript|ecmascript|vbscript|css)|image/svg|application/.*(xml|script|xhtml))"
+)
 """Types in which a browser may run or draw something: given out as bytes without a type."""
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z")
 
@@ -79,10 +80,9 @@ def file_routes(gateway: Gateway) -> APIRouter:
                     key=key,
                 )
         except TimeoutError:
-            raise HttpError(408, "timeout", "The upload took too long and was stopped.") from None
-        except ClientError:
-            await body.throw_away()
-            raise
+            return await body.refused(HttpError(408, "timeout", "The upload took too long and was stopped."))
+        except RuncastError as error:
+            return await body.refused(error)
         location = f"{request.scope.get('root_path', '')}{uploaded.url}"
         return json_answer(uploaded, 201, {"location": location})
 
@@ -122,7 +122,6 @@ class _Body:
     def __init__(self, request: Request, gateway: Gateway) -> None:
         self._request = request
         self._gateway = gateway
-        self._stream = request.stream()
         self._ended = False
         declared = request.headers.get("content-length", "")
         self._declared = int(declared[:19]) if declared.isdigit() else None
@@ -164,24 +163,29 @@ class _Body:
             yield bytes(held)
 
     async def _next(self) -> bytes | None:
-        try:
-            with anyio.fail_after(IDLE_S):
-                return await anext(self._stream)
-        except StopAsyncIteration:
-            self._ended = True
+        if self._ended:
             return None
-        except ClientDisconnect:
-            self._ended = True
-            raise StreamCut from None
-        except TimeoutError:
-            self._ended = True
-            raise HttpError(408, "timeout", f"Nothing of the file came for {IDLE_S:g} s.") from None
+        with anyio.move_on_after(IDLE_S):
+            message = await self._request.receive()
+            if message["type"] == "http.disconnect":
+                self._ended = True
+                raise StreamCut
+            self._ended = not message.get("more_body", False)
+            return message.get("body", b"")
+        raise HttpError(408, "timeout", f"Nothing of the file came for {IDLE_S:g} s.")
 
-    async def throw_away(self) -> None:
-        """Read what still comes, for a while."""
+    async def refused(self, error: RuncastError) -> Response:
+        """The answer to an upload that is not taken. Who still sends is listened to for a while, then cut off."""
+        await self._throw_away()
+        response = await runcast_error(self._request, error)
+        if not self._ended:
+            response.headers["connection"] = "close"
+        return response
+
+    async def _throw_away(self) -> None:
         with anyio.move_on_after(LINGER_S):
             try:
-                while not self._ended and await self._next() is not None:
+                while await self._next() is not None:
                     pass
             except (StreamCut, HttpError):
                 pass
@@ -217,7 +221,7 @@ def headers_of(file: StoredFile) -> dict[str, str]:
     mime_type = "application/octet-stream" if _RUNS.match(file.mime_type) else file.mime_type
     if mime_type.startswith("text/"):
         mime_type += "; charset=utf-8"
-    plain = re.sub(r'[^ !#-\[\]-~]', "_", file.name)
+    plain = re.sub(r"[^ !#-\[\]-~]", "_", file.name)
     name = f"filename=\"{plain}\"; filename*=UTF-8''{quote(file.name, safe='')}"
     return {
         "content-type": mime_type,
