@@ -256,8 +256,11 @@ class Service:
         """Answer an interrupt, once; the last answer starts the run that goes on with it.
 
         Raises:
-            NotFound, AlreadyDecided, Unavailable.
+            NotFound, AlreadyDecided, TooLarge, Unavailable.
         """
+        size = len(msgspec.json.encode(command.payload))
+        if size > MESSAGE_BYTES:
+            raise TooLarge(f"An answer's payload has at most {MESSAGE_BYTES} bytes, this one {size}.")
         receipt = _receipt_of(command.id, command)
         known = await self._replayed(principal, receipt, ResolveResult)
         if known is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import anyio
+import msgspec
 from msgspec import UNSET
 
 from runcast import events as e
@@ -16,15 +17,18 @@ from runcast.errors import LeaseLost
 from runcast.events import Event
 from runcast.hub import Hub
 from runcast.ids import Clock
+from runcast.running.blobs import Blobs
+from runcast.running.bulk import is_bulky
 from runcast.running.lane import Lane
 from runcast.running.lanes import Lanes
-from runcast.runs import AgentState, Run
+from runcast.runs import AgentState, Principal, Run
 from runcast.stores.base import Receipt, Store, Write
 
 
 class Appender:
-    def __init__(self, store: Store, hub: Hub, lanes: Lanes, *, clock: Clock) -> None:
+    def __init__(self, store: Store, hub: Hub, lanes: Lanes, blobs: Blobs, *, clock: Clock) -> None:
         self._store = store
+        self._blobs = blobs
         self._hub = hub
         self._lanes = lanes
         self._clock = clock
@@ -89,6 +93,10 @@ class Appender:
     async def _append(self, lane: Lane, write: Write) -> None:
         if lane.lost:
             raise LeaseLost("This node no longer owns the thread.")
+        if any(map(is_bulky, write.events)):
+            owner = Principal(user=lane.thread.user, tenant=lane.thread.tenant)
+            events, files = await self._blobs.taken_out(owner, write.events)
+            write = msgspec.structs.replace(write, events=events, files=[*write.files, *files])
         try:
             written = await self._store.append(write, now=self._clock.now_ms())
         except LeaseLost:
