@@ -69,6 +69,7 @@ class Runner:
             new_id=new_id,
             limits=limits,
             app=app,
+            files=lambda: store.files,
         )
         self._interrupts = Interrupts(self._appender, self._executions, self._recall, clock=clock, new_id=new_id)
         self._takeover = Takeover(store, self._lanes, self._appender, self._executions, self._recall, clock=clock)
