@@ -43,6 +43,7 @@ from runcast.transports.problems import problem
 from runcast.transports.site import BUILT, Site, SiteSettings
 from runcast.transports.websocket import NativeSocket
 from runcast.transports.wire import App, Receive, Scope, Send, StreamCut
+from runcast.upkeep import Keep
 
 logger = logging.getLogger("runcast.server")
 
@@ -125,8 +126,11 @@ class Server:
         async with AsyncExitStack() as stack:
             store = await self._open_store(stack)
             limits = Limits(run_timeout_s=self.settings.run_timeout_s, queue_limit=self.settings.queue_limit)
+            keep = Keep(days=self.settings.retention_days, bytes=self.settings.retention_bytes)
             service = await stack.enter_async_context(
-                open_service(store=store, agents=self._agents, clock=self._clock, new_id=self._new_id, limits=limits)
+                open_service(
+                    store=store, agents=self._agents, clock=self._clock, new_id=self._new_id, limits=limits, keep=keep
+                )
             )
             self.gateway.start(service)
             try:

@@ -18,7 +18,7 @@ from runcast.hub import Hub
 from runcast.ids import Clock
 from runcast.running.lane import Lane
 from runcast.running.lanes import Lanes
-from runcast.runs import AgentState, Run
+from runcast.runs import AgentState, Run, Thread
 from runcast.stores.base import Receipt, Store, Write
 
 
@@ -48,6 +48,7 @@ class Appender:
         head_run: str | None = None,
         receipt: Receipt | None = None,
         agent_state: AgentState | None = None,
+        begin: Thread | None = None,
     ) -> None:
         """Append events with the rows that change with them, and tell the owner's inbox. The lane's lock is held."""
         notices: list[Event] = []
@@ -68,6 +69,7 @@ class Appender:
             )
         write = Write(
             thread=lane.thread.id,
+            begin=begin,
             fence=lane.fence,
             expected_seq=lane.head,
             events=events,

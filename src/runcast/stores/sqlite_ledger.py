@@ -22,6 +22,7 @@ from runcast.stores.base import Orphan, Receipt, Snapshot, Write, Written
 from runcast.stores.sql import SQL
 from runcast.stores.sqlite_leases import Leases
 from runcast.stores.sqlite_log import Log, Rows, seal
+from runcast.stores.sqlite_retention import Retention
 from runcast.stores.sqlite_search import said
 
 CACHED_LOGS = 20_000
@@ -47,6 +48,7 @@ class Appending:
         self.blob = b"\n".join([record.data for record in self.records])
         self.is_plain = not (
             write.runs
+            or write.begin is not None
             or write.notices
             or write.receipt is not None
             or write.title is not None
@@ -72,7 +74,23 @@ def stamped(events: Iterable[Event], head: int, now: int) -> list[Record]:
 
 def thread_of(row: Any) -> Thread:
     """A `Thread` from a row of the statements `thread`, `thread_by_key`, `inbox`; the head as the row has it."""
-    id, tenant, user, kind, epoch, title, agent, created_at, updated_at, head, head_run, status, pinned, _ = row
+    (
+        id,
+        tenant,
+        user,
+        kind,
+        epoch,
+        title,
+        agent,
+        created_at,
+        updated_at,
+        head,
+        head_run,
+        status,
+        pinned,
+        first_seq,
+        _,
+    ) = row
     return Thread(
         id=id,
         tenant=tenant,
@@ -87,6 +105,7 @@ def thread_of(row: Any) -> Thread:
         head_run=head_run,
         status=status,
         pinned=bool(pinned),
+        first_seq=first_seq,
     )
 
 
@@ -103,6 +122,7 @@ class Ledger:
         self.logs: dict[str, Log] = {}
         """Threads in use, and every thread with rows in the journal. Readers look here too."""
         self._to_seal: dict[str, Log] = {}
+        self.retention = Retention(connection)
         self.leases = Leases(self._db.execute(SQL["next_boot"]).fetchone()[0])
         oldest, newest = self._db.execute(SQL["journal_span"]).fetchone()
         self._next_row: int = (newest or 0) + 1
@@ -200,7 +220,15 @@ class Ledger:
     # --- writes ---------------------------------------------------------------------------------------------------
 
     def create_thread(
-        self, owner: Principal, thread: str, kind: ThreadKind, title: str, agent: str, now: int, receipt: Receipt | None
+        self,
+        owner: Principal,
+        thread: str,
+        kind: ThreadKind,
+        title: str,
+        agent: str,
+        now: int,
+        receipt: Receipt | None,
+        epoch: str = "",
     ) -> Thread:
         row = self._db.execute(SQL["thread"], (thread,)).fetchone()
         if row is not None:
@@ -219,7 +247,7 @@ class Ledger:
             tenant=owner.tenant,
             user=owner.user,
             kind=kind,
-            epoch=new_epoch(),
+            epoch=epoch or new_epoch(),
             title=title,
             agent=agent,
             created_at=now,
@@ -248,6 +276,8 @@ class Ledger:
 
     def append(self, appending: Appending) -> Written:
         write, now = appending.write, appending.now
+        if write.begin is not None:
+            self._begin(write.begin, now)
         log = self._log(write.thread)
         self.leases.check(write.thread, write.fence)
         if write.receipt is not None:
@@ -271,18 +301,39 @@ class Ledger:
     def delete_thread(self, thread: str, fence: int, now: int, notices: Sequence[Event]) -> Written:
         log = self._log(thread)
         self.leases.check(thread, fence)
+        inbox, told = self._notify(log, notices, now)
+        self._delete(log)
+        self._db.execute(SQL["insert_tombstone"], (thread, now))
+        return Written([], inbox, told)
+
+    def delete_owner(self, owner: Principal) -> bool:
+        row = self._db.execute(SQL["owner_key"], (owner.tenant, owner.user)).fetchone()
+        if row is None:
+            return True
+        (key,) = row
+        if self._db.execute(SQL["has_conversations"], (key,)).fetchone() is not None:
+            return False
+        inbox = self._db.execute(SQL["inbox_log"], (key,)).fetchone()
+        if inbox is not None:
+            self._delete(self._log(inbox[1]))
+        for name in ("delete_receipts", "delete_aliases_of_owner", "delete_owner"):
+            self._db.execute(SQL[name], (key,))
+        self._db.execute(SQL["delete_stray_rows"])
+        self._owners.pop((owner.tenant, owner.user), None)
+        self._inboxes.pop(key, None)
+        self._on_commit.append(self.retention.merge_words)
+        return True
+
+    def _delete(self, log: Log) -> None:
         if log.head != log.visible:
             raise StoreError("The conversation is being written to at this moment; try again.")
-        inbox, told = self._notify(log, notices, now)
         self._db.execute(SQL["unindex_thread"], (log.key,))
         for name in _DELETES:
             self._db.execute(SQL[name], (log.key,))
         self._db.execute(SQL["delete_journal_rows"], (json.dumps(list(log.rows.numbers)),))
-        self._db.execute(SQL["insert_tombstone"], (thread, now))
         self._on_commit.append(partial(self._forget, log))
-        self.logs.pop(thread, None)
-        self._undo.append(partial(self.logs.__setitem__, thread, log))
-        return Written([], inbox, told)
+        self.logs.pop(log.id, None)
+        self._undo.append(partial(self.logs.__setitem__, log.id, log))
 
     def put_snapshot(self, thread: str, snapshot: Snapshot) -> None:
         row = self._db.execute(SQL["log"], (thread,)).fetchone()
@@ -291,8 +342,9 @@ class Ledger:
 
     # --- leases: after the group's commit -------------------------------------------------------------------------
 
-    def acquire(self, thread: str, owner: str, now: int, ttl_ms: int) -> int:
-        self._log(thread)
+    def acquire(self, thread: str, owner: str, now: int, ttl_ms: int, new: bool) -> int:
+        if not new:
+            self._log(thread)
         return self.leases.acquire(thread, owner, now=now, ttl_ms=ttl_ms)
 
     def orphans(self, now: int) -> list[Orphan]:
@@ -364,6 +416,12 @@ class Ledger:
         return first
 
     # --- pieces ---------------------------------------------------------------------------------------------------
+
+    def _begin(self, thread: Thread, now: int) -> None:
+        """Make the thread that the write at hand begins."""
+        owner = Principal(user=thread.user, tenant=thread.tenant)
+        self.create_thread(owner, thread.id, "chat", "", thread.agent, now, None, thread.epoch)
+        self._undo.append(partial(self.logs.pop, thread.id, None))
 
     def _log(self, thread: str) -> Log:
         log = self.logs.get(thread)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from runcast.errors import RuncastError, StoreError
-from runcast.stores.sqlite_file import map_error
+from runcast.stores.sqlite_file import is_failure, map_error
 from runcast.stores.sqlite_ledger import Ledger
 
 logger = logging.getLogger("runcast.stores.sqlite")
@@ -47,8 +47,11 @@ class Writer:
     """Runs until `close`. All methods are the event loop's."""
 
     def __init__(self, connection: sqlite3.Connection, ledger: Ledger) -> None:
+        self.healthy = True
+        """False since the file refused a write, until one works."""
         self._db = connection
         self._ledger = ledger
+        self._failed = False
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting = 0
@@ -140,6 +143,8 @@ class Writer:
 
     def _carry_out(self, jobs: list[_Job]) -> None:
         ledger = self._ledger
+        self._failed = False
+        changes = self._db.total_changes
         try:
             for job in jobs:
                 if job.kind != "read":
@@ -147,6 +152,10 @@ class Writer:
             ledger.commit()
         except Exception as error:
             self._fail(jobs, error)
+        if self._failed:
+            self.healthy = False
+        elif self._db.total_changes > changes:
+            self.healthy = True
         for job in jobs:
             if job.kind == "read" and job.error is None:
                 try:
@@ -178,6 +187,7 @@ class Writer:
 
     def _mapped(self, error: Exception) -> RuncastError:
         mapped = map_error(error)
+        self._failed = self._failed or is_failure(error)
         if mapped is not error:
             logger.error("the database failed", exc_info=error, extra={"action": "store_failed"})
             mapped.__cause__ = error
@@ -187,6 +197,7 @@ class Writer:
         try:
             self._ledger.tidy()
         except (sqlite3.Error, StoreError) as error:
+            self.healthy = self.healthy and not is_failure(error)
             logger.warning("the journal could not be tidied", exc_info=error, extra={"action": "tidy_failed"})
 
     def _end(self) -> None:

@@ -1,0 +1,8 @@
+-- What is kept, and for how long: logs that are cut at their old end, and the orders in which old things are found.
+
+-- The oldest seq that is kept; more than 1 only in an inbox, whose oldest part goes.
+ALTER TABLE threads ADD COLUMN first_seq INTEGER NOT NULL DEFAULT 1;
+
+CREATE INDEX threads_by_age ON threads (updated_at) WHERE kind = 'chat' AND pinned = 0;
+CREATE INDEX receipts_by_age ON receipts (made_at);
+CREATE INDEX tombstones_by_age ON tombstones (deleted_at);
