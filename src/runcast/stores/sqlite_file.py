@@ -101,6 +101,7 @@ def connect(path: str, *, durability: Durability, read_only: bool = False) -> sq
         if not read_only:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file; an older one needs a VACUUM too
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA secure_delete = ON")  # deleted is deleted; many builds of SQLite have it so
             connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
             connection.execute("PRAGMA journal_size_limit = 67108864")
             connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")

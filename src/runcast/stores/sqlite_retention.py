@@ -69,5 +69,7 @@ class Retention:
         (kind,) = self._db.execute("PRAGMA auto_vacuum").fetchone()
         if kind != 2 or free < FREE_PAGES or free < pages * FREE_PART:
             return False
-        self._db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        for _ in range(min(VACUUM_PAGES, free)):
+            # One by one: the statement gives a row without columns for each page, and the module takes that for its end.
+            self._db.execute("PRAGMA incremental_vacuum(1)")
         return True

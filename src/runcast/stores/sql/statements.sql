@@ -294,7 +294,7 @@ INSERT INTO said_words (said_words, rank) VALUES ('merge', ?);
 
 -- name: probe
 -- A small write, to see whether one works.
-UPDATE process SET boot = boot;
+UPDATE process SET probes = probes + 1;
 
 -- name: has_conversations
 -- Whether the owner has a conversation.
