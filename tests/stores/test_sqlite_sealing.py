@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from runcast import events as e
@@ -165,7 +165,12 @@ def _small() -> Any:
         yield
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),  # to make it small takes longer than a test may
+)
 @given(st.lists(STEP, min_size=5, max_size=25))
 def test_no_read_finds_a_hole_whatever_is_sealed_meanwhile(script: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
