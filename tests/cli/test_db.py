@@ -58,6 +58,7 @@ def test_a_backup_during_a_load_is_whole_and_can_be_served(here: Path) -> None:
             assert (result.returncode, "in use by another Runcast process" in result.stderr) == (1, True), result.stderr
         result = runcast("db", "backup", "copy0.db", "--database", "a.db", cwd=here)
         assert (result.returncode, "--force" in result.stderr) == (2, True)
+    assert check(str(here / "a.db")).findings == [], "also after the server was killed in the middle of a run"
     for number in range(3):
         copy = here / f"copy{number}.db"
         assert stat.S_IMODE(copy.stat().st_mode) == 0o600

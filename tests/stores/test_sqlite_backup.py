@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import stat
 from contextlib import closing
@@ -11,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from runcast.errors import ConfigError, StoreLocked
+from runcast.errors import ConfigError, StoreError, StoreLocked
 from runcast.stores.sql import load_migrations
 from runcast.stores.sqlite import SqliteStore
 from runcast.stores.sqlite_backup import back_up, formats, migrate, vacuum
@@ -174,3 +175,52 @@ async def test_an_older_file_is_copied_then_brought_up_to_date(path: Path, tmp_p
     with pytest.raises(StoreLocked):
         migrate(str(path), str(tmp_path / "again.db"))
     await store.close()
+
+
+def put_content(path: Path, data: bytes) -> str:
+    """A file's row and its bytes, as the store keeps them."""
+    digest = hashlib.sha256(data).hexdigest()
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute(
+            "CREATE TABLE IF NOT EXISTS files (id TEXT PRIMARY KEY, owner INTEGER, name TEXT, mime_type TEXT, "
+            "size INTEGER, sha256 TEXT, created_at INTEGER)"
+        )
+        file.execute("INSERT OR IGNORE INTO owners (key, tenant, user) VALUES (1, '', 'me')")
+        file.execute(
+            "INSERT INTO files (id, owner, name, mime_type, size, sha256, created_at) VALUES (?, 1, 'n', 't/t', ?, ?, 1)",
+            (digest[:8], len(data), digest),
+        )
+    place = path.with_name(path.name + ".files") / digest[:2] / digest
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(data)
+    return digest
+
+
+async def test_a_backup_has_the_bytes_of_the_files_too(path: Path, tmp_path: Path) -> None:
+    await (await SqliteStore.open(path)).close()
+    digests = [put_content(path, data) for data in (b"one", b"two" * 100_000)]
+    (tmp_path / "a.db.files" / "staging").mkdir()
+    (tmp_path / "a.db.files" / "staging" / "half").write_bytes(b"not yet a file")
+    target = tmp_path / "copy.db"
+    size = back_up(str(path), str(target))
+    assert size > 300_000 and check(str(target)).is_whole and check(str(target)).files == 2
+    copied = {file.name: file for file in (tmp_path / "copy.db.files").rglob("*") if file.is_file()}
+    assert set(copied) == set(digests)
+    assert {stat.S_IMODE(file.stat().st_mode) for file in copied.values()} == {0o600}
+    assert stat.S_IMODE((tmp_path / "copy.db.files").stat().st_mode) == 0o700
+
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("DELETE FROM files WHERE sha256 = ?", (digests[0],))
+    back_up(str(path), str(target), force=True)
+    assert [file.name for file in (tmp_path / "copy.db.files").rglob("*") if file.is_file()] == [digests[1]]
+
+    place = tmp_path / "copy.db.files" / digests[1][:2] / digests[1]
+    place.write_bytes(b"other bytes")
+    assert [finding.what for finding in check(str(target)).findings] == ["content"]
+    place.unlink()
+    assert "cannot be read" in check(str(target)).findings[0].message
+
+    (tmp_path / "a.db.files" / digests[1][:2] / digests[1]).unlink()  # damaged: what it names will not come back
+    with pytest.raises(StoreError, match="missing"):
+        back_up(str(path), str(tmp_path / "other.db"))
+    assert not (tmp_path / "other.db").exists() and not list(tmp_path.glob(".other*"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import sys
 from collections.abc import Generator
@@ -16,13 +17,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from runcast.errors import ConfigError
+from runcast.errors import ConfigError, StoreError
 from runcast.ids import new_epoch
 from runcast.stores.sql import load_migrations
 from runcast.stores.sqlite_file import check_current, check_version, connect, lock, map_error
 from runcast.stores.sqlite_file import migrate as migrate_connection
 
 _PRIVATE = 0o600
+ATTEMPTS = 3
 
 
 class Sizes(NamedTuple):
@@ -53,21 +55,37 @@ def back_up(path: str, target: str, *, force: bool = False) -> int:
         raise ConfigError(f"{target!r} is there already; --force replaces it, or name another file.")
     if not to.parent.is_dir():
         raise ConfigError(f"There is no directory {str(to.parent)!r} to write the backup to.")
+    files, kept_files = contents_of(path), contents_of(target)
     with _not_written_to(target if to.exists() else None), _part_of(to) as part:
-        with closing(connect(path, durability="process", read_only=True)) as connection, _mapped():
-            if check_version(connection) == 0:
-                raise ConfigError(f"The file {path!r} is no database of Runcast.")
-            connection.execute("VACUUM INTO ?", (str(part),))
-        with closing(sqlite3.connect(part, isolation_level=None)) as copy, _mapped():
-            copy.create_function("new_epoch", 0, new_epoch)
-            copy.execute("PRAGMA synchronous = FULL")
-            copy.execute("UPDATE threads SET epoch = new_epoch()")
+        part_files = contents_of(str(part))
+        for _ in range(ATTEMPTS):
+            _copy(path, part)
+            if _copy_contents(contents_named(part), files, part_files):
+                break  # else some went while they were copied: what names them has gone too
+        else:
+            raise StoreError("Files that the database names are missing beside it; `runcast db check` says which.")
         _flush(part)
         for stale in ("-wal", "-shm", "-journal"):  # of the file that is replaced: they must not be applied to this one
             to.with_name(to.name + stale).unlink(missing_ok=True)
+        shutil.rmtree(kept_files, ignore_errors=True)
+        if part_files.exists():
+            part_files.replace(kept_files)
         part.replace(to)
         _flush(to.parent)
-    return to.stat().st_size
+    return to.stat().st_size + sum(size for _, size in contents_named(to))
+
+
+def contents_of(path: str) -> Path:
+    """The directory beside a database that has the bytes of its files, each under its SHA-256: `ab/abcd…`."""
+    return Path(path + ".files")
+
+
+def contents_named(path: Path) -> list[tuple[str, int]]:
+    """SHA-256 and size of each content that a database names."""
+    with closing(sqlite3.connect(path)) as connection, _mapped():
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'files'").fetchone() is None:
+            return []
+        return connection.execute("SELECT DISTINCT sha256, size FROM files ORDER BY sha256").fetchall()
 
 
 def vacuum(path: str) -> Sizes:
@@ -112,6 +130,40 @@ def migrate(path: str, backup: str) -> None:
         migrate_connection(connection)
 
 
+def _copy(path: str, part: Path) -> None:
+    """One state of the database at `path`, into the file `part`."""
+    part.write_bytes(b"")
+    with closing(connect(path, durability="process", read_only=True)) as connection, _mapped():
+        if check_version(connection) == 0:
+            raise ConfigError(f"The file {path!r} is no database of Runcast.")
+        connection.execute("VACUUM INTO ?", (str(part),))
+    with closing(sqlite3.connect(part, isolation_level=None)) as copy, _mapped():
+        copy.create_function("new_epoch", 0, new_epoch)
+        copy.execute("PRAGMA synchronous = FULL")
+        copy.execute("UPDATE threads SET epoch = new_epoch()")
+
+
+def _copy_contents(named: list[tuple[str, int]], source: Path, target: Path) -> bool:
+    """Copy what is not there yet; False if one is missing."""
+    for digest, _ in named:
+        to = target / digest[:2] / digest
+        if to.exists():
+            continue
+        for directory in (target, to.parent):
+            directory.mkdir(mode=0o700, exist_ok=True)
+        try:
+            with (source / digest[:2] / digest).open("rb") as content, to.open("xb") as copy:
+                to.chmod(_PRIVATE)
+                shutil.copyfileobj(content, copy, 1 << 20)
+                copy.flush()
+                os.fsync(copy.fileno())
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StoreError(f"A file could not be copied: {error.strerror or 'not possible'}.") from error
+    return True
+
+
 @contextmanager
 def _held(path: str) -> Generator[sqlite3.Connection]:
     if not Path(path).is_file():
@@ -152,6 +204,7 @@ def _part_of(target: Path) -> Generator[Path]:
     finally:
         for name in (part, part.with_name(part.name + "-journal")):
             name.unlink(missing_ok=True)
+        shutil.rmtree(contents_of(str(part)), ignore_errors=True)
 
 
 @contextmanager

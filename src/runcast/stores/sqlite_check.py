@@ -4,11 +4,13 @@ each other. Only reads; a server may be writing meanwhile, what is looked at is 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -28,7 +30,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is not as it must be."""
 
     what: str
-    """`file`, `log`, `run`, `thread`, `search` or `stray`."""
+    """`file`, `log`, `run`, `thread`, `content`, `search` or `stray`."""
     message: str
     thread: str | None = None
 
@@ -44,6 +46,8 @@ class Report(msgspec.Struct, kw_only=True):
     runs: int = 0
     events: int = 0
     """Of conversations and inboxes."""
+    files: int = 0
+    """Contents of files."""
     findings: list[Finding] = []
     stopped: bool = False
     """There is more than `findings` tells."""
@@ -69,7 +73,7 @@ def check(path: str) -> Report:
         report.findings.append(Finding(what="file", message=f"It cannot be opened: {error}."))
         return report
     with closing(connection):
-        _Check(connection, report).all()
+        _Check(connection, report, Path(path + ".files")).all()
     return report
 
 
@@ -87,15 +91,16 @@ class _Span:
 
 
 class _Check:
-    def __init__(self, connection: sqlite3.Connection, report: Report) -> None:
+    def __init__(self, connection: sqlite3.Connection, report: Report, files: Path) -> None:
         self._db = connection
+        self._files = files
         self._report = report
 
     def all(self) -> None:
         try:
             self._pages()
             self._db.execute("BEGIN")  # from here on one state of the file
-            for part in (self._logs, self._strays, self._search):
+            for part in (self._logs, self._strays, self._contents, self._search):
                 try:
                     part()
                 except sqlite3.Error as error:
@@ -243,6 +248,32 @@ class _Check:
             count = self._one(f"SELECT count(*) FROM {table} WHERE owner NOT IN (SELECT key FROM owners)")  # noqa: S608
             if count:
                 self._tell("stray", f"{count} rows of the table {table} belong to nobody.")
+
+    # --- contents -------------------------------------------------------------------------------------------------
+
+    def _contents(self) -> None:
+        """Whether the bytes of every file are there and are what they were."""
+        if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'files'").fetchone() is None:
+            return
+        for digest, size in self._db.execute("SELECT DISTINCT sha256, size FROM files ORDER BY sha256").fetchall():
+            self._report.files += 1
+            try:
+                with (self._files / digest[:2] / digest).open("rb") as content:
+                    found = hashlib.file_digest(content, "sha256").hexdigest()
+                    is_whole = found == digest and content.tell() == size
+            except OSError as error:
+                if not self._is_named(digest):
+                    continue  # it was deleted meanwhile
+                self._tell("content", f"The content {digest} of a file cannot be read: {error.strerror}.")
+            else:
+                if not is_whole:
+                    self._tell("content", f"The content {digest} of a file is not what was put there.")
+
+    def _is_named(self, digest: str) -> bool:
+        """Whether a row names the content now; what is being looked at may be a little older."""
+        self._db.execute("ROLLBACK")
+        self._db.execute("BEGIN")
+        return self._db.execute("SELECT 1 FROM files WHERE sha256 = ?", (digest,)).fetchone() is not None
 
     # --- the search -----------------------------------------------------------------------------------------------
 

@@ -33,14 +33,16 @@ class Retention:
 
     def prune(self, pruning: Pruning) -> bool:
         """One step of each kind, in the transaction at hand; whether there is more to do."""
-        more = self._delete("prune_receipts", pruning.receipts_before)
-        more = self._delete("prune_tombstones", pruning.tombstones_before) or more
+        more = self._delete("old_receipts", "delete_receipt", pruning.receipts_before)
+        more = self._delete("old_tombstones", "delete_tombstone", pruning.tombstones_before) or more
         more = self._cut_an_inbox(pruning.inbox_events) or more
         more = self._merge_some() or more
         return self._give_back() or more
 
-    def _delete(self, name: str, before: int) -> bool:
-        return self._db.execute(SQL[name], (before, ROWS)).rowcount == ROWS
+    def _delete(self, find: str, delete: str, before: int) -> bool:
+        found = self._db.execute(SQL[find], (before, ROWS)).fetchall()
+        self._db.executemany(SQL[delete], found)
+        return len(found) == ROWS
 
     def _cut_an_inbox(self, keep: int) -> bool:
         """Only whole segments go: what is sealed."""

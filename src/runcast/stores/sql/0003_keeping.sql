@@ -7,5 +7,6 @@ ALTER TABLE threads ADD COLUMN first_seq INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE process ADD COLUMN probes INTEGER NOT NULL DEFAULT 0;
 
 CREATE INDEX threads_by_age ON threads (updated_at) WHERE kind = 'chat' AND pinned = 0;
+CREATE INDEX inboxes_by_length ON threads (head - first_seq) WHERE kind = 'inbox';
 CREATE INDEX receipts_by_age ON receipts (made_at);
 CREATE INDEX tombstones_by_age ON tombstones (deleted_at);

@@ -264,13 +264,21 @@ ORDER BY t.updated_at LIMIT :limit;
 SELECT (p.page_count - f.freelist_count) * s.page_size
 FROM pragma_page_count() p, pragma_freelist_count() f, pragma_page_size() s;
 
--- name: prune_receipts
--- Forget what old commands did, some at a time.
-DELETE FROM receipts WHERE (owner, key) IN (SELECT owner, key FROM receipts WHERE made_at < ? ORDER BY made_at LIMIT ?);
+-- name: old_receipts
+-- Which receipts were made before a time, the oldest ones.
+SELECT owner, key FROM receipts WHERE made_at < ? ORDER BY made_at LIMIT ?;
 
--- name: prune_tombstones
--- Forget ids of threads that were deleted long ago, some at a time.
-DELETE FROM tombstones WHERE id IN (SELECT id FROM tombstones WHERE deleted_at < ? ORDER BY deleted_at LIMIT ?);
+-- name: delete_receipt
+-- Forget what a command did.
+DELETE FROM receipts WHERE owner = ? AND key = ?;
+
+-- name: old_tombstones
+-- Which threads were deleted before a time, the oldest ones.
+SELECT id FROM tombstones WHERE deleted_at < ? ORDER BY deleted_at LIMIT ?;
+
+-- name: delete_tombstone
+-- Forget that there was a thread with this id.
+DELETE FROM tombstones WHERE id = ?;
 
 -- name: long_inbox
 -- An inbox of which much more is kept than asked.
