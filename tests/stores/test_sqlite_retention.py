@@ -29,9 +29,10 @@ async def test_room_is_given_back_to_the_disk_in_small_steps(tmp_path: Path, mon
     store = await SqliteStore.open(path)
     try:
         one, kept = await line(store), await line(store, title="kept")
-        await kept.append(started(kept.id, "r", "hi"), runs=[kept.run("r")])
         for _ in range(100):
             await one.append(delta("x" * 50_000))
+        # a run that goes on would hold back what was sealed before: its rows of the journal are younger
+        await kept.append(started(kept.id, "r", "hi"), runs=[kept.run("r")])
         await kept.append(delta("y" * 50_000))
         await store.delete_thread(one.id, fence=one.fence, now=NOW)
 
@@ -40,14 +41,15 @@ async def test_room_is_given_back_to_the_disk_in_small_steps(tmp_path: Path, mon
                 return file.execute("PRAGMA page_count").fetchone()[0]
 
         before, steps = pages(), 0
-        while await store.prune(NOTHING):
-            steps += 1
-            now = pages()
-            assert before - now <= sqlite_retention.VACUUM_PAGES + 2, (
-                "a step is bounded (and pages of the map of pages go)"
-            )
-            before = now
-        assert steps >= 3 and pages() < 300
+        with anyio.fail_after(20):
+            while before > 300:  # what was sealed leaves the journal in idle time
+                steps += await store.prune(NOTHING)
+                now = pages()
+                assert before - now <= sqlite_retention.VACUUM_PAGES + 2, (
+                    "a step is bounded (and pages of the map of pages go)"
+                )
+                before = now
+        assert steps >= 3
         assert len(await kept.all()) == 2
     finally:
         await store.close()

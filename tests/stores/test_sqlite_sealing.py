@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from runcast import events as e
 from runcast.ids import SystemClock, Uuid7Source
 from runcast.runs import Run
-from runcast.stores import sqlite_ledger, sqlite_log
+from runcast.stores import sqlite_log, sqlite_sealing
 from runcast.stores.base import Write
 from runcast.stores.sqlite_check import check
 from runcast.stores.sqlite_file import connect, migrate
@@ -100,8 +100,8 @@ class Steps:
             self.runs[number] = None
 
     def tidy(self) -> None:
-        if self.ledger.backlog:
-            self.ledger.tidy()
+        if self.ledger.sealing.backlog:
+            self.ledger.sealing.tidy()
 
     def restart(self) -> None:
         """As after a kill: nothing is tidied up."""
@@ -160,8 +160,8 @@ def _small() -> Any:
         patch.setattr(sqlite_log, "SEGMENT_BYTES", 700)
         patch.setattr(sqlite_log, "SEAL_BYTES", 2000)
         patch.setattr(sqlite_log, "SEAL_ROWS", 8)
-        patch.setattr(sqlite_ledger, "TRIM_ROWS", 5)
-        patch.setattr(sqlite_ledger, "HELD_BACK_ROWS", 20)
+        patch.setattr(sqlite_sealing, "TRIM_ROWS", 5)
+        patch.setattr(sqlite_sealing, "HELD_BACK_ROWS", 20)
         yield
 
 
@@ -185,7 +185,7 @@ def test_no_read_finds_a_hole_whatever_is_sealed_meanwhile(script: list[tuple[An
             for number in range(3):
                 steps.end(number)
             looks = steps.looks()  # as old as can be: from before all of the sealing
-            while steps.ledger.backlog:
+            while steps.ledger.sealing.backlog:
                 steps.tidy()
                 steps.compare(looks)
             with closing(sqlite3.connect(path)) as file:

@@ -50,8 +50,9 @@ from runcast.stores.sqlite_file import (
     map_error,
     migrate,
 )
-from runcast.stores.sqlite_ledger import Appending, Ledger, run_of, thread_of
+from runcast.stores.sqlite_ledger import Appending, Ledger
 from runcast.stores.sqlite_log import Place, read
+from runcast.stores.sqlite_rows import run_of, thread_of
 from runcast.stores.sqlite_search import matching, words
 from runcast.stores.sqlite_writer import Writer
 
@@ -268,7 +269,7 @@ class SqliteStore(Store):
         return await self._read(work)
 
     async def prune(self, pruning: Pruning) -> bool:
-        return await self._write(lambda to: to.retention.prune(pruning))
+        return await self._write(lambda to: to.prune(pruning))
 
     # --- ways -----------------------------------------------------------------------------------------------------
 

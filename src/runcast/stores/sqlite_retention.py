@@ -65,9 +65,12 @@ class Retention:
         self._merge = MERGE_PAGES if self._db.total_changes - before >= 2 else 0
         return self._merge != 0
 
+    def free_pages(self) -> int:
+        return self._db.execute("PRAGMA freelist_count").fetchone()[0]
+
     def _give_back(self) -> bool:
         (pages,) = self._db.execute("PRAGMA page_count").fetchone()
-        (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
+        free = self.free_pages()
         (kind,) = self._db.execute("PRAGMA auto_vacuum").fetchone()
         if kind != 2 or free < FREE_PAGES or free < pages * FREE_PART:
             return False

@@ -168,9 +168,9 @@ class Writer:
                 self._tell(self._deliver, jobs)
                 del jobs
             self._checkpoint()
-            if self._ledger.backlog > BACKLOG:
+            if self._ledger.sealing.backlog > BACKLOG:
                 self._tidy()
-        while self._ledger.backlog:
+        while self._ledger.sealing.backlog:
             self._tidy()
         with contextlib.suppress(sqlite3.Error):
             self._db.execute("PRAGMA optimize")
@@ -198,7 +198,7 @@ class Writer:
         return jobs, False
 
     def _next(self) -> _Job | _LookAround | None:
-        while self._ledger.backlog:
+        while self._ledger.sealing.backlog:
             try:
                 return self._queue.get_nowait()
             except queue.Empty:
@@ -274,7 +274,7 @@ class Writer:
     def _tidy(self) -> None:
         try:
             with self._turn:
-                self._ledger.tidy()
+                self._ledger.sealing.tidy()
         except (sqlite3.Error, StoreError) as error:
             self.healthy = self.healthy and not is_failure(error)
             logger.warning("the journal could not be tidied", exc_info=error, extra={"action": "tidy_failed"})
