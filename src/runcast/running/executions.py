@@ -213,6 +213,7 @@ class Executions:
                 async with lane.lock:
                     if closing is None:
                         # I4: what the store refused was seen by nobody and is dropped; the log alone says what is open.
+                        self._hub.note_head(lane.thread.id, lane.head)
                         closing = (await self._recall.recorder(lane.thread, run)).close(end.status)
                     events = [*closing, e.of_run(end.terminal, run.id)]
                     code = end.terminal.code if isinstance(end.terminal, e.RunError) else UNSET

@@ -40,7 +40,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     thread: str
     begin: Thread | None = None
     """The thread's row, if this write makes the thread: then it exists with its first event, or not at all. Only `id`,
-    `tenant`, `user`, `epoch` and `agent` count."""
+    `tenant`, `user` and `agent` count; its epoch is the store's to give."""
     fence: int
     expected_seq: int
     """The log's head before it. The events become `expected_seq + 1 …`."""

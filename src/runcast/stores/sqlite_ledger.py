@@ -193,7 +193,6 @@ class Ledger:
         agent: str,
         now: int,
         receipt: Receipt | None,
-        epoch: str = "",
     ) -> Thread:
         row = self._db.execute(SQL["thread"], (thread,)).fetchone()
         if row is not None:
@@ -212,7 +211,7 @@ class Ledger:
             tenant=owner.tenant,
             user=owner.user,
             kind=kind,
-            epoch=epoch or new_epoch(),
+            epoch=new_epoch(),
             title=title,
             agent=agent,
             created_at=now,
@@ -339,7 +338,7 @@ class Ledger:
     def _begin(self, thread: Thread, now: int) -> None:
         """Make the thread that the write at hand begins."""
         owner = Principal(user=thread.user, tenant=thread.tenant)
-        self.create_thread(owner, thread.id, "chat", "", thread.agent, now, None, thread.epoch)
+        self.create_thread(owner, thread.id, "chat", "", thread.agent, now, None)
         self._undo.append(partial(self.logs.pop, thread.id, None))
 
     def _log(self, thread: str) -> Log:
