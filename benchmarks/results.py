@@ -165,6 +165,13 @@ def render(rows: Rows) -> str:
         f"{peer}: " + ", ".join(f"{name} {version}" for name, version in found.items())
         for peer, found in _versions(rows).items()
     )
+    load = first["load_average_before"]
+    busy = (
+        f"**The machine was busy with other work (load {load:.1f} on {first['cores']} cores): times, latencies above all, are "
+        "worth little, ratios something.** "
+        if load > first["cores"] / 4
+        else ""
+    )
     parts = [
         "# Results",
         "",
@@ -173,7 +180,7 @@ def render(rows: Rows) -> str:
         "",
         f"{packages}.",
         "",
-        "Durability `process`: every event is committed before anyone sees it; no peer writes a token anywhere. "
+        f"{busy}Durability `process`: every event is committed before anyone sees it; no peer writes a token anywhere. "
         "Median (min-max) of rounds in which the servers took turns. Absolute times mean nothing on another day; "
         "ratios do. The spread says how quiet the machine was; a client near 1.0 cores is measured itself. "
         "How each row is made, and what it does not say: [README.md](README.md).",
