@@ -41,6 +41,7 @@ from runcast.transports.http import build_api
 from runcast.transports.listener import listen
 from runcast.transports.problems import problem
 from runcast.transports.site import BUILT, Site, SiteSettings
+from runcast.transports.straight import StraightProtocol
 from runcast.transports.websocket import NativeSocket
 from runcast.transports.wire import App, Receive, Scope, Send, StreamCut
 
@@ -300,7 +301,7 @@ def configuration(application: App, *, log_level: str) -> uvicorn.Config:
     return uvicorn.Config(
         cast(Any, application),
         interface="asgi3",
-        ws="websockets-sansio",
+        ws=StraightProtocol,  # uvicorn's websockets-sansio
         ws_max_size=1024 * 1024,
         ws_per_message_deflate=False,  # costs more CPU and memory than it saves, and a bomb cannot be sent
         ws_ping_interval=20,
