@@ -80,6 +80,19 @@ def versions() -> dict[str, dict[str, str]]:
     return found
 
 
+def commit() -> str:
+    """What was measured; with `+` if files were changed since. Empty outside of a repository."""
+    git = ["git", "-C", str(HERE)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", "../src"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
 def machine() -> dict[str, Any]:
     model = ""
     cpuinfo = Path("/proc/cpuinfo")
@@ -87,6 +100,7 @@ def machine() -> dict[str, Any]:
         model = next((ln.split(":")[1].strip() for ln in cpuinfo.read_text().splitlines() if "model name" in ln), "")
     return {
         "date": str(datetime.date.today()),
+        "commit": commit(),
         "system": platform.platform(),
         "processor": model,
         "cores": psutil.cpu_count(),
