@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import importlib.metadata
 import json
 import os
@@ -29,7 +30,7 @@ import reload
 import restart
 import results
 import saturated
-from installing import PEERS, PLACE
+from installing import PEER_OF, interpreter
 from rounds import note
 
 HERE = Path(__file__).parent
@@ -67,17 +68,22 @@ ROWS = {
 }
 
 
-def versions() -> dict[str, dict[str, str]]:
-    """What ran: ours, and each peer's environment as far as it was installed."""
-    found = {"ours": {name: importlib.metadata.version(name) for name in PACKAGES}}
-    for peer in PEERS:
-        python = PLACE / peer / "bin" / "python"
-        if not python.exists():
-            continue
-        pinned = {line.split("==")[0].split("[")[0] for line in (HERE / "peers" / f"{peer}.txt").read_text().split()}
-        listed = subprocess.run([str(python), "-m", "pip", "list", "--format", "json"], capture_output=True, check=True)
-        found[peer] = {one["name"]: one["version"] for one in json.loads(listed.stdout) if one["name"] in pinned}
-    return found
+def versions(measured: Any) -> dict[str, dict[str, str]]:
+    """What ran: ours, and the environments of the peers that were measured."""
+    kinds: set[str] = set(measured) if isinstance(measured, dict) else set()
+    used = dict.fromkeys(PEER_OF[kind] for kind in PEER_OF if kind in kinds and "rounds" in measured[kind])
+    return {"ours": {name: importlib.metadata.version(name) for name in PACKAGES}} | {
+        peer: installed(peer) for peer in used
+    }
+
+
+@functools.cache
+def installed(peer: str) -> dict[str, str]:
+    """The versions of what is pinned in the peer's environment."""
+    pinned = {line.split("==")[0].split("[")[0] for line in (HERE / "peers" / f"{peer}.txt").read_text().split()}
+    command = [str(interpreter(peer)), "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"]
+    listed = subprocess.run(command, capture_output=True, check=True)
+    return {one["name"]: one["version"] for one in json.loads(listed.stdout) if one["name"] in pinned}
 
 
 def commit() -> str:
@@ -93,7 +99,7 @@ def commit() -> str:
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
-def machine() -> dict[str, Any]:
+def machine(measured: Any) -> dict[str, Any]:
     model = ""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -106,7 +112,7 @@ def machine() -> dict[str, Any]:
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "versions": versions(),
+        "versions": versions(measured),
     }
 
 
@@ -130,12 +136,13 @@ def main() -> None:
             began = time.monotonic()
             note(f"== {name} ({ROWS[name].goals})")
             row, before = ROWS[name], os.getloadavg()[0]
+            measured = (row.full if given.full else row.short)()
             kept["rows"][name] = {
-                "measured": (row.full if given.full else row.short)(),
+                "measured": measured,
                 "seconds": round(time.monotonic() - began, 1),
                 "set": "full" if given.full else "short",
                 "load_average_before": before,
-                **machine(),
+                **machine(measured),
             }
             FILE.write_text(json.dumps(kept, indent=1) + "\n")
     text = results.render(kept["rows"])
