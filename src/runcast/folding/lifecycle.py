@@ -80,6 +80,8 @@ def interrupt_resolved(at: Index, event: InterruptResolved) -> None:
         tool.status, tool.ended_at = "denied", part.resolved_at
     if run.status == "waiting":
         settle(at, run, withdrawn=event.ends_run is True)
+        if run.status == "cancelled":
+            run.reason = given(event.reason)
 
 
 def settle(at: Index, run: TranscriptRun, *, withdrawn: bool = False) -> None:

@@ -22,6 +22,7 @@ from runcast.hub import Hub
 from runcast.ids import Clock, IdSource
 from runcast.running.appender import Appender
 from runcast.running.executions import Executions
+from runcast.running.expiry import Expiry
 from runcast.running.interrupts import Interrupts
 from runcast.running.lane import Lane, QueuedRun
 from runcast.running.lanes import Lanes
@@ -68,7 +69,15 @@ class Runner:
             limits=limits,
             app=app,
         )
-        self._interrupts = Interrupts(self._appender, self._executions, self._recall, clock=clock, new_id=new_id)
+        self._interrupts = Interrupts(
+            store,
+            self._appender,
+            self._executions,
+            self._recall,
+            clock=clock,
+            new_id=new_id,
+        )
+        self._expiry = Expiry(store, self._lanes, self._interrupts, clock=clock)
         self._takeover = Takeover(store, self._lanes, self._appender, self._executions, self._recall, clock=clock)
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -199,7 +208,7 @@ class Runner:
                     await self._dequeue(lane, entry, reason, done("cancelled"))
                     return "cancelled"
             if lane.waiting is not None and lane.waiting.run.id == run.id:
-                await self._interrupts.withdraw(lane, by=principal.user, receipt=done("cancelled"))
+                await self._interrupts.withdraw(lane, by=principal.user, reason=reason, receipt=done("cancelled"))
                 await self._executions.advance(lane)
                 return "cancelled"
             rows = await self._store.runs(ids=[run.id])
@@ -211,7 +220,8 @@ class Runner:
         """Take a person's answer to an interrupt: the resuming run's id if it was the last one open, and the seq.
 
         Raises:
-            AlreadyDecided: somebody answered before. NotFound: the run never asked that.
+            AlreadyDecided: somebody answered before. Expired: nobody did in time. NotFound: the run never asked that.
+            InvalidRequest: the answer is not what was asked for; the question stays open.
         """
         if self.draining:
             raise Unavailable("The server is about to stop; answer again in a moment.", retry_after_ms=2_000)
@@ -238,6 +248,8 @@ class Runner:
             await running.ended.wait()
         async with self._lanes.use(thread) as lane:
             lane.deleting = False  # if it fails here, the thread goes on as it was
+            if lane.waiting is not None:
+                self._executions.parking.discard(lane.waiting.run.id)
             notice = e.ThreadUpdated(thread_id=thread.id, deleted=True)
             written = await self._store.delete_thread(
                 thread.id, fence=lane.fence, now=self._clock.now_ms(), notices=[notice]
@@ -252,9 +264,9 @@ class Runner:
     async def _request_cancel(self, lane: Lane, *, by: str, reason: str | None, receipt: Receipt | None = None) -> None:
         """Make the cancel durable, then carry it out. The lane's lock is held."""
         if lane.waiting is not None:
-            await self._interrupts.withdraw(lane, by=by)
+            await self._interrupts.withdraw(lane, by=by, reason=reason)
         execution = self._executions.get(lane.running)
-        if execution is None or execution.cancelling or execution.stopped.is_set():
+        if execution is None or execution.cancelling or (execution.stopped.is_set() and not execution.asks):
             return
         event = e.RunCancelRequested(by=by or UNSET, reason=UNSET if reason is None else reason)
         await self._appender.write(lane, [e.of_run(event, execution.input.run)], receipt=receipt)
@@ -275,6 +287,8 @@ class Runner:
         await self._takeover.load(lane)
 
     def _on_lost(self, lane: Lane) -> None:
+        if lane.waiting is not None:
+            self._executions.parking.discard(lane.waiting.run.id)
         execution = self._executions.get(lane.running)
         if execution is not None:
             execution.cancel()
@@ -285,6 +299,7 @@ class Runner:
             try:
                 await self._lanes.renew()
                 await self._takeover.adopt_orphans()
+                await self._expiry.sweep()
                 await self._lanes.give_up_idle(self.limits.idle_s)
             except Exception as error:  # the next round tries again; without a sweep leases would run out
                 logger.warning("a sweep failed", exc_info=error, extra={"action": "sweep_failed"})
