@@ -24,6 +24,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
+from runcast.agents.asking import ASKED
 from runcast.agents.base import Turn
 from runcast.agents.context import RunContext
 from runcast.transcript import TextPart as SeenText
@@ -45,7 +46,12 @@ _OUTCOMES: dict[str, Literal["success", "failed", "denied", "interrupted"]] = {
 def messages_of(turns: Sequence[Turn]) -> list[ModelMessage]:
     """What the model has to know of the runs before, oldest first."""
     messages: list[ModelMessage] = []
-    for turn in turns:
+    for at, turn in enumerate(turns):
+        if turn.state is not None and turn.state.adapter == ASKED:
+            # A tool asked by `run.ask`: the run that went on with the answer saved the messages of both.
+            after = turns[at + 1] if at + 1 < len(turns) else None
+            if after is not None and after.run.resumes == turn.run.id and _saved(after) is not None:
+                continue
         saved = _saved(turn)
         messages += rebuilt(turn.run) if saved is None else saved
     return messages
