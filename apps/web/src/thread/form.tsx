@@ -59,6 +59,8 @@ export function AnswerForm({
   const [tried, setTried] = useState(false);
   const [changed, setChanged] = useState<ReadonlySet<string>>(new Set());
   const form = useRef<HTMLFormElement>(null);
+  // A fault that appeared while a button is pressed would move the button away from under the pointer.
+  const pressing = useRef(false);
   const id = useId();
   const faults = faultsOf(field, entries);
   const known = leaves(field);
@@ -100,6 +102,10 @@ export function AnswerForm({
       className="mt-3 flex flex-col gap-3"
       noValidate
       aria-labelledby={labelledBy}
+      onPointerDownCapture={({ target }) =>
+        (pressing.current = target instanceof Element && !!target.closest("button"))
+      }
+      onClick={() => (pressing.current = false)}
       onSubmit={(event) => {
         event.preventDefault();
         submit();
@@ -112,7 +118,7 @@ export function AnswerForm({
         entries={entries}
         fault={shown}
         onChange={change}
-        onLeave={(one) => !left.has(one) && setLeft(new Set([...left, one]))}
+        onLeave={(one) => !pressing.current && !left.has(one) && setLeft(new Set([...left, one]))}
         onEnter={submit}
       />
       {refused && at === undefined && (
