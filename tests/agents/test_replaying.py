@@ -94,9 +94,7 @@ async def play(path: Path, restarts: tuple[bool, bool]) -> tuple[list[str], list
 
 
 @pytest.mark.parametrize("restarts", [(True, False), (True, True)])
-async def test_it_goes_on_after_restarts_as_if_there_had_been_none(
-    tmp_path: Path, restarts: tuple[bool, bool]
-) -> None:
+async def test_it_goes_on_after_restarts_as_if_there_had_been_none(tmp_path: Path, restarts: tuple[bool, bool]) -> None:
     done, events, calls = await play(tmp_path / "store.db", restarts)
     assert done == ["fetch", "count", "book"]  # I20: each once
     assert calls == 1 + sum(restarts)

@@ -179,7 +179,7 @@ class PydanticAIAgent:
         """What a finished run says last: artifacts and its result, or the questions it waits for."""
         usage = usage_of(messages)
         if isinstance(output, DeferredToolRequests):
-            asked = _questions(input, output, {name: one for name, one in _definitions(self.agent.toolsets)})
+            asked = _questions(input, output, dict(_definitions(self.agent.toolsets)))
             outcome = e.Outcome(type="interrupt", interrupts=[one.interrupt for one in asked])
             return [*asked, e.RunFinished(thread_id=input.thread, outcome=outcome, usage=usage or UNSET)]
         events: list[Event] = []
