@@ -86,7 +86,7 @@ def inlined(schema: Mapping[str, Any]) -> dict[str, Any]:
         fields = cast(Mapping[str, Any], value)
         name = str(fields.get("$ref", "")).rpartition("/")[2]
         if isinstance(fields.get("$ref"), str) and name in definitions:
-            beside = {key: one for key, one in fields.items() if key != "$ref"}
+            beside = {key: one for key, one in fields.items() if key not in ("$ref", "$defs", "definitions")}
             if name in inside or len(inside) > INLINE_DEPTH:
                 return beside
             return {**written(definitions[name], inside | {name}), **beside}

@@ -14,7 +14,7 @@ from runcast import events as e
 from runcast.agents.asking import Question
 from runcast.agents.context import RunContext
 from runcast.agents.function import agent
-from runcast.errors import AlreadyDecided, Declined, Expired, InvalidRequest, NotFound, RunEnded
+from runcast.errors import AlreadyDecided, Declined, Expired, InvalidRequest, NotFound, RunEnded, TooLarge
 from runcast.service import Service
 
 pytestmark = pytest.mark.anyio
@@ -441,6 +441,48 @@ async def test_an_expired_question_is_a_no_that_the_agent_hears() -> None:
         assert resolved.status == "expired" and resolved.by is e.UNSET and resolved.ends_run is e.UNSET
         with pytest.raises(Expired):
             await service.resolve(ME, resolve(f"{sent.run}.1", "late"))
+
+
+async def test_an_answer_after_the_date_is_too_late_also_before_anybody_noticed() -> None:
+    async with core(traveller, answer_timeout_s=0.05) as service:
+        sent = await service.send(ME, send("go"))
+        await ended(service, sent)
+        await anyio.sleep(0.06)
+        with pytest.raises(Expired):
+            await service.resolve(ME, resolve(f"{sent.run}.1", "Rome"))
+        assert (await service.get_run(ME, sent.run)).status == "done"  # a run went on with the no
+        rows = [event.run_id for event in await log(service, sent.thread) if isinstance(event, e.RunStarted)]
+        assert await settled(service, rows[-1] or "") == "cancelled"
+
+
+async def test_an_answer_that_is_too_long_is_refused_and_the_question_stays() -> None:
+    async with core(traveller) as service:
+        sent = await service.send(ME, send("go"))
+        await ended(service, sent)
+        before = len(await log(service, sent.thread))
+        with pytest.raises(TooLarge):
+            await service.resolve(ME, resolve(f"{sent.run}.1", "x" * 65_536))
+        with pytest.raises(InvalidRequest) as wrong:
+            await service.resolve(ME, resolve(f"{sent.run}.1", ""))
+        assert wrong.value.at == "" and "empty" in wrong.value.message
+        assert len(await log(service, sent.thread)) == before
+        result = await service.resolve(ME, resolve(f"{sent.run}.1", "Rome"))
+        assert await settled(service, result.run or "") == "done"
+
+
+async def test_a_thread_that_nobody_works_on_expires_too(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    async with core(traveller, path=path, answer_timeout_s=0.05) as service:
+        sent = await service.send(ME, send("go"))
+        await ended(service, sent)
+    async with core(traveller, path=path, renew_s=0.05) as service:
+        reader = Reader()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reader.follow, service, sent.thread)
+            await reader.until(lambda: isinstance(reader.events[-1], e.InterruptResolved) if reader.events else False)
+            tasks.cancel_scope.cancel()
+        row = await service.get_run(ME, sent.run)
+        assert (row.status, row.expires_at) == ("cancelled", None)
 
 
 async def test_an_expired_question_whose_agent_is_gone_ends_its_run(tmp_path: Path) -> None:
