@@ -66,7 +66,7 @@ def test_a_models_references_are_written_out() -> None:
         Question("?", options=["a"], schema=int),
         Question("?", schema={"type": "no such"}),
         Question("?", schema={"$ref": "https://elsewhere.example/s"}),
-        Question("?", schema=object),
+        Question("?", schema=type("Odd", (), {})),
     ],
 )
 def test_a_question_that_cannot_be_asked_is_an_error_of_the_agent(question: Question) -> None:
