@@ -277,7 +277,9 @@ def _commands(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> l
                 ):
                     problems.append(f"I5: {key} was answered {[one.answer for one in found]}")
                 if effects.get(key) != [first.run]:
-                    problems.append(f"{lost}: {key} was accepted as {first.run} and is in the log as {effects.get(key)}")
+                    problems.append(
+                        f"{lost}: {key} was accepted as {first.run} and is in the log as {effects.get(key)}"
+                    )
             case "resolve":
                 if any((one.answer.run, one.answer.seq) != (first.run, first.seq) for one in found):
                     problems.append(f"I5: {key} was answered {[one.answer for one in found]}")
