@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.from_thread
 import pytest
 
 from core import DEADLINE_S, ME, Reader, cancel, core, ended, log, resolve, said, send, types
@@ -65,6 +66,26 @@ async def test_the_answer_goes_on_in_the_same_task_in_a_run_of_its_own() -> None
         "TEXT_MESSAGE_END",
         "RUN_FINISHED",
     ]
+
+
+async def test_a_function_without_async_asks_from_its_thread() -> None:
+    @agent
+    def plain(prompt: str, run: RunContext) -> Iterator[str]:
+        yield "Well: "
+        yield anyio.from_thread.run(run.ask, "Which city?")
+
+    async with core(plain) as service:
+        sent = await service.send(ME, send("go"))
+        assert await ended(service, sent) == "waiting"
+        result = await service.resolve(ME, resolve(f"{sent.run}.1", "Rome"))
+        assert await settled(service, result.run or "") == "done"
+        assert said(await log(service, sent.thread)) == "Well: Rome"
+        sent = await service.send(ME, send("go"))
+        await ended(service, sent)
+        await service.cancel(ME, cancel(sent.run))
+        with anyio.fail_after(DEADLINE_S):
+            while service.runner.unstoppable:
+                await anyio.sleep(0.01)
 
 
 async def test_one_answer_of_many_at_once_is_taken() -> None:
