@@ -24,9 +24,11 @@ from msgspec import UNSET
 from runcast import events as e
 from runcast import jsonpatch
 from runcast.agents.asking import Approval, Asked, Question, approval, approved, marker
+from runcast.agents.attached import AttachedFile, attached
 from runcast.agents.draft import Draft
 from runcast.errors import AgentError, Declined
 from runcast.events import Event
+from runcast.files import Attachment
 from runcast.ids import IdSource
 from runcast.jsonvalue import to_json
 from runcast.runs import AgentState, Answer, Principal, RunInput
@@ -34,6 +36,7 @@ from runcast.runs import AgentState, Answer, Principal, RunInput
 if TYPE_CHECKING:
     from runcast.agents.base import Turn
     from runcast.agents.replaying import Journal
+    from runcast.stores.files import Files
 
 Park = Callable[[Sequence[Asked], Callable[[str], AgentState]], Awaitable[Sequence[Answer]]]
 """Ends the run as *waiting* with these questions and gives the answers when a run goes on with them. The function makes the
@@ -54,6 +57,7 @@ class RunContext:
         app: Mapping[str, Any] | None = None,
         state: Any = None,
         park: Park | None = None,
+        files: Callable[[], Files] | None = None,
     ) -> None:
         self.input = input
         self.principal = principal
@@ -71,6 +75,7 @@ class RunContext:
         self._history = history
         self._park = park
         self._journal: Journal | None = None
+        self._files = files
 
     @property
     def run_id(self) -> str:
@@ -87,6 +92,21 @@ class RunContext:
     async def history(self) -> Sequence[Turn]:
         """The runs on the path to this one, oldest first, without this one and without those it goes on with."""
         return await self._history()
+
+    async def file(self, what: str | Attachment | Mapping[str, Any]) -> AttachedFile:
+        """A file of the person who asked, to be read: one of `input.attachments`, a content part, an id, a URL, or the `url` of
+        a blob.
+
+        Raises:
+            AgentError: `unknown_file`: it is not there (any more). `file_elsewhere`: it is not on this server.
+        """
+
+        def files() -> Files:
+            if self._files is None:
+                raise AgentError("There are no files here.", code="unknown_file")
+            return self._files()
+
+        return await attached(what, files, self.principal)
 
     def save(self, adapter: str, version: int, data: bytes) -> None:
         """Keep what this run adds to the framework's history; written with the run's terminal event, whatever that is."""

@@ -21,6 +21,7 @@ from runcast.running.parking import Asking, Parking
 from runcast.running.question import date
 from runcast.running.recorder import Recorder, storable
 from runcast.runs import AgentState, Principal, RunInput
+from runcast.stores.files import Files
 
 BUFFER_EVENTS = 256
 SHUTDOWN = "The server was shut down while this run was under way."
@@ -40,6 +41,7 @@ class Execution:
         history: Callable[[], Awaitable[Sequence[Turn]]],
         app: Mapping[str, Any],
         limit_s: float,
+        files: Callable[[], Files] | None = None,
         parking: Parking | None = None,
         answer_timeout_s: float = 86_400.0,
         goes_on: Execution | None = None,
@@ -69,6 +71,7 @@ class Execution:
                 emit=self.emit,
                 history=history,
                 app=app,
+                files=files,
                 park=self.asking.ask,
             )
         else:
