@@ -58,14 +58,14 @@ def fault_of(schema: Mapping[str, Any], value: Any) -> Fault | None:
     # A registry without a way to retrieve: a reference to elsewhere cannot be resolved.
     nothing_else: Registry[Any] = Registry()
     validator: Any = draft(dict(schema), registry=nothing_else, format_checker=draft.FORMAT_CHECKER)
-    best_match: Any = exceptions.best_match  # pyright: ignore[reportUnknownMemberType]
+    best_match: Any = exceptions.best_match  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     try:
         error: Any = best_match(validator.iter_errors(value))
     except (Unresolvable, jsonschema.SchemaError, TypeError, ValueError, RecursionError) as broken:
         raise BadForm(f"{type(broken).__name__}") from None
     if error is None:
         return None
-    path = list(cast(Any, error.absolute_path))
+    path = list(error.absolute_path)
     if error.validator == "required":
         missing = next((name for name in error.validator_value if name not in error.instance), None)
         if missing is not None:
