@@ -269,8 +269,6 @@ class Runner:
                 await running.ended.wait()
             async with self._lanes.use(thread) as lane:
                 lane.deleting = False
-                if lane.waiting is not None:
-                    self._executions.parking.discard(lane.waiting.run.id)
                 try:
                     await self._remove(lane)
                 except StoreError:
@@ -294,6 +292,8 @@ class Runner:
         thread = lane.thread.id
         notice = e.ThreadUpdated(thread_id=thread, deleted=True)
         written = await self._store.delete_thread(thread, fence=lane.fence, now=self._clock.now_ms(), notices=[notice])
+        if lane.waiting is not None:
+            self._executions.parking.discard(lane.waiting.run.id)
         self._lanes.forget(lane)
         self._hub.deleted(thread)
         if written.inbox is not None:
