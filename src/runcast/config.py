@@ -77,6 +77,11 @@ class Settings(BaseSettings):
         description="Media types that people may upload: `image/*` stands for all images, `*/*` for everything.",
     )
     upload_timeout_s: float = Field(600, gt=0, le=86_400, description="Longest time one upload may take, in seconds.")
+    connections_per_user: int = Field(
+        20,
+        ge=0,
+        description="Most WebSockets one user may have open at once; 0: any number. Without authentication: any.",
+    )
     title: str = Field(
         "", max_length=80, description="Name shown in the web app; empty takes the default agent's name."
     )

@@ -85,12 +85,12 @@ def pieces(event: Event) -> list[Event]:
     return [first, *(msgspec.structs.replace(bare, delta=delta[start : start + PIECE]) for start in starts)]
 
 
-def whole(deltas: list[str]) -> str | UnsetType:
-    """The whole text for an END event, if it is short enough for one."""
-    text = "".join(deltas)
-    if len(text) <= PIECE or len(e.encode_value(text)) <= ROOM:
-        return text
-    return UNSET
+def whole(said: bytes | bytearray) -> str | UnsetType:
+    """The whole text (UTF-8) for an END event, if it is short enough for one."""
+    if len(said) > ROOM:
+        return UNSET
+    text = said.decode()
+    return text if len(text) <= PIECE or len(e.encode_value(text)) <= ROOM else UNSET
 
 
 def is_bulky(event: Event) -> bool:
