@@ -26,6 +26,7 @@ from runcast.events import Event, Record, encode, stamp
 from runcast.ids import IdSource, SystemClock, Uuid7Source, new_epoch
 from runcast.runs import AgentState, Principal, Run, RunStatus, Thread, ThreadKind
 from runcast.stores.base import MAX_BYTES, MAX_EVENTS, Orphan, Page, Receipt, Snapshot, Store, Write, Written
+from runcast.testing.memory_files import MemoryFiles
 
 _Owner = tuple[str, str]
 _ACTIVE: frozenset[RunStatus] = frozenset({"queued", "running"})
@@ -68,6 +69,11 @@ class MemoryStore(Store):
         self._threads_of_runs: dict[str, str] = {}
         self._states: dict[str, AgentState] = {}
         self._fences = count(1)
+        self._files = MemoryFiles(self._keep_receipt)
+
+    @property
+    def files(self) -> MemoryFiles:
+        return self._files
 
     # --- threads --------------------------------------------------------------------------------------------------
 
@@ -90,8 +96,7 @@ class MemoryStore(Store):
         if thread in self._tombstones:
             raise _not_found()
         if receipt is not None:
-            self._check_receipt(_key(owner), receipt)
-            self._receipts[_key(owner), receipt.key] = receipt
+            self._keep_receipt(owner, receipt)
         row = Thread(
             id=thread,
             tenant=owner.tenant,
@@ -143,6 +148,7 @@ class MemoryStore(Store):
             self._threads_of_runs.pop(run, None)
             self._states.pop(run, None)
         self._aliases = {name: target for name, target in self._aliases.items() if target != thread}
+        self._files.let_go(thread)
         return Written([], inbox, told)
 
     async def resolve_alias(self, owner: Principal, external_id: str, *, new_thread: str, now: int) -> Thread:
@@ -173,11 +179,13 @@ class MemoryStore(Store):
                 raise InvalidRequest(f"The run {run.id!r} is of thread {run.thread!r}, the write of {write.thread!r}.")
             if self._threads_of_runs.get(run.id, write.thread) != write.thread:
                 raise StoreError(f"The run {run.id!r} belongs to another conversation.")
+        self._files.check(owner, write.files)
         records = _stamped(write.events, len(log.records), now)
         queued = [run.id for run in log.runs.values() if run.status in _ACTIVE]
         log.said.extend(_said(write.events, queued))
         log.records.extend(records)
         self._put_rows(log, write, now)
+        self._files.bind(write.thread, write.files)
         if write.receipt is not None:
             self._receipts[owner, write.receipt.key] = write.receipt
         inbox, told = self._notify(log, write.notices, now)
@@ -301,6 +309,10 @@ class MemoryStore(Store):
         told = _stamped(notices, len(inbox.records), now)
         inbox.records.extend(told)
         return inbox.thread.id, told
+
+    def _keep_receipt(self, owner: Principal, receipt: Receipt) -> None:
+        self._check_receipt(_key(owner), receipt)
+        self._receipts[_key(owner), receipt.key] = receipt
 
     def _check_receipt(self, owner: _Owner, receipt: Receipt) -> None:
         known = self._receipts.get((owner, receipt.key))
