@@ -12,6 +12,7 @@ from runcast.events import Record
 from runcast.hub import Hub
 from runcast.stores.base import Written
 from runcast.testing import MemoryStore
+from runcast.testing.memory_files import MemoryFiles
 
 from .history import Commit, History
 
@@ -130,6 +131,11 @@ class StoreLine:
 
         self.__dict__[name] = operation
         return operation
+
+    @property
+    def files(self) -> MemoryFiles:
+        """Without faults of their own: what is said about files is in the events."""
+        return self._world.store.files
 
     def append_now(self, writes: Sequence[Any], *, now: int) -> list[Written | None]:
         """At once, or not: as the store feels."""
