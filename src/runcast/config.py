@@ -57,6 +57,11 @@ class Settings(BaseSettings):
     send_timeout_s: float = Field(
         45, gt=0, le=3600, description="Longest time one write to a reader may block, in seconds; then it is let go."
     )
+    connections_per_user: int = Field(
+        20,
+        ge=0,
+        description="Most WebSockets one user may have open at once; 0: any number. Without authentication: any.",
+    )
     max_file_bytes: int = Field(
         25 * 1024 * 1024, ge=1, le=1 << 40, description="Largest file that people may upload, in bytes."
     )
@@ -77,11 +82,6 @@ class Settings(BaseSettings):
         description="Media types that people may upload: `image/*` stands for all images, `*/*` for everything.",
     )
     upload_timeout_s: float = Field(600, gt=0, le=86_400, description="Longest time one upload may take, in seconds.")
-    connections_per_user: int = Field(
-        20,
-        ge=0,
-        description="Most WebSockets one user may have open at once; 0: any number. Without authentication: any.",
-    )
     title: str = Field(
         "", max_length=80, description="Name shown in the web app; empty takes the default agent's name."
     )

@@ -97,8 +97,8 @@ class Server:
             clock=self._clock,
             new_id=new_id,
             send_timeout_s=self.settings.send_timeout_s,
-            upload_timeout_s=self.settings.upload_timeout_s,
             connections_per_user=self.settings.connections_per_user,
+            upload_timeout_s=self.settings.upload_timeout_s,
         )
         self._api = cast(App, build_api(self.gateway))
         self._sockets: dict[str, App] = {"/v1/ws": NativeSocket(self.gateway)}

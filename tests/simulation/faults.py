@@ -12,7 +12,6 @@ from runcast.events import Record
 from runcast.hub import Hub
 from runcast.stores.base import Written
 from runcast.testing import MemoryStore
-from runcast.testing.memory_files import MemoryFiles
 
 from .history import Commit, History
 
@@ -133,8 +132,8 @@ class StoreLine:
         return operation
 
     @property
-    def files(self) -> MemoryFiles:
-        """Without faults of their own: what is said about files is in the events."""
+    def files(self) -> Any:
+        """Bytes come and go at once: nobody in these worlds sends files yet."""
         return self._world.store.files
 
     def append_now(self, writes: Sequence[Any], *, now: int) -> list[Written | None]:

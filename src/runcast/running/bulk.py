@@ -85,12 +85,12 @@ def pieces(event: Event) -> list[Event]:
     return [first, *(msgspec.structs.replace(bare, delta=delta[start : start + PIECE]) for start in starts)]
 
 
-def whole(said: bytes | bytearray) -> str | UnsetType:
-    """The whole text (UTF-8) for an END event, if it is short enough for one."""
-    if len(said) > ROOM:
+def whole(text: bytearray) -> str | UnsetType:
+    """The whole text for an END event, given as UTF-8, if it is short enough for one."""
+    if len(text) > ROOM:
         return UNSET
-    text = said.decode()
-    return text if len(text) <= PIECE or len(e.encode_value(text)) <= ROOM else UNSET
+    said = text.decode()
+    return said if len(said) <= PIECE or len(e.encode_value(said)) <= ROOM else UNSET
 
 
 def is_bulky(event: Event) -> bool:

@@ -352,8 +352,8 @@ class Recorder:
         return e.ReasoningMessageEnd(message_id=item, text=whole(self._reasoning.pop(item)), incomplete=incomplete)
 
     def _end_call(self, call: str, incomplete: str | UnsetType) -> Event:
-        args = whole(self._calls.pop(call) or b"{}")
-        return e.ToolCallEnd(tool_call_id=call, args=args, incomplete=incomplete)
+        args = whole(self._calls.pop(call))
+        return e.ToolCallEnd(tool_call_id=call, args="{}" if args == "" else args, incomplete=incomplete)
 
     def _unfinished(self, call: str, ending: Ending) -> Event:
         sentence = _UNFINISHED.get(ending, _UNFINISHED["done"])

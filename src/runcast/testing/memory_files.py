@@ -1,9 +1,9 @@
-"""Files in memory: what `MemoryStore` keeps beside its logs. No method waits for anything."""
+"""The files of a store that keeps everything in memory."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from runcast.errors import NotFound, StoreError, TooManyFiles, UnknownFile
@@ -16,24 +16,22 @@ from runcast.stores.files import Content, Files, Staging
 class _Staging(Staging):
     def __init__(self) -> None:
         self.size = 0
-        self.data = bytearray()
-        self.finished: bytes | None = None
+        self.data = b""
+        self._pieces: list[bytes] = []
 
     async def write(self, data: bytes) -> None:
-        if self.finished is not None:
-            raise StoreError("The file was finished already.")
-        self.data += data
-        self.size = len(self.data)
+        self._pieces.append(bytes(data))
+        self.size += len(data)
 
     async def finish(self) -> str:
-        self.finished = bytes(self.data)
-        return hashlib.sha256(self.finished).hexdigest()
+        self.data = b"".join(self._pieces)
+        return hashlib.sha256(self.data).hexdigest()
 
     async def discard(self) -> None:
-        self.data.clear()
+        self._pieces.clear()
 
 
-class _Content(Content):
+class _Open(Content):
     def __init__(self, data: bytes) -> None:
         self._data = data
 
@@ -41,41 +39,21 @@ class _Content(Content):
         return self._data[offset : offset + size]
 
 
+class _Kept:
+    """One file's row, its bytes and the threads that hold it."""
+
+    def __init__(self, file: StoredFile, data: bytes) -> None:
+        self.file = file
+        self.data = data
+        self.threads: dict[str, None] = {}
+
+
 class MemoryFiles(Files):
-    def __init__(self, keep_receipt: Callable[[Principal, Receipt], None]) -> None:
-        """`keep_receipt` checks a receipt and keeps it."""
+    """Part of `MemoryStore`. `keep_receipt` checks a receipt and keeps it."""
+
+    def __init__(self, keep_receipt: Callable[[tuple[str, str], Receipt], None]) -> None:
         self._keep_receipt = keep_receipt
-        self._rows: dict[str, StoredFile] = {}
-        self._data: dict[str, bytes] = {}
-        self._threads: dict[str, set[str]] = {}
-        """By file: the threads that hold it."""
-
-    # --- for the store --------------------------------------------------------------------------------------------
-
-    def check(self, owner: tuple[str, str], files: Iterable[str]) -> None:
-        """
-        Raises:
-            UnknownFile: one is not there, or not the owner's.
-        """
-        for id in files:
-            file = self._rows.get(id)
-            if file is None or (file.tenant, file.user) != owner:
-                raise UnknownFile(f"There is no file {id!r}; upload it first.")
-
-    def bind(self, thread: str, files: Iterable[str]) -> None:
-        """The thread holds these, which `check` has let pass."""
-        for id in files:
-            self._threads[id].add(thread)
-
-    def let_go(self, thread: str) -> None:
-        """The thread is gone: so are the files that no other holds."""
-        for id, threads in list(self._threads.items()):
-            if thread in threads:
-                threads.discard(thread)
-                if not threads:
-                    self._delete(id)
-
-    # --- the seam -------------------------------------------------------------------------------------------------
+        self._kept: dict[str, _Kept] = {}
 
     async def stage(self) -> Staging:
         return _Staging()
@@ -90,41 +68,65 @@ class MemoryFiles(Files):
         receipt: Receipt | None = None,
         pending_bytes: int | None = None,
     ) -> None:
-        assert isinstance(staging, _Staging)
-        assert staging.finished is not None
-        pending = sum(row.size for row in self._of(owner) if not self._threads[row.id])
-        if pending_bytes is not None and pending + file.size > pending_bytes:
-            raise TooManyFiles(
-                "You have uploaded more files than you have sent; send or wait before you upload others."
-            )
+        del now
+        if not isinstance(staging, _Staging):
+            raise StoreError("This was staged in another store.")
+        if pending_bytes is not None:
+            pending = sum(one.file.size for one in self._kept.values() if _is(one.file, owner) and not one.threads)
+            if pending + file.size > pending_bytes:
+                raise TooManyFiles(
+                    "You have uploaded more files than you have sent; send or wait before you upload others."
+                )
         if receipt is not None:
-            self._keep_receipt(owner, receipt)
-        self._rows[file.id], self._data[file.id], self._threads[file.id] = file, staging.finished, set()
+            self._keep_receipt((owner.tenant, owner.user), receipt)
+        self._kept[file.id] = _Kept(file, staging.data)
 
     async def get(self, ids: Sequence[str]) -> list[StoredFile]:
-        return [self._rows[id] for id in ids if id in self._rows]
+        return [self._kept[id].file for id in ids if id in self._kept]
 
     @asynccontextmanager
     async def open(self, file: StoredFile) -> AsyncGenerator[Content]:
-        if file.id not in self._data:
+        kept = self._kept.get(file.id)
+        if kept is None:
             raise NotFound("There is no such file.")
-        yield _Content(self._data[file.id])
+        yield _Open(kept.data)
 
     async def delete_all(self, owner: Principal) -> int:
-        rows = self._of(owner)
-        for row in rows:
-            self._delete(row.id)
-        return len(rows)
+        mine = [id for id, one in self._kept.items() if _is(one.file, owner)]
+        for id in mine:
+            del self._kept[id]
+        return len(mine)
 
     async def collect(self, *, unbound_before: int, orphans: bool = False) -> int:
-        del orphans  # nothing can be left behind
-        old = [row.id for row in self._rows.values() if row.created_at < unbound_before and not self._threads[row.id]]
+        del orphans  # there is no content without its row
+        old = [id for id, one in self._kept.items() if not one.threads and one.file.created_at < unbound_before]
         for id in old:
-            self._delete(id)
+            del self._kept[id]
         return len(old)
 
-    def _of(self, owner: Principal) -> list[StoredFile]:
-        return [row for row in self._rows.values() if (row.tenant, row.user) == (owner.tenant, owner.user)]
+    # --- what a write does ----------------------------------------------------------------------------------------
 
-    def _delete(self, id: str) -> None:
-        del self._rows[id], self._data[id], self._threads[id]
+    def check(self, owner: tuple[str, str], files: Sequence[str]) -> None:
+        """
+        Raises:
+            UnknownFile: one of them is not there, or another's.
+        """
+        for id in files:
+            if id not in self._kept or not _is(self._kept[id].file, Principal(tenant=owner[0], user=owner[1])):
+                raise UnknownFile(f"There is no file {id!r}; upload it first.")
+
+    def bind(self, thread: str, files: Sequence[str]) -> None:
+        for id in files:
+            self._kept[id].threads[thread] = None
+
+    def let_go(self, thread: str) -> None:
+        """The thread was deleted: what it alone held goes with it."""
+        for id, one in tuple(self._kept.items()):
+            if thread in one.threads:
+                del one.threads[thread]
+                if not one.threads:
+                    del self._kept[id]
+
+
+def _is(file: StoredFile, owner: Principal) -> bool:
+    return (file.tenant, file.user) == (owner.tenant, owner.user)

@@ -96,7 +96,8 @@ class MemoryStore(Store):
         if thread in self._tombstones:
             raise _not_found()
         if receipt is not None:
-            self._keep_receipt(owner, receipt)
+            self._check_receipt(_key(owner), receipt)
+            self._receipts[_key(owner), receipt.key] = receipt
         row = Thread(
             id=thread,
             tenant=owner.tenant,
@@ -147,8 +148,8 @@ class MemoryStore(Store):
         for run in log.runs:
             self._threads_of_runs.pop(run, None)
             self._states.pop(run, None)
-        self._aliases = {name: target for name, target in self._aliases.items() if target != thread}
         self._files.let_go(thread)
+        self._aliases = {name: target for name, target in self._aliases.items() if target != thread}
         return Written([], inbox, told)
 
     async def resolve_alias(self, owner: Principal, external_id: str, *, new_thread: str, now: int) -> Thread:
@@ -310,10 +311,6 @@ class MemoryStore(Store):
         inbox.records.extend(told)
         return inbox.thread.id, told
 
-    def _keep_receipt(self, owner: Principal, receipt: Receipt) -> None:
-        self._check_receipt(_key(owner), receipt)
-        self._receipts[_key(owner), receipt.key] = receipt
-
     def _check_receipt(self, owner: _Owner, receipt: Receipt) -> None:
         known = self._receipts.get((owner, receipt.key))
         if known is None:
@@ -321,6 +318,10 @@ class MemoryStore(Store):
         if known.body_hash != receipt.body_hash:
             raise IdempotencyConflict(f"The id {receipt.key!r} was used for another command; make a new one.")
         raise SequenceConflict(f"The command {receipt.key!r} was carried out before; its receipt has the answer.")
+
+    def _keep_receipt(self, owner: _Owner, receipt: Receipt) -> None:
+        self._check_receipt(owner, receipt)
+        self._receipts[owner, receipt.key] = receipt
 
     def _put_rows(self, log: _Log, write: Write, now: int) -> None:
         changes: dict[str, Any] = {}

@@ -57,8 +57,8 @@ class Gateway:
         clock: Clock,
         new_id: IdSource,
         send_timeout_s: float = 45,
-        upload_timeout_s: float = 600,
         connections_per_user: int = 0,
+        upload_timeout_s: float = 600,
     ) -> None:
         self.authenticator = authenticator
         self.clock = clock
