@@ -887,6 +887,20 @@ class StoreSuite:
         assert await store.files.get([file.id for file in kept]) == []
 
     @pytest.mark.anyio
+    async def test_an_owners_files_go_with_the_owner(self, store: Store) -> None:
+        one = await line(store)
+        receipt = Receipt("k", "h", b"{}")
+        sent, unsent = await keep_file(store, b"sent"), await keep_file(store, b"unsent", receipt=receipt)
+        other = await keep_file(store, b"sent", OTHER)
+        await one.append(delta("a"), files=[sent.id])
+        await store.delete_thread(one.id, fence=one.fence, now=NOW)
+        assert await store.delete_owner(ME)
+        assert await store.files.get([sent.id, unsent.id, other.id]) == [other]
+        assert await bytes_of(store, other) == b"sent"
+        with pytest.raises(NotFound):
+            await bytes_of(store, unsent)
+
+    @pytest.mark.anyio
     async def test_what_is_uploaded_and_not_sent_is_bounded(self, store: Store) -> None:
         one = await line(store)
         first = await keep_file(store, b"x" * 60, pending_bytes=100)
