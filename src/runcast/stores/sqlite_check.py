@@ -73,6 +73,7 @@ def check(path: str) -> Report:
         report.findings.append(Finding(what="file", message=f"It cannot be opened: {error}."))
         return report
     with closing(connection):
+        connection.execute("PRAGMA temp_store = FILE")  # the search's index is made anew there, and may be large
         _Check(connection, report, Path(path + ".files")).all()
     return report
 
