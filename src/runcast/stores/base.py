@@ -12,12 +12,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from runcast.errors import StoreError
 from runcast.events import Event, Record
 from runcast.runs import AgentState, Principal, Run, RunStatus, Thread, ThreadKind
+
+if TYPE_CHECKING:
+    from runcast.stores.files import Files
 
 MAX_BYTES = 64 * 1024
 MAX_EVENTS = 500
@@ -55,6 +59,8 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     receipt: Receipt | None = None
     notices: Sequence[Event] = ()
     """Events for the inbox of the thread's owner: the same transaction, the inbox's own seqs."""
+    files: Sequence[str] = ()
+    """Files and blobs that the events name: from now on the thread holds them."""
 
 
 class Written(NamedTuple):
@@ -101,6 +107,11 @@ class Store(ABC):
 
     Errors common to all: `StoreError` when the file or server cannot be read or written; nothing was changed then.
     """
+
+    @property
+    def files(self) -> Files:
+        """Where files and blobs are. A store that keeps none need not say so: uploads and big events are refused then."""
+        raise StoreError("This server's store keeps no files.")
 
     @abstractmethod
     async def create_thread(
@@ -150,7 +161,7 @@ class Store(ABC):
 
     @abstractmethod
     async def delete_owner(self, owner: Principal) -> bool:
-        """Forget an owner without conversations: inbox, receipts, aliases and all else that is kept under the name.
+        """Forget an owner without conversations: inbox, files, receipts, aliases and all else that is kept under the name.
 
         False, and nothing was done: there are conversations; delete them first."""
 
@@ -177,6 +188,7 @@ class Store(ABC):
             IdempotencyConflict: the receipt's key exists with another body hash. (With the same hash: `SequenceConflict`,
                 the caller then finds the receipt.)
             NotFound: no such thread, or deleted.
+            UnknownFile: one of `files` is not there, or not the thread's owner's.
         """
 
     def append_now(self, writes: Sequence[Write], *, now: int) -> list[Written | None]:
@@ -260,7 +272,7 @@ class Store(ABC):
 
     @abstractmethod
     async def size(self) -> int:
-        """How many bytes the store uses, without room that is free to be used again."""
+        """How many bytes the store uses, files included, without room that is free to be used again."""
 
     @abstractmethod
     async def idle_threads(self, *, before: int, but: Sequence[str] = (), limit: int = 50) -> list[Thread]:

@@ -27,6 +27,7 @@ from runcast.events import Event, Record, encode, stamp
 from runcast.ids import IdSource, SystemClock, Uuid7Source, new_epoch
 from runcast.runs import AgentState, Principal, Run, RunStatus, Thread, ThreadKind
 from runcast.stores.base import MAX_BYTES, MAX_EVENTS, Orphan, Page, Pruning, Receipt, Snapshot, Store, Write, Written
+from runcast.testing.memory_files import MemoryFiles
 
 PRUNED_AT_ONCE = 500
 
@@ -75,6 +76,11 @@ class MemoryStore(Store):
         self._threads_of_runs: dict[str, str] = {}
         self._states: dict[str, AgentState] = {}
         self._fences = count(1)
+        self._files = MemoryFiles(self._keep_receipt)
+
+    @property
+    def files(self) -> MemoryFiles:
+        return self._files
 
     # --- threads --------------------------------------------------------------------------------------------------
 
@@ -154,6 +160,7 @@ class MemoryStore(Store):
         for run in log.runs:
             self._threads_of_runs.pop(run, None)
             self._states.pop(run, None)
+        self._files.let_go(thread)
         self._aliases = {name: target for name, target in self._aliases.items() if target != thread}
 
     async def delete_owner(self, owner: Principal) -> bool:
@@ -165,6 +172,7 @@ class MemoryStore(Store):
             self._forget(self._logs[inbox])
         for name in [name for name in self._receipts if name[0] == key]:
             del self._receipts[name], self._receipt_times[name]
+        await self._files.delete_all(owner)
         return True
 
     async def resolve_alias(self, owner: Principal, external_id: str, *, new_thread: str, now: int) -> Thread:
@@ -195,6 +203,7 @@ class MemoryStore(Store):
                 raise InvalidRequest(f"The run {run.id!r} is of thread {run.thread!r}, the write of {write.thread!r}.")
             if self._threads_of_runs.get(run.id, write.thread) != write.thread:
                 raise StoreError(f"The run {run.id!r} belongs to another conversation.")
+        self._files.check(owner, write.files)
         if write.begin is not None:
             self._logs[write.thread] = log
             self._unborn.pop(write.thread, None)
@@ -203,6 +212,7 @@ class MemoryStore(Store):
         log.said.extend(_said(write.events, queued))
         log.records.extend(records)
         self._put_rows(log, write, now)
+        self._files.bind(write.thread, write.files)
         if write.receipt is not None:
             self._put_receipt(owner, write.receipt, now)
         inbox, told = self._notify(log, write.notices, now)
@@ -314,7 +324,7 @@ class MemoryStore(Store):
         pass
 
     async def size(self) -> int:
-        return sum(len(record.data) for log in self._logs.values() for record in log.records)
+        return self._files.bytes + sum(len(record.data) for log in self._logs.values() for record in log.records)
 
     async def idle_threads(self, *, before: int, but: Sequence[str] = (), limit: int = 50) -> list[Thread]:
         rows = [
@@ -392,6 +402,10 @@ class MemoryStore(Store):
         if known.body_hash != receipt.body_hash:
             raise IdempotencyConflict(f"The id {receipt.key!r} was used for another command; make a new one.")
         raise SequenceConflict(f"The command {receipt.key!r} was carried out before; its receipt has the answer.")
+
+    def _keep_receipt(self, owner: _Owner, receipt: Receipt, now: int) -> None:
+        self._check_receipt(owner, receipt)
+        self._put_receipt(owner, receipt, now)
 
     def _put_rows(self, log: _Log, write: Write, now: int) -> None:
         changes: dict[str, Any] = {}
