@@ -181,8 +181,8 @@ class Runner:
                 title=title,
                 head_run=run.id,
                 receipt=receipt._replace(result=msgspec.json.encode(answer)),
-                begin=thread if new else None,
                 files=[one.file for one in message.attachments if one.file is not None],
+                begin=thread if new else None,
             )
             lane.tip = run.id
             if lane.busy:

@@ -73,15 +73,7 @@ def build_api(gateway: Gateway) -> FastAPI:
         **openapi.telemetry_off(),
     )
     problems.install(app)
-    for routes in (
-        health_routes,
-        thread_routes,
-        message_routes,
-        event_routes,
-        run_routes,
-        file_routes,
-        own_routes,
-    ):
+    for routes in (health_routes, thread_routes, message_routes, event_routes, run_routes, file_routes, own_routes):
         app.include_router(routes(gateway))
     openapi.install(app)
     return app
