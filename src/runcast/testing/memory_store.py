@@ -333,7 +333,7 @@ class MemoryStore(Store):
         pass
 
     async def size(self) -> int:
-        return sum(len(record.data) for log in self._logs.values() for record in log.records)
+        return self._files.bytes + sum(len(record.data) for log in self._logs.values() for record in log.records)
 
     async def idle_threads(self, *, before: int, but: Sequence[str] = (), limit: int = 50) -> list[Thread]:
         rows = [

@@ -745,12 +745,18 @@ class StoreSuite:
         for one in (mine, theirs):
             await one.append(delta("x"), receipt=Receipt("k", "h", b"1"), notices=[notice(one.id)])
         inbox, other = await store.inbox(ME, now=NOW), await store.inbox(OTHER, now=NOW)
+        file, same = await keep_file(store, b"content"), await keep_file(store, b"content", OTHER)
+        assert await store.files.of_owner(ME) == [file]
         assert not await store.delete_owner(ME)
         assert await store.receipt(ME, "k") is not None and len(await mine.all()) == 1
         await store.delete_thread(mine.id, fence=mine.fence, now=NOW, notices=[notice(mine.id)])
         assert await store.delete_owner(ME)
         assert await store.receipt(ME, "k") is None and await store.get_thread(inbox.id) is None
         assert await store.read(inbox.id, 0) == []
+        assert await store.files.get([file.id]) == [] and await store.files.of_owner(ME) == []
+        assert await store.files.of_owner(OTHER) == [same]
+        async with store.files.open(same) as content:
+            assert await content.read(0, 100) == b"content", "another's file may be the same"
         assert await store.delete_owner(ME) and await store.delete_owner(NAMESAKE), "there is nothing to do"
         assert await store.receipt(OTHER, "k") is not None and len(await theirs.all()) == 1
         assert (await store.inbox(OTHER, now=NOW)) == other
