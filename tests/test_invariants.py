@@ -41,7 +41,7 @@ TABLE: dict[int, Kept] = {
             "tests/test_service.py::test_a_cancel_that_found_nothing_stops_nothing_newer_either",
             "tests/test_service.py::test_an_answer_delivered_twice_at_once_gets_one_answer",
         ),
-        ("no_receipts", "a_cancel_that_leaves_no_receipt"),
+        ("no_receipts", "a_cancel_that_leaves_no_receipt", "a_replay_that_acts_before_it_looks"),
     ),
     6: Kept((f"{SUITE}::test_a_write_is_all_or_nothing",), ("rows_apart_from_events",)),
     7: Kept(

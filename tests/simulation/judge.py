@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from runcast import transcript
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 DELTAS = {"TEXT_MESSAGE_CONTENT", "REASONING_MESSAGE_CONTENT", "TOOL_CALL_ARGS"}
 TERMINAL = {"RUN_FINISHED", "RUN_ERROR", "RUN_DEQUEUED"}
 ENDS = {"TEXT_MESSAGE_END", "REASONING_MESSAGE_END", "TOOL_CALL_END"}
+NEWER = "A newer message took its place."
 SLACK_S = 1.5
 """What a few operations on a slow store may take."""
 LATE_S = 0.5
@@ -199,7 +201,9 @@ def _view(view: View, history: History, logs: Mapping[tuple[str, str], Sequence[
     log = logs.get((view.thread, epoch), ())
     records = history.logs.get((view.thread, epoch), [])
     seen = [json.loads(item.record.data) for item in view.items]
-    problems = judge_view(seen, log, after=view.after, exact=view.exact)
+    problems = (
+        judge_run_view(seen, log, view) if view.run else judge_view(seen, log, after=view.after, exact=view.exact)
+    )
     when: list[tuple[int, float]] = [(0, 0.0)] * (len(records) + 1)
     for commit in history.commits:
         if commit.thread == view.thread and commit.epoch == epoch:
@@ -219,25 +223,45 @@ def _view(view: View, history: History, logs: Mapping[tuple[str, str], Sequence[
             problems.append(
                 f"I9: seq {item.record.seq} came {item.time - time:.3f} s after its commit to a reader who waited"
             )
-    if view.snapshot is not None and not problems:
-        problems += _snapshot(view, records)
+    if not problems and not view.run and (view.snapshot is not None or view.after == 0):
+        problems += _folded(view, records)
     return problems
 
 
-def _snapshot(view: View, records: Sequence[Record]) -> list[str]:
-    """I13, I14: snapshot and tail are the replay from 0."""
+def judge_run_view(seen: Sequence[Json], log: Sequence[Json], view: View) -> list[str]:
+    """Who followed one run: all its events, those only, once and in order; all of them, if it was told the end."""
+    problems: list[str] = []
+    own = [event["seq"] for event in log if event.get("runId") == view.run]
+    got = [seq for event in seen for seq in range(event.get("from", event["seq"]), event["seq"] + 1)]
+    if got != own[: len(got)]:
+        problems.append(f"I7: of {own} came {got}")
+    ended = any(event["type"] in TERMINAL for event in seen)
+    if ended and got != own:
+        problems.append(f"I7, I16: the end came after {got}, of {own}")
+    if (
+        not view.over
+        and not ended
+        and any(event["type"] in TERMINAL for event in log if event.get("runId") == view.run)
+    ):
+        problems.append(f"I7: {view.reader} was never told the end of {view.run}")
+    return problems
+
+
+def _folded(view: View, records: Sequence[Record]) -> list[str]:
+    """I13, I14: what a reader folds is the replay from 0, whether it began with a snapshot or at 0."""
     snapshot = view.snapshot
-    assert snapshot is not None
-    if snapshot.seq > len(records):
-        return [f"I4: a snapshot at {snapshot.seq} of a log with {len(records)}"]
-    whole = transcript.fold(transcript.Transcript(), (decode(record.data) for record in records[: snapshot.seq]))
-    if _plain(transcript.dump(whole)) != _plain(snapshot.transcript):
-        return [f"I13: the snapshot at {snapshot.seq} is not the fold of the log to there"]
-    tail = transcript.load(snapshot.transcript)
+    whole, tail = transcript.Transcript(), transcript.Transcript()
+    if snapshot is not None:
+        if snapshot.seq > len(records):
+            return [f"I4: a snapshot at {snapshot.seq} of a log with {len(records)}"]
+        transcript.fold(whole, (decode(record.data) for record in records[: snapshot.seq]))
+        if _plain(transcript.dump(whole)) != _plain(snapshot.transcript):
+            return [f"I13: the snapshot at {snapshot.seq} is not the fold of the log to there"]
+        tail = transcript.load(snapshot.transcript)
     transcript.fold(tail, (item.record.event for item in view.items))
-    transcript.fold(whole, (decode(record.data) for record in records[snapshot.seq : view.cursor]))
+    transcript.fold(whole, (decode(record.data) for record in records[view.after : view.cursor]))
     if transcript.dump(tail) != transcript.dump(whole):
-        return [f"I14: snapshot at {snapshot.seq} and tail to {view.cursor} are not the replay"]
+        return [f"I14: what was seen from {view.after} to {view.cursor} does not fold to the replay"]
     return []
 
 
@@ -264,6 +288,16 @@ def _commands(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> l
                     runs = effects.setdefault(message["id"], [])
                     if event["runId"] not in runs:
                         runs.append(event["runId"])
+    on = world.faults.on
+    if not any(on[kind] for kind in on if kind not in ("slow", "lines", "wakes", "reads", "split")):
+        for log in logs.values():
+            for event, following in pairwise(log):
+                if (
+                    event.get("reason") == NEWER
+                    and event["type"] == "RUN_CANCEL_REQUESTED"
+                    and following["type"] != "RUN_QUEUED"
+                ):
+                    problems.append(f"I5: {event['runId']} was stopped for a newer message, and none came")
     for message, runs in effects.items():
         if len(runs) > 1:
             problems.append(f"I5: {message} started {runs}")
@@ -277,7 +311,9 @@ def _commands(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> l
                 ):
                     problems.append(f"I5: {key} was answered {[one.answer for one in found]}")
                 if effects.get(key) != [first.run]:
-                    problems.append(f"{lost}: {key} was accepted as {first.run} and is in the log as {effects.get(key)}")
+                    problems.append(
+                        f"{lost}: {key} was accepted as {first.run} and is in the log as {effects.get(key)}"
+                    )
             case "resolve":
                 if any((one.answer.run, one.answer.seq) != (first.run, first.seq) for one in found):
                     problems.append(f"I5: {key} was answered {[one.answer for one in found]}")

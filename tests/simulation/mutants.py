@@ -424,6 +424,17 @@ def a_cancel_that_leaves_no_receipt() -> Generator[None]:
         yield
 
 
+@mutant("I5", only=["lines"])
+def a_replay_that_acts_before_it_looks() -> Generator[None]:
+    """A command that is delivered twice at once is in its own way: it stops the run that it has just started."""
+
+    async def refuse_replay(self: Runner, principal: Any, receipt: Any) -> None:
+        return None
+
+    with patch.object(Runner, "_refuse_replay", refuse_replay):
+        yield
+
+
 @mutant("I6", only=["refuse", "crash"])
 def rows_apart_from_events() -> Generator[None]:
     """The message is written in one transaction, its run in another."""

@@ -314,7 +314,7 @@ class World:
     def play(self) -> None:
         from .nemesis import Nemesis
         from .people import Person
-        from .readers import Reader
+        from .readers import Reader, RunReader
         from .wire import Wired
 
         self._context = contextvars.copy_context()
@@ -328,11 +328,13 @@ class World:
         for user, thread in self.threads:
             done(self.store.create_thread(user, thread, now=START_MS))
         people = [Person(self, f"p{k}", *dice.choice(self.threads)) for k in range(dice.randint(1, 3))]
-        readers = [
+        readers: list[Any] = [
             Reader(self, f"r{k}", *(self.threads[0] if k == 0 else dice.choice(self.threads)))
             for k in range(dice.randint(2, 4))
         ]
         wired = [Wired(self, f"w{k}", *dice.choice(self.threads)) for k in range(dice.choice((0, 1, 1)))]
+        if dice.random() < 0.3:
+            readers.append(RunReader(self, "f0", *dice.choice(self.threads)))
         self.actors = [self.go(actor.live()) for actor in (*readers, *wired)]
         talking = [self.go(person.live()) for person in people]
         nemesis = Nemesis(self)
