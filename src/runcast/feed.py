@@ -14,7 +14,8 @@ TAIL_EVENTS = 2_000
 TAIL_BYTES = 1 << 20
 
 Wake = Callable[[Sequence[Record]], None]
-"""What a reader is woken with: the records just pushed, or none. They are a shortcut: it must not rely on getting them."""
+"""What a reader is woken with: the records just pushed, the same object for all readers, or none. They are a shortcut: nobody
+may rely on getting them."""
 
 
 class Feed:

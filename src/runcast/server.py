@@ -378,12 +378,14 @@ class Process(uvicorn.Server):
 
 
 class _NoCuts(logging.Filter):
-    """uvicorn tells of what we stop on purpose (a stream, all at a second signal) as of a crash, and its accept line has the
-    query string in it."""
+    """uvicorn tells of what we stop on purpose (a stream, all at a second signal) and of a client's broken text as of a crash,
+    and its accept line has the query string in it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        return not isinstance(error, StreamCut | asyncio.CancelledError) and "WebSocket %s" not in str(record.msg)
+        if isinstance(error, StreamCut | asyncio.CancelledError):
+            return False
+        return not str(record.msg).startswith(('%s - "WebSocket %s', "Invalid UTF-8 sequence"))
 
 
 def quiet_uvicorn() -> None:
