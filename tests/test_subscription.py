@@ -140,6 +140,7 @@ async def test_who_follows_a_conversation_that_another_node_deletes_is_told() ->
         reader = Reader()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(reader.follow, here, thread.id)
+            await reader.until(lambda: reader.caught_up is not None)
             async with open_service(store=store, agents=[Told(counting)], limits=limits) as elsewhere:
                 await elsewhere.delete_thread(ME, thread.id)
             await reader.until(lambda: reader.resyncs == ["deleted"])
