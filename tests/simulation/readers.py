@@ -171,7 +171,7 @@ class Reader:
                 if reason == "deleted":
                     self._end("deleted")
                 else:
-                    if reason != "epoch":
+                    if reason != "epoch" or not world.store.restored:
                         world.history.problems.append(f"I27: {self.name} was told {reason} though nothing was lost")
                     self._new_view(view.thread, view.epoch, 0)
             case _:
@@ -257,7 +257,11 @@ class RunReader:
             return
         except RuncastError:
             return
-        if self.view is None:
+        if self.view is None or self.view.epoch != subscription.epoch:
+            if self.view is not None:
+                self.view.over = True
+                subscription.close()
+                subscription = await service.subscribe_run(self.principal, run)
             self.view = View(self.name, self.thread, subscription.epoch, 0, run=run)
             world.history.views.append(self.view)
         try:
