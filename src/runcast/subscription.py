@@ -126,6 +126,11 @@ class Subscription:
     def ended(self) -> bool:
         return self._closed
 
+    @property
+    def latest(self) -> int:
+        """The log's head as this node knows it now."""
+        return max(self._feed.head, self.cursor)
+
     def close(self) -> None:
         """End the iteration, also while it waits. Idempotent."""
         if not self._closed:

@@ -257,6 +257,11 @@ def _item(event: e.Event) -> str:
             raise AssertionError(event)
 
 
+MAX_SHARED = 64 * 1024
+"""Characters of an END event that is held for the next reader. Longer ones would be kept in memory for long, and to encode
+them without their text costs the same."""
+
+
 class _SlimEnds:
     """The last END events' bytes without their texts, encoded once for all readers: those of one thread ask soon after each
     other. Held by the event itself, so that no two events can be taken for one."""
@@ -269,11 +274,17 @@ class _SlimEnds:
         held = self._held.get(id(event))
         if held is not None and held[0] is event:
             return held[1]
-        if len(self._held) >= self._size:
-            del self._held[next(iter(self._held))]
         data = e.encode(_without_whole(event))
-        self._held[id(event)] = (event, data)
+        if _length(event) <= MAX_SHARED:
+            if len(self._held) >= self._size:
+                del self._held[next(iter(self._held))]
+            self._held[id(event)] = (event, data)
         return data
+
+
+def _length(event: e.Event) -> int:
+    whole = event.args if isinstance(event, e.ToolCallEnd) else cast(e.TextMessageEnd, event).text
+    return len(whole) if isinstance(whole, str) else 0
 
 
 def _without_whole(event: e.Event) -> e.Event:

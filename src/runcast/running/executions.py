@@ -146,7 +146,9 @@ class Executions:
         if lane.running is not None or lane.waiting is not None or not lane.queue or self.draining or lane.deleting:
             return
         entry = lane.queue[0]
-        run = msgspec.structs.replace(entry.run, status="running", started_at=self._clock.now_ms())
+        run = msgspec.structs.replace(
+            entry.run, status="running", started_at=entry.run.not_before(self._clock.now_ms())
+        )
         await self._appender.write(lane, [started(run, entry.messages)], runs=[run], head_run=run.id)
         lane.queue.popleft()
         self.launch(lane, run, entry.messages, entry.principal)
@@ -220,7 +222,7 @@ class Executions:
                     ended = msgspec.structs.replace(
                         run,
                         status=end.status,
-                        ended_at=self._clock.now_ms(),
+                        ended_at=run.not_before(self._clock.now_ms()),
                         last_seq=lane.head + len(events),
                         code=None if code is UNSET else code,
                     )

@@ -293,7 +293,9 @@ class Runner:
     async def _dequeue(self, lane: Lane, entry: QueuedRun, reason: str | None, receipt: Receipt | None) -> None:
         now = self._clock.now_ms()
         event = e.of_run(e.RunDequeued(reason=UNSET if reason is None else reason), entry.run.id)
-        run = msgspec.structs.replace(entry.run, status="cancelled", ended_at=now, last_seq=lane.head + 1)
+        run = msgspec.structs.replace(
+            entry.run, status="cancelled", ended_at=entry.run.not_before(now), last_seq=lane.head + 1
+        )
         await self._appender.write(lane, [event], runs=[run], receipt=receipt)
         lane.queue.remove(entry)
 

@@ -93,7 +93,7 @@ class Takeover:
         ended = msgspec.structs.replace(
             run,
             status="interrupted",
-            ended_at=self._clock.now_ms(),
+            ended_at=run.not_before(self._clock.now_ms()),
             last_seq=lane.head + len(events),
             code="interrupted",
         )

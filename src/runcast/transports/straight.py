@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-
+from runcast.transports.line import SocketProtocol
 from runcast.transports.wire import Scope
 
 EXTENSION: Final = "runcast.straight"
@@ -20,7 +19,7 @@ _TEXT: Final = 0x81
 """FIN, opcode 1 (text): RFC 6455, section 5.2."""
 
 
-class StraightProtocol(WebSocketsSansIOProtocol):
+class StraightProtocol(SocketProtocol):
     """uvicorn's WebSocket with one more way out. The connection must not use extensions that change frames (deflate)."""
 
     def handle_connect(self, event: Any) -> None:
