@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     "refuse",  # the store fails before it commits
-    "doubt",  # it commits, and the caller is told that it failed
+    "doubt",  # it commits, at once or a little later, and the caller is told that it failed
     "reads",  # reads fail
     "leases",  # renewals fail or hang
     "outage",  # the store refuses everything for a while
@@ -114,8 +114,14 @@ class LoggedStore(MemoryStore):
     async def acquire(self, thread: str, *args: Any, **kwargs: Any) -> int:
         fence = await super().acquire(thread, *args, **kwargs)
         self.history.note(self.now(), f"{self.caller} acquires {thread}: fence {fence}")
+        self.history.renewals.append((self.now(), self.caller, thread))
         self.on_acquire()
         return fence
+
+    async def renew(self, owner: str, **kwargs: Any) -> set[str]:
+        held = await super().renew(owner, **kwargs)
+        self.history.renewals += [(self.now(), self.caller, thread) for thread in sorted(held)]
+        return held
 
     async def delete_thread(self, thread: str, **kwargs: Any) -> Written:
         written = await super().delete_thread(thread, **kwargs)
@@ -190,7 +196,7 @@ class StoreLine:
             if faults["refuse"] and chance < 0.06:
                 fate = "refuse"
             elif faults["doubt"] and chance > 0.94:
-                fate = "doubt"
+                fate = "doubt" if chance > 0.965 else "late"
         elif name in _LEASES:
             if faults["leases"] and chance < 0.25:
                 fate = "refuse"
@@ -241,6 +247,11 @@ class StoreLine:
             else:
                 reply()
 
+        if fate == "late":
+            # The caller has stopped waiting, and it happens all the same.
+            answer.set_exception(StoreError("The store did not answer in time."))
+            delay += dice.choice((0.005, 0.02, 0.1))
+            world.history.note(loop.time(), f"{node.name} {name} {thread} called failed, and on its way")
         world.later(delay, commit)
         return await answer
 

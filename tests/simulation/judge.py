@@ -56,11 +56,12 @@ def judge_view(seen: Iterable[Json], log: Sequence[Json], *, after: int = 0, exa
     return problems
 
 
-def judge_log(log: Sequence[Json], *, ended: bool = True) -> list[str]:
+def judge_log(log: Sequence[Json], *, ended: bool = True, queue_limit: int = 8) -> list[str]:
     """What is wrong with a thread's log itself: I1, I16, I17, I18, I20, I23; with `ended`, I21 too."""
     problems: list[str] = []
     if [event["seq"] for event in log] != list(range(1, len(log) + 1)):
         problems.append("I1: the seqs have a hole")
+    most = 0
     running: str | None = None
     over: dict[str, str] = {}
     queue: list[str] = []
@@ -93,6 +94,7 @@ def judge_log(log: Sequence[Json], *, ended: bool = True) -> list[str]:
                     problems.append(f"I5: {run} was accepted twice")
                 opened[run] = kind
                 queue.append(run)
+                most = max(most, len(queue))
             case "RUN_STARTED":
                 if running is not None:
                     problems.append(f"I17: {run} started while {running} was running")
@@ -123,6 +125,8 @@ def judge_log(log: Sequence[Json], *, ended: bool = True) -> list[str]:
                     problems.append(f"I16, I23: {list(open_items)} were open at the end of {run}")
             case _:
                 pass
+    if most > queue_limit:
+        problems.append(f"{most} messages were waiting, and {queue_limit} are allowed")
     if ended:
         waits = any(one not in answered for one in asked)
         for run in opened:
@@ -143,7 +147,9 @@ def judge(world: World) -> list[str]:
         stored = world.store._logs.get(thread)
         is_there = stored is not None and stored.thread.epoch == epoch
         if thread not in inboxes:
-            problems += [f"{thread}: {one}" for one in judge_log(log, ended=is_there)]
+            problems += [
+                f"{thread}: {one}" for one in judge_log(log, ended=is_there, queue_limit=world.limits.queue_limit)
+            ]
         if stored is not None and is_there:
             if [r.data for r in stored.records] != [record.data for record in history.logs[thread, epoch]]:
                 problems.append(f"I3: {thread} is not what was committed")
@@ -381,6 +387,7 @@ def _work(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> list[
                     problems.append(
                         f"I19: {work.node} worked on {work.run} {work.time - time:.3f} s after {late} had taken it"
                     )
+    problems += _without_lease(world, stubborn)
     for tool, count in tools.items():
         if count > 1:
             problems.append(f"I20: {tool} was carried out {count} times")
@@ -395,6 +402,26 @@ def _work(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> list[
             text.startswith(said) or said.startswith(text)
         ):
             problems.append(f"I11: {run} said {said!r}, and in the log is {text!r}")
+    return problems
+
+
+def _without_lease(world: World, stubborn: set[str]) -> list[str]:
+    """I19, I22: who cannot renew its leases stops its work before they run out."""
+    history = world.history
+    if world.faults.on["freeze"] or world.faults.on["doubt"]:
+        return []
+    until: dict[tuple[str, str], float] = {}
+    threads = {run.id: run.thread for commit in history.commits for run in commit.runs}
+    renewals = iter([*history.renewals, (float("inf"), "", "")])
+    following = next(renewals)
+    problems: list[str] = []
+    for work in history.work:
+        while following[0] <= work.time:
+            until[following[1:]] = following[0] + world.limits.lease_ttl_s
+            following = next(renewals)
+        lease = until.get((work.node, threads[work.run]), work.time)
+        if work.what == "step" and work.run not in stubborn and work.time > lease + SLACK_S / 3:
+            problems.append(f"I19, I22: {work.node} worked on {work.run} {work.time - lease:.3f} s after its lease")
     return problems
 
 
