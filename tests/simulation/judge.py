@@ -388,6 +388,12 @@ def _work(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> list[
                         f"I19: {work.node} worked on {work.run} {work.time - time:.3f} s after {late} had taken it"
                     )
     problems += _without_lease(world, stubborn)
+    on = world.faults.on
+    if not any(on[kind] for kind in on if kind not in ("slow", "lines", "wakes", "reads", "split")):
+        for run, time in told.items():
+            late_s = ends[run][1] - time if run in ends else 0
+            if late_s > world.limits.cancel_deadline_s + SLACK_S / 3:
+                problems.append(f"I19: {run} ended {late_s:.3f} s after it was told to stop")
     for tool, count in tools.items():
         if count > 1:
             problems.append(f"I20: {tool} was carried out {count} times")
