@@ -25,6 +25,9 @@ from runcast.client import refusals
 WHEN = {
     "internal": "Something went wrong on the server; the operator finds it by the request id.",
     "invalid_request": "The request is not understood: the message names the field. (400 or 422)",
+    "unknown_file": "A message names a file that is not there, or not its sender's: the same answer for both.",
+    "empty_file": "An uploaded file has no bytes.",
+    "file_type_mismatch": "An uploaded file says it is something else than it is.",
     "unauthenticated": "No token, or one that is not valid (any more).",
     "forbidden": "This user or origin may not do that.",
     "not_found": "It is not there, or not yours: the same answer for both.",
@@ -35,6 +38,8 @@ WHEN = {
     "already_decided": "The question was answered by somebody else.",
     "expired": "Nobody answered the question in time.",
     "payload_too_large": "A message or body is larger than allowed.",
+    "unsupported_media_type": "A body, or an uploaded file, is of a type that is not taken.",
+    "too_many_files": "More was uploaded than sent; files that no message names go after a day.",
     "rate_limited": "Too much in too short a time; `retryAfterMs` says when again.",
     "queue_full": "Too many messages wait in this thread already.",
     "too_many_subscriptions": "This connection follows as many threads as it may.",
@@ -43,7 +48,9 @@ WHEN = {
     "storage_unavailable": "The log could not be read or written; nothing was changed.",
     "sequence_conflict": "Inside the server: another append came first.",
     "lease_lost": "Inside the server: another owner has the thread now.",
+    "trimmed": "What was asked for is no longer kept: an inbox's oldest part. Readers of a stream get a `resync` instead.",
     "store_locked": "Another process writes to this database file.",
+    "storage_full": "There is no room on the server's disk for a file; nothing of it was kept.",
     "store_corrupt": "The database file is damaged or not one of Runcast's.",
     "unavailable": "The server starts, stops, or is overloaded.",
     "config": "At the start: settings or agents that cannot be served. Never sent to a client.",
@@ -86,12 +93,16 @@ def codes() -> str:
 
 def commands() -> str:
     context = click.Context(command_line, info_name="runcast", terminal_width=100, max_content_width=100)
-    parts: list[str] = []
-    for name in command_line.list_commands(context):
-        command = command_line.commands[name]
+    return "\n\n".join(_commands(command_line, context, "runcast"))
+
+
+def _commands(group: click.Group, context: click.Context, path: str) -> Iterator[str]:
+    for name in group.list_commands(context):
+        command = group.commands[name]
         within = click.Context(command, parent=context, info_name=name, terminal_width=100, max_content_width=100)
-        parts.append(f"## runcast {name}\n\n```text\n{command.get_help(within).rstrip()}\n```")
-    return "\n\n".join(parts)
+        yield f"## {path} {name}\n\n```text\n{command.get_help(within).rstrip()}\n```"
+        if isinstance(command, click.Group):
+            yield from _commands(command, within, f"{path} {name}")
 
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {

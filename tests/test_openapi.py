@@ -114,6 +114,8 @@ async def test_every_route_is_there_with_its_problems(document: tuple[dict[str, 
     paths = document[0]["paths"]
     assert {(method.upper(), path) for path, item in paths.items() for method in item} == {
         ("GET", "/healthz"),
+        ("GET", "/v1/me/export"),
+        ("DELETE", "/v1/me/data"),
         ("GET", "/readyz"),
         ("GET", "/v1/threads"),
         ("POST", "/v1/threads"),
@@ -129,6 +131,8 @@ async def test_every_route_is_there_with_its_problems(document: tuple[dict[str, 
         ("POST", "/v1/interrupts/{interrupt}"),
         ("GET", "/v1/agents"),
         ("GET", "/v1/inbox/events"),
+        ("POST", "/v1/files"),
+        ("GET", "/v1/files/{file}"),
     }
     for path, item in paths.items():
         for method, operation in item.items():

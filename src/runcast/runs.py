@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from runcast.files import Attachment, attachments
+
 RunStatus = Literal["queued", "running", "waiting", "done", "failed", "cancelled", "interrupted"]
 """How a run stands; the words of the table in `spec/PROTOCOL.md`."""
 
@@ -47,6 +49,8 @@ class Thread(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     status: RunStatus | None = None
     """How its newest run stands: the live dot in the thread list."""
     pinned: bool = False
+    first_seq: int = 1
+    """The oldest seq that is kept: more than 1 only in an inbox, whose oldest part goes."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -86,6 +90,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
             return self.content
         return "\n".join(str(part.get("text", "")) for part in self.content if part.get("type") == "text")
 
+    @property
+    def attachments(self) -> list[Attachment]:
+        """What it brings along beside its text, in order."""
+        return attachments(self.content)
+
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A person's answer to one interrupt: AG-UI 1.0 `ResumeEntry`, and who gave it."""
@@ -120,3 +129,8 @@ class RunInput(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         return "\n".join(message.text for message in self.messages)
+
+    @property
+    def attachments(self) -> list[Attachment]:
+        """Images, sounds, videos and documents that came with the message(s), in order. `RunContext.file` reads one."""
+        return [attachment for message in self.messages for attachment in message.attachments]

@@ -17,7 +17,8 @@ from runcast import events
 from runcast.client import connect as connected
 from runcast.client.effects import StateChanged
 from runcast.errors import RuncastError
-from simulation.judge import judge_log as judge_log, judge_view
+from simulation.judge import judge_log as judge_log
+from simulation.judge import judge_view
 
 
 class Wrong(Exception):
