@@ -173,7 +173,7 @@ class StoreLine:
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if name not in (
             "get_thread", "inbox", "list_threads", "receipt", "read", "runs", "agent_states", "snapshot", "orphans",
-            "close", "probe", "size", "idle_threads", "prune", "idle_threads", "size", *_WRITES, *_LEASES,
+            "close", "probe", "size", "idle_threads", "prune", *_WRITES, *_LEASES,
         ):  # fmt: skip
             raise AttributeError(name)
 
@@ -186,14 +186,6 @@ class StoreLine:
     @property
     def files(self) -> Any:
         """Bytes come and go at once: nobody in these worlds sends files yet."""
-        return self._world.store.files
-
-    @property
-    def healthy(self) -> bool:
-        return not self._world.is_out
-
-    @property
-    def files(self) -> Any:
         return self._world.store.files
 
     def append_now(self, writes: Sequence[Any], *, now: int) -> list[Written | None]:
