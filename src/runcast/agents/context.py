@@ -22,6 +22,7 @@ from msgspec import UNSET
 from runcast import events as e
 from runcast import jsonpatch
 from runcast.agents.draft import Draft
+from runcast.agents.sheltered import OnCancel, Sheltered, check_on_cancel
 from runcast.errors import AgentError
 from runcast.events import Event
 from runcast.ids import IdSource
@@ -45,6 +46,8 @@ class RunContext:
         history: Callable[[], Awaitable[Sequence[Turn]]],
         app: Mapping[str, Any] | None = None,
         state: Any = None,
+        flush: Callable[[], Awaitable[None]] | None = None,
+        left: Turn | None = None,
     ) -> None:
         self.input = input
         self.principal = principal
@@ -56,10 +59,22 @@ class RunContext:
         self.state = state
         """The thread's shared state as it stands; change it by `set_state` or `patch_state`."""
         self.saved: AgentState | None = None
+        self.usage: list[e.TokenUsage] = []
+        """What the run has cost so far, as far as the adapter knows; told also if the run fails or is stopped."""
+        self.left = left
+        """What the attempt before left, if this one goes on from there. For adapters."""
+        self.sheltered = Sheltered()
         self.draft = Draft(new_id)
         """The open message that `text`, `think` and yielded strings share. For adapters."""
         self._emit = emit
         self._history = history
+        self._flush = flush
+        self._checkpoint: AgentState | None = None
+
+    @property
+    def attempt(self) -> int:
+        """1; more if the run was taken up again after its process died (`on_crash`)."""
+        return self.input.attempt
 
     @property
     def run_id(self) -> str:
@@ -80,6 +95,26 @@ class RunContext:
     def save(self, adapter: str, version: int, data: bytes) -> None:
         """Keep what this run adds to the framework's history; written with the run's terminal event, whatever that is."""
         self.saved = AgentState(run=self.input.run, adapter=adapter, version=version, data=data)
+
+    def checkpoint(self, adapter: str, version: int, data: bytes) -> None:
+        """Keep how far the run is, in case its process dies (`on_crash="resume"`): written together with the events that were
+        emitted before, or with later ones, never before them. `save` replaces it."""
+        self._checkpoint = AgentState(run=self.input.run, adapter=adapter, version=version, data=data)
+
+    def take_checkpoint(self) -> AgentState | None:
+        """For the runner: the newest checkpoint, once."""
+        state, self._checkpoint = self._checkpoint, None
+        return state
+
+    async def flush(self) -> None:
+        """For an agent whose runs may be taken up again: wait until what it said is in the log. What is not there did not
+        happen, so a tool must not begin before its call is.
+
+        Raises:
+            RunEnded: it will never be in the log, the run is over.
+        """
+        if self._flush is not None:
+            await self._flush()
 
     # --- words ----------------------------------------------------------------------------------------------------
 
@@ -136,27 +171,49 @@ class RunContext:
         /,
         *,
         title: str | None = None,
+        idempotent: bool = False,
+        on_cancel: OnCancel = "cooperative",
         **more: Any,
     ) -> AsyncGenerator[ToolCall]:
         """A tool call, from its arguments to its result: set `call.result` (and `call.summary`) inside.
+
+        `idempotent`: running it twice does no more than running it once, so a run in which it began may be restarted.
+        `on_cancel`: what Stop does to it, for at most 10 s: `cooperative` cancels it where it awaits; `finish` lets it end and
+        records its result before the run ends; `detach` ends the run at once and lets the tool go on without it.
 
         Arguments are keywords; those that are called like a parameter here go into the mapping. An exception inside
         becomes a result with status `error` (an `AgentError` says its sentence, any other only that the tool failed) and
         goes on. On cancellation nothing is written: the runner ends the call as cancelled.
         """
-        call = ToolCall(self.new_id(), name, self._emit)
-        await self.emit(e.ToolCallStart(tool_call_id=call.id, tool_call_name=name, title=_given(title)))
+        check_on_cancel(on_cancel)
+        call = ToolCall(self.new_id(), name, self.sheltered.emitter(self._emit, on_cancel))
+        await self.emit(
+            e.ToolCallStart(
+                tool_call_id=call.id,
+                tool_call_name=name,
+                title=_given(title),
+                idempotent=True if idempotent else UNSET,
+            )
+        )
         await self._emit(e.ToolCallArgs(tool_call_id=call.id, delta=json_text({**(arguments or {}), **more})))
         await self._emit(e.ToolCallEnd(tool_call_id=call.id))
-        try:
-            yield call
-        except Exception as error:
-            sentence = error.message if isinstance(error, AgentError) else f"The tool {name} failed."
-            await self._write(self._result(call, status="error", content=sentence, error=sentence))
-            raise
-        result = to_json(call.result)
-        content = call.content if call.content is not None else result if isinstance(result, str) else json_text(result)
-        await self._write(self._result(call, content=content, result=result, summary=_given(call.summary)))
+        await self.flush()
+        with self.sheltered.during(on_cancel):
+            try:
+                yield call
+            except Exception as error:
+                sentence = error.message if isinstance(error, AgentError) else f"The tool {name} failed."
+                await self._end_tool(call, status="error", content=sentence, error=sentence)
+                raise
+            result = to_json(call.result)
+            content = (
+                call.content if call.content is not None else result if isinstance(result, str) else json_text(result)
+            )
+            await self._end_tool(call, content=content, result=result, summary=_given(call.summary))
+
+    async def _end_tool(self, call: ToolCall, **fields: Any) -> None:
+        for event in self._result(call, **fields):
+            await call.emit(event)
 
     def _result(self, call: ToolCall, **fields: Any) -> list[Event]:
         return [e.ToolCallResult(message_id=self.new_id(), tool_call_id=call.id, **fields)]
@@ -252,13 +309,13 @@ class ToolCall:
         """What the model reads, if that is not the result."""
         self.summary: str | None = None
         """One sentence for people, e.g. `Found 3 tasks`."""
-        self._emit = emit
+        self.emit = emit
 
     async def progress(
         self, progress: float | None = None, *, total: float | None = None, message: str | None = None, data: Any = None
     ) -> None:
         """Say how far it is; `progress` counts towards `total`."""
-        await self._emit(
+        await self.emit(
             e.ToolCallProgress(
                 tool_call_id=self.id,
                 progress=UNSET if progress is None else float(progress),

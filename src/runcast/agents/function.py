@@ -62,7 +62,7 @@ class FunctionAgent:
         description: str | None = None,
         title: str | None = None,
         timeout_s: float | None = None,
-        on_crash: Literal["never"] = "never",
+        on_crash: Literal["never", "restart"] = "never",
     ) -> None:
         """
         Raises:
@@ -75,15 +75,16 @@ class FunctionAgent:
         """What people see instead of the name."""
         self.timeout_s = timeout_s
         """The run's wall-clock limit in seconds; None: the server's."""
-        self.on_crash: Literal["never"] = on_crash
-        """What happens to a run whose process died: `never` is started again."""
+        self.on_crash: Literal["never", "restart"] = on_crash
+        """What happens to a run whose process died: it ends (`never`), or the function runs again from its beginning, up to
+        three times in all, unless a tool that is not idempotent had begun (`restart`)."""
         problems: list[str] = []
         if not NAME.match(self.name):
             problems.append(f"{self.name!r} is no name for an agent: use 1-64 characters of A-Za-z0-9_-, by name=…")
         if timeout_s is not None and not timeout_s > 0:
             problems.append(f"timeout_s must be more than 0 seconds, not {timeout_s!r}")
-        if on_crash != "never":
-            problems.append(f"on_crash must be 'never', not {on_crash!r}")
+        if on_crash not in ("never", "restart"):
+            problems.append(f"on_crash must be 'never' or 'restart', not {on_crash!r}")
         self._positional, self._keywords = _fillers(function, problems)
         if problems:
             raise ConfigError(f"The agent {self.name!r} cannot be served: " + "; ".join(problems), problems)
@@ -152,7 +153,7 @@ def agent(
     description: str | None = None,
     title: str | None = None,
     timeout_s: float | None = None,
-    on_crash: Literal["never"] = "never",
+    on_crash: Literal["never", "restart"] = "never",
 ) -> Callable[[Callable[..., Any]], FunctionAgent]: ...
 def agent(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function an agent: `@runcast.agent`, or `@runcast.agent(name=…, description=…, timeout_s=…)`.

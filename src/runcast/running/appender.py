@@ -29,13 +29,16 @@ class Appender:
         self._lanes = lanes
         self._clock = clock
 
-    async def events(self, lane: Lane, events: Sequence[Event]) -> None:
-        """Append what an agent gave. The lane's lock is held, the caller is shielded.
+    async def events(self, lane: Lane, events: Sequence[Event], checkpoint: AgentState | None = None) -> None:
+        """Append what an agent gave, and how far it is. The lane's lock is held, the caller is shielded.
 
         Raises:
             LeaseLost: the lane is lost, nothing was written. StoreError: nothing was written.
         """
-        await self._append(lane, Write(thread=lane.thread.id, fence=lane.fence, expected_seq=lane.head, events=events))
+        write = Write(
+            thread=lane.thread.id, fence=lane.fence, expected_seq=lane.head, events=events, agent_state=checkpoint
+        )
+        await self._append(lane, write)
 
     async def write(
         self,

@@ -18,6 +18,7 @@ from runcast.errors import RunEnded
 from runcast.events import Event, RunError, RunFinished
 from runcast.ids import Clock, IdSource
 from runcast.running.recorder import Recorder, storable
+from runcast.running.restarting import policy_of
 from runcast.runs import Principal, RunInput
 
 BUFFER_EVENTS = 256
@@ -38,14 +39,24 @@ class Execution:
         history: Callable[[], Awaitable[Sequence[Turn]]],
         app: Mapping[str, Any],
         limit_s: float,
+        recorder: Recorder | None = None,
+        left: Turn | None = None,
     ) -> None:
         self.agent = agent
         self.input = input
         self.principal = principal
         self.limit_s = limit_s
-        self.recorder = Recorder(input.run)
+        self.recorder = recorder or Recorder(input.run)
         self.context = RunContext(
-            input=input, principal=principal, new_id=new_id, emit=self.emit, history=history, app=app
+            input=input,
+            principal=principal,
+            new_id=new_id,
+            emit=self.emit,
+            history=history,
+            app=app,
+            # What must survive the process is waited for; the others need not wait for the disk.
+            flush=self.flush if policy_of(agent) != "never" else None,
+            left=left,
         )
         self.finish: RunFinished | None = None
         """What the agent itself said at its end: outcome, result, usage."""
@@ -62,6 +73,9 @@ class Execution:
         self._clock = clock
         self._scope = anyio.CancelScope()
         self._buffer: list[Event] = []
+        self._taken = self._given = self._committed = 0
+        """How many events the agent gave, how many went to be written, and how many are."""
+        self._settled: asyncio.Event | None = None
         self._sealed = False
         self._more = asyncio.Event()
         self._room = asyncio.Event()
@@ -86,10 +100,29 @@ class Execution:
             await asyncio.sleep(0)  # who gives only what the log does not need must not keep the event loop to himself
             return
         self._buffer.extend(events)
+        self._taken += len(events)
         self._more.set()
         while len(self._buffer) >= BUFFER_EVENTS and not self._sealed:
             self._room.clear()
             await self._room.wait()
+
+    async def flush(self) -> None:
+        """Wait until everything that was emitted so far is in the log.
+
+        Raises:
+            RunEnded: it will never be.
+        """
+        wanted = self._taken
+        while self._committed < wanted:
+            if self._sealed:
+                raise RunEnded("The run has ended; nothing can be added to it.")
+            self._settled = self._settled or asyncio.Event()
+            await self._settled.wait()
+
+    def _settle(self) -> None:
+        if self._settled is not None:
+            self._settled.set()
+            self._settled = None
 
     async def drive(self) -> None:
         """Run the agent to its end, its cancellation or its time limit. Never raises for what the agent does."""
@@ -122,17 +155,21 @@ class Execution:
         return self.stopped.is_set() or self.cancelling or self.timed_out or self.interrupted is not None
 
     def cancel(self) -> None:
-        """Stop the agent where it awaits."""
+        """Stop the agent where it awaits. If only detached tools keep it, the run goes without them at once."""
         self._scope.cancel()
+        if self.context.sheltered.has("detach") and not self.context.sheltered.has("finish"):
+            self.seal()
 
     def give_up(self) -> None:
         """The time limit is over and the agent did not stop: the run ends without it."""
         if not self.stopped.is_set() and not self._sealed:
             self.timed_out = True
-            self.seal()
+            self.abandon()
 
     async def next_group(self) -> list[Event]:
         """What came since the last call, at least one event; empty once the agent has stopped and all was given."""
+        self._committed = self._given  # who asks for more has written the last
+        self._settle()
         while not self._buffer:
             if self.stopped.is_set() or self._sealed:
                 return []
@@ -143,6 +180,7 @@ class Execution:
     def drain(self) -> list[Event]:
         """What came since the last group, possibly nothing."""
         group, self._buffer = self._buffer, []
+        self._given += len(group)
         self._room.set()
         return group
 
@@ -151,6 +189,12 @@ class Execution:
         self._sealed = True
         self._room.set()
         self._more.set()
+        self._settle()
+
+    def abandon(self) -> None:
+        """The deadline is over: whatever of the run still works is on its own, and its tools are cancelled."""
+        self.seal()
+        self.context.sheltered.end()
 
 
 class _Reported(Exception):

@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 from msgspec import UNSET
 
 from runcast import events as e
-from runcast.agents.base import Agent
+from runcast.agents.base import Agent, Turn
 from runcast.errors import AgentError, LeaseLost, StoreError
 from runcast.events import Event
 from runcast.hub import Hub
@@ -30,6 +30,8 @@ from runcast.running.lanes import Lanes
 from runcast.running.limits import Limits
 from runcast.running.opening import started
 from runcast.running.recall import Recall
+from runcast.running.recorder import Recorder
+from runcast.running.restarting import GoesOn, Restarting, policy_of
 from runcast.runs import Answer, Message, Principal, Run, RunInput, Thread
 
 logger = logging.getLogger("runcast.runner")
@@ -45,6 +47,7 @@ class Executions:
         lanes: Lanes,
         hub: Hub,
         recall: Recall,
+        restarting: Restarting,
         *,
         clock: Clock,
         new_id: IdSource,
@@ -58,6 +61,7 @@ class Executions:
         self._lanes = lanes
         self._hub = hub
         self._recall = recall
+        self._restarting = restarting
         self._clock = clock
         self._new_id = new_id
         self._limits = limits
@@ -84,8 +88,9 @@ class Executions:
     async def interrupt_all(self) -> None:
         """End all as *interrupted* and wait until that is written."""
         for execution in tuple(self._by_run.values()):
-            execution.interrupted = SHUTDOWN
-            self.stop_agent(execution)
+            if not execution.stopped.is_set():
+                execution.interrupted = SHUTDOWN
+                self.stop_agent(execution)
         await self.wait()
 
     @property
@@ -112,8 +117,15 @@ class Executions:
         messages: tuple[Message, ...],
         principal: Principal,
         answers: tuple[Answer, ...] = (),
+        *,
+        attempt: int = 1,
+        recorder: Recorder | None = None,
+        left: Turn | None = None,
     ) -> None:
-        """The run's first event is in the log: let the agent work. The lane's lock is held."""
+        """The run's first event is in the log: let the agent work. The lane's lock is held.
+
+        `attempt`, `recorder`, `left`: of a run that is taken up again (`GoesOn`).
+        """
         assert self._tasks is not None, "the runner was not started"
         agent = self.agents.get(run.agent) or _MissingAgent(run.agent)
         execution = Execution(
@@ -126,6 +138,7 @@ class Executions:
                 parent=run.parent,
                 resumes=run.resumes,
                 answers=answers,
+                attempt=attempt,
             ),
             principal,
             clock=self._clock,
@@ -133,6 +146,8 @@ class Executions:
             history=lambda: self._recall.history(lane.thread, run),
             app=self._app,
             limit_s=getattr(agent, "timeout_s", None) or self._limits.run_timeout_s,
+            recorder=recorder,
+            left=left,
         )
         lane.running = run.id
         lane.users += 1
@@ -171,7 +186,8 @@ class Executions:
                     self._lanes.forget(lane)  # whoever takes the thread next ends it from the log
                 finally:
                     self._unwritten.discard(run.id)
-                    self._by_run.pop(run.id, None)
+                    if self._by_run.get(run.id) is execution:
+                        del self._by_run[run.id]
                     self._hub.let_go(run.thread)
                     self._lanes.leave(lane)
                     execution.ended.set()
@@ -188,8 +204,11 @@ class Executions:
             self._tasks_of_agents.add(agent)
             agent.add_done_callback(self._tasks_of_agents.discard)
             while group := await execution.next_group():
+                checkpoint = (
+                    execution.context.take_checkpoint()
+                )  # before anything waits: it must not be ahead of the log
                 async with lane.lock:
-                    await self._appender.events(lane, group)
+                    await self._appender.events(lane, group, checkpoint)
             return False
         except Exception as error:  # mostly the store's; a defect of ours must not take the server down either
             execution.error = error
@@ -202,6 +221,8 @@ class Executions:
 
     async def _finish(self, lane: Lane, run: Run, execution: Execution, *, failed: bool) -> None:
         """Write what is left, what closes it and the terminal event; then start what is next in the thread."""
+        if not failed and await self._leave(lane, run, execution):
+            return
         end = end_of(run, execution, self._new_id)
         rest = execution.drain()
         closing: list[Event] | None = None if failed else [*rest, *execution.recorder.close(end.status)]
@@ -242,6 +263,24 @@ class Executions:
         if self._tasks is not None and not self.draining and not lane.lost:
             self._tasks.start_soon(self._keep, lane.thread)
 
+    async def _leave(self, lane: Lane, run: Run, execution: Execution) -> bool:
+        """A run that the next process can take up again is not ended by the stop of this one, only left."""
+        stopped = execution.interrupted == SHUTDOWN and not execution.cancelling and execution.error is None
+        if not stopped or policy_of(execution.agent) == "never" or lane.lost:
+            return False
+        try:
+            async with lane.lock:
+                checkpoint = execution.context.take_checkpoint()
+                if (rest := execution.drain()) or checkpoint is not None:
+                    await self._appender.events(lane, rest, checkpoint)
+                verdict = await self._restarting.judge(lane.thread, run, execution.agent)
+        except StoreError:
+            return False
+        if isinstance(verdict, GoesOn):
+            fields = {"action": "run_left", "run": run.id}
+            logger.info("run %s is left to the next process", run.id, extra=fields)
+        return isinstance(verdict, GoesOn)
+
     async def _keep(self, thread: Thread) -> None:
         try:
             await self._hub.keep(thread)
@@ -261,7 +300,7 @@ class Executions:
             await execution.stopped.wait()
             return
         logger.warning("an agent did not stop in time", extra={"action": "cancel_overdue", "run": execution.input.run})
-        execution.seal()
+        execution.abandon()
 
 
 class _MissingAgent:

@@ -28,6 +28,7 @@ from runcast.running.lanes import Lanes
 from runcast.running.limits import Limits
 from runcast.running.opening import queued, started, title_of
 from runcast.running.recall import Recall
+from runcast.running.restarting import Restarting
 from runcast.running.takeover import Takeover
 from runcast.runs import Answer, Message, OnBusy, Principal, Run, RunStatus, Thread
 from runcast.stores.base import Receipt, Store
@@ -57,19 +58,23 @@ class Runner:
         )
         self._recall = Recall(store, hub)
         self._appender = Appender(store, hub, self._lanes, clock=clock)
+        restarting = Restarting(store, hub)
         self._executions = Executions(
             agents,
             self._appender,
             self._lanes,
             hub,
             self._recall,
+            restarting,
             clock=clock,
             new_id=new_id,
             limits=limits,
             app=app,
         )
         self._interrupts = Interrupts(self._appender, self._executions, self._recall, clock=clock, new_id=new_id)
-        self._takeover = Takeover(store, self._lanes, self._appender, self._executions, self._recall, clock=clock)
+        self._takeover = Takeover(
+            store, self._lanes, self._appender, self._executions, self._recall, restarting, clock=clock
+        )
 
     # --- life -----------------------------------------------------------------------------------------------------
 
