@@ -49,6 +49,13 @@ class Settings(BaseSettings):
         300, gt=0, le=86_400, description="Longest time one run may take, in seconds of wall clock."
     )
     queue_limit: int = Field(8, ge=0, le=1000, description="Most messages that wait in one thread while a run goes on.")
+    on_disconnect: Literal["continue", "cancel"] = Field(
+        "continue",
+        description="What happens to a run when the last one who watched it is gone: it goes on, or it is stopped.",
+    )
+    disconnect_grace_s: float = Field(
+        10, ge=0, le=3600, description="How long nobody may watch before that counts, in seconds."
+    )
     drain_timeout_s: float = Field(
         30, ge=0, le=3600, description="How long a stopping server lets runs go on, in seconds."
     )

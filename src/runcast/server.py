@@ -124,7 +124,12 @@ class Server:
             raise ConfigError("This server runs already: its lifespan was entered twice.")
         async with AsyncExitStack() as stack:
             store = await self._open_store(stack)
-            limits = Limits(run_timeout_s=self.settings.run_timeout_s, queue_limit=self.settings.queue_limit)
+            limits = Limits(
+                run_timeout_s=self.settings.run_timeout_s,
+                queue_limit=self.settings.queue_limit,
+                on_disconnect=self.settings.on_disconnect,
+                disconnect_grace_s=self.settings.disconnect_grace_s,
+            )
             service = await stack.enter_async_context(
                 open_service(store=store, agents=self._agents, clock=self._clock, new_id=self._new_id, limits=limits)
             )

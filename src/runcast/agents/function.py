@@ -63,6 +63,7 @@ class FunctionAgent:
         title: str | None = None,
         timeout_s: float | None = None,
         on_crash: Literal["never", "restart"] = "never",
+        on_disconnect: Literal["continue", "cancel"] | None = None,
     ) -> None:
         """
         Raises:
@@ -78,6 +79,8 @@ class FunctionAgent:
         self.on_crash: Literal["never", "restart"] = on_crash
         """What happens to a run whose process died: it ends (`never`), or the function runs again from its beginning, up to
         three times in all, unless a tool that is not idempotent had begun (`restart`)."""
+        self.on_disconnect: Literal["continue", "cancel"] | None = on_disconnect
+        """What happens to a run when its last watcher is gone; None: what the server's setting says."""
         problems: list[str] = []
         if not NAME.match(self.name):
             problems.append(f"{self.name!r} is no name for an agent: use 1-64 characters of A-Za-z0-9_-, by name=…")
@@ -85,6 +88,8 @@ class FunctionAgent:
             problems.append(f"timeout_s must be more than 0 seconds, not {timeout_s!r}")
         if on_crash not in ("never", "restart"):
             problems.append(f"on_crash must be 'never' or 'restart', not {on_crash!r}")
+        if on_disconnect not in (None, "continue", "cancel"):
+            problems.append(f"on_disconnect must be 'continue' or 'cancel', not {on_disconnect!r}")
         self._positional, self._keywords = _fillers(function, problems)
         if problems:
             raise ConfigError(f"The agent {self.name!r} cannot be served: " + "; ".join(problems), problems)
@@ -106,6 +111,7 @@ class FunctionAgent:
             title=self.title,
             timeout_s=self.timeout_s,
             on_crash=self.on_crash,
+            on_disconnect=self.on_disconnect,
         )
 
     async def run(self, input: RunInput, context: RunContext) -> AsyncIterator[Event]:
@@ -154,6 +160,7 @@ def agent(
     title: str | None = None,
     timeout_s: float | None = None,
     on_crash: Literal["never", "restart"] = "never",
+    on_disconnect: Literal["continue", "cancel"] | None = None,
 ) -> Callable[[Callable[..., Any]], FunctionAgent]: ...
 def agent(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function an agent: `@runcast.agent`, or `@runcast.agent(name=…, description=…, timeout_s=…)`.
