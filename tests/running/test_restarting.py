@@ -10,9 +10,9 @@ from typing import Any
 import anyio
 import pytest
 
-from core import DEADLINE_S, ME, Told, cancel, core, ended, log, resolve, said, send, types
+from core import DEADLINE_S, ME, Told, cancel, core, die, ended, log, resolve, said, send, types
 from runcast import events as e
-from runcast.agents.base import Agent, Kept, RunContext, Turn
+from runcast.agents.base import Kept, RunContext, Turn
 from runcast.events import Event
 from runcast.running.restarting import ATTEMPTS
 from runcast.runs import RunInput
@@ -39,24 +39,6 @@ class Keeping(Dying):
     def __init__(self, script: Script, kept: Callable[[Turn], Kept | None]) -> None:
         super().__init__(script, "resume")
         self.kept = kept
-
-
-async def die(path: Path, agent: Agent, reached: anyio.Event, sent: Sent | None = None, *more: str) -> Sent:
-    """Serve `agent` until it reached something, then die as a killed process does: nothing more is written."""
-    store = await SqliteStore.open(path)
-    with anyio.CancelScope() as scope:
-        async with core(agent, store=store) as service:
-            if sent is None:
-                sent = await service.send(ME, send("go"))
-                for text in more:
-                    await service.send(ME, send(text, sent.thread))
-            with anyio.fail_after(DEADLINE_S):
-                await reached.wait()
-            await service.runner._executions.get(sent.run).flush()  # type: ignore[union-attr]
-            await store.close()
-            scope.cancel()
-    assert sent is not None
-    return sent
 
 
 async def run_of(service: Service, sent: Sent) -> TranscriptRun:

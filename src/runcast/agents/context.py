@@ -48,6 +48,7 @@ class RunContext:
         state: Any = None,
         flush: Callable[[], Awaitable[None]] | None = None,
         left: Turn | None = None,
+        on_checkpoint: Callable[[], None] = lambda: None,
     ) -> None:
         self.input = input
         self.principal = principal
@@ -69,6 +70,7 @@ class RunContext:
         self._emit = emit
         self._history = history
         self._flush = flush
+        self._on_checkpoint = on_checkpoint
         self._checkpoint: AgentState | None = None
 
     @property
@@ -100,6 +102,7 @@ class RunContext:
         """Keep how far the run is, in case its process dies (`on_crash="resume"`): written together with the events that were
         emitted before, or with later ones, never before them. `save` replaces it."""
         self._checkpoint = AgentState(run=self.input.run, adapter=adapter, version=version, data=data)
+        self._on_checkpoint()
 
     def take_checkpoint(self) -> AgentState | None:
         """For the runner: the newest checkpoint, once."""

@@ -35,7 +35,7 @@ logger = logging.getLogger("runcast.agents")
 ADAPTER = "pydantic_ai"
 VERSION = 1
 
-_OUTCOMES: dict[str, Literal["success", "failed", "denied", "interrupted"]] = {
+OUTCOMES: dict[str, Literal["success", "failed", "denied", "interrupted"]] = {
     "done": "success",
     "failed": "failed",
     "denied": "denied",
@@ -108,9 +108,9 @@ def _assistant(message: TranscriptMessage) -> list[ModelMessage]:
             returned.append(
                 ToolReturnPart(
                     tool_name=part.name,
-                    content=_content(part),
+                    content=content_of(part),
                     tool_call_id=part.id,
-                    outcome=_OUTCOMES.get(part.status, "interrupted"),
+                    outcome=OUTCOMES.get(part.status, "interrupted"),
                 )
             )
     flush()
@@ -126,7 +126,8 @@ def arguments(text: str) -> dict[str, Any]:
     return cast(dict[str, Any], value) if isinstance(value, dict) else {}
 
 
-def _content(part: SeenTool) -> str:
+def content_of(part: SeenTool) -> str:
+    """What the model reads of a call's result."""
     if isinstance(part.content, str) and part.content:
         return part.content
     if part.content:

@@ -57,6 +57,7 @@ class Execution:
             # What must survive the process is waited for; the others need not wait for the disk.
             flush=self.flush if policy_of(agent) != "never" else None,
             left=left,
+            on_checkpoint=self._checkpointed,
         )
         self.finish: RunFinished | None = None
         """What the agent itself said at its end: outcome, result, usage."""
@@ -74,7 +75,7 @@ class Execution:
         self._scope = anyio.CancelScope()
         self._buffer: list[Event] = []
         self._taken = self._given = self._committed = 0
-        """How many events the agent gave, how many went to be written, and how many are."""
+        """How many events and checkpoints the agent gave, how many went to be written, and how many are."""
         self._settled: asyncio.Event | None = None
         self._sealed = False
         self._more = asyncio.Event()
@@ -166,13 +167,18 @@ class Execution:
             self.timed_out = True
             self.abandon()
 
-    async def next_group(self) -> list[Event]:
-        """What came since the last call, at least one event; empty once the agent has stopped and all was given."""
+    def _checkpointed(self) -> None:
+        self._taken += 1
+        self._more.set()
+
+    async def next_group(self) -> list[Event] | None:
+        """What came since the last call; None once the agent has stopped and all was given. A checkpoint without events is a
+        group of none."""
         self._committed = self._given  # who asks for more has written the last
         self._settle()
-        while not self._buffer:
+        while self._given == self._taken:
             if self.stopped.is_set() or self._sealed:
-                return []
+                return None
             self._more.clear()
             await self._more.wait()
         return self.drain()
@@ -180,7 +186,7 @@ class Execution:
     def drain(self) -> list[Event]:
         """What came since the last group, possibly nothing."""
         group, self._buffer = self._buffer, []
-        self._given += len(group)
+        self._given = self._taken
         self._room.set()
         return group
 

@@ -203,7 +203,7 @@ class Executions:
             agent = asyncio.create_task(execution.drive())  # noqa: TID251
             self._tasks_of_agents.add(agent)
             agent.add_done_callback(self._tasks_of_agents.discard)
-            while group := await execution.next_group():
+            while (group := await execution.next_group()) is not None:
                 checkpoint = (
                     execution.context.take_checkpoint()
                 )  # before anything waits: it must not be ahead of the log

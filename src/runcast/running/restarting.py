@@ -39,8 +39,8 @@ class GoesOn(NamedTuple):
     events: list[Event]
     messages: tuple[Message, ...]
     answers: tuple[Answer, ...]
-    left: Turn | None
-    """What the attempt before left, if it goes on from there."""
+    resumes: bool
+    """It goes on from the checkpoint, and from what the log shows once `events` are in it; else from its beginning."""
 
 
 class Over(NamedTuple):
@@ -88,7 +88,7 @@ class Restarting:
             turn = Turn(seen.run, next(iter(await self._store.agent_states([run.id])), None))
             kept = kept_by(agent, turn)
             if kept is not None:
-                return self._resumed(seen, turn, kept)
+                return self._resumed(seen, kept)
         if run.resumes is not None:
             return Over(f"{sentence} It was going on from an answer, which counts only once; please ask again.")
         for call, name in seen.began.items():
@@ -108,9 +108,9 @@ class Restarting:
             before = await self._state_before(thread, run)
             if before != seen.state:
                 events.append(e.StateSnapshot(snapshot=before))
-        return GoesOn(attempt, _of(run, events), seen.messages, seen.answers, None)
+        return GoesOn(attempt, [e.of_run(one, run.id) for one in events], seen.messages, seen.answers, resumes=False)
 
-    def _resumed(self, seen: _Seen, turn: Turn, kept: Kept) -> GoesOn:
+    def _resumed(self, seen: _Seen, kept: Kept) -> GoesOn:
         """From where the agent said it stood: what came later does not count; a tool of unknown effect is told as that."""
         attempt = seen.attempt + 1
         again = frozenset(call for call in seen.idempotent if call in kept.calls)
@@ -119,8 +119,9 @@ class Restarting:
             e.RunRestarted(attempt=attempt),
             *_retracted(seen.run, kept),
         ]
-        left = Turn(copy.deepcopy(seen.run), turn.state)
-        return GoesOn(attempt, [e.of_run(one, seen.run.id) for one in events], seen.messages, seen.answers, left)
+        return GoesOn(
+            attempt, [e.of_run(one, seen.run.id) for one in events], seen.messages, seen.answers, resumes=True
+        )
 
     # --- what the log says ----------------------------------------------------------------------------------------
 
@@ -212,8 +213,3 @@ def _retracted(run: TranscriptRun, kept: Kept) -> list[Event]:
             message_ids=list(messages) or UNSET, tool_call_ids=list(calls) or UNSET, reason="The run was restarted."
         )
     ]
-
-
-def _of(run: Run, events: list[Event]) -> list[Event]:
-    """State belongs to the thread, but this change of it to the run."""
-    return [e.of_run(one, run.id) for one in events]

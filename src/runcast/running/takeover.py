@@ -89,6 +89,7 @@ class Takeover:
             return
         await self._appender.write(lane, verdict.events)
         recorder = await self._recall.recorder(lane.thread, run)
+        left = await self._recall.left(lane.thread, run) if verdict.resumes else None
         logger.warning(
             "run %s is taken up again, attempt %d",
             run.id,
@@ -103,7 +104,7 @@ class Takeover:
             verdict.answers,
             attempt=verdict.attempt,
             recorder=recorder,
-            left=verdict.left,
+            left=left,
         )
 
     async def _end_dead(self, lane: Lane, run: Run, over: Over) -> None:
