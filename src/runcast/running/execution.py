@@ -74,10 +74,13 @@ class Execution:
         self._clock = clock
         self._scope = anyio.CancelScope()
         self._buffer: list[Event] = []
-        self._taken = self._given = self._committed = 0
-        """How many events and checkpoints the agent gave, how many went to be written, and how many are."""
+        self._checkpoint_due = False
         self._settled: asyncio.Event | None = None
         self._sealed = False
+        self._offer: Callable[[], None] | None = None
+        self._long_way = False
+        """`next_group` has given events that may not be in the log yet."""
+        self._refused = False
         self._more = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -101,8 +104,10 @@ class Execution:
             await asyncio.sleep(0)  # who gives only what the log does not need must not keep the event loop to himself
             return
         self._buffer.extend(events)
-        self._taken += len(events)
-        self._more.set()
+        if self._offer is not None and not self._long_way:
+            self._offer()
+        else:
+            self._more.set()
         while len(self._buffer) >= BUFFER_EVENTS and not self._sealed:
             self._room.clear()
             await self._room.wait()
@@ -113,10 +118,11 @@ class Execution:
         Raises:
             RunEnded: it will never be.
         """
-        wanted = self._taken
-        while self._committed < wanted:
+        while True:
             if self._sealed:
                 raise RunEnded("The run has ended; nothing can be added to it.")
+            if not (self._buffer or self._checkpoint_due or self._long_way):
+                return
             self._settled = self._settled or asyncio.Event()
             await self._settled.wait()
 
@@ -168,25 +174,50 @@ class Execution:
             self.abandon()
 
     def _checkpointed(self) -> None:
-        self._taken += 1
+        self._checkpoint_due = True
+        self._more.set()
+
+    def offer_by(self, offer: Callable[[], None]) -> None:
+        """Call `offer` when there is something to write: whoever it tells may then use `take_now`."""
+        self._offer = offer
+
+    def take_now(self) -> list[Event]:
+        """What came since the last group; nothing while `next_group` has the word."""
+        if self._long_way or self._sealed or self._checkpoint_due:
+            return []
+        self._settle()
+        return self.drain()
+
+    def go_the_long_way(self, events: list[Event]) -> None:
+        """`events`, which `take_now` gave, and what follows are to be had from `next_group`."""
+        self._buffer[:0] = events
+        self._refused = True
         self._more.set()
 
     async def next_group(self) -> list[Event] | None:
-        """What came since the last call; None once the agent has stopped and all was given. A checkpoint without events is a
-        group of none."""
-        self._committed = self._given  # who asks for more has written the last
+        """What came and was not taken otherwise; None once the agent has stopped and all was given. A checkpoint goes this way
+        only, also without events.
+
+        Until the next call nothing can be taken: what this gave may not be in the log yet.
+        """
+        self._long_way = self._refused = False
         self._settle()
-        while self._given == self._taken:
-            if self.stopped.is_set() or self._sealed:
-                return None
+        if self._buffer and self._offer is not None and not self._is_over:
+            self._offer()
+        while not (self._is_over or self._checkpoint_due or (self._buffer and (self._refused or self._offer is None))):
             self._more.clear()
             await self._more.wait()
-        return self.drain()
+        self._long_way = bool(self._buffer) or self._checkpoint_due
+        return self.drain() if self._long_way else None
+
+    @property
+    def _is_over(self) -> bool:
+        return self._sealed or self.stopped.is_set()
 
     def drain(self) -> list[Event]:
         """What came since the last group, possibly nothing."""
         group, self._buffer = self._buffer, []
-        self._given = self._taken
+        self._checkpoint_due = False
         self._room.set()
         return group
 
