@@ -134,6 +134,7 @@ class Server:
             service = await stack.enter_async_context(
                 open_service(store=store, agents=self._agents, clock=self._clock, new_id=self._new_id, limits=limits)
             )
+            stack.enter_context(service.runner.watchdog().watching())
             self.gateway.start(service)
             try:
                 yield

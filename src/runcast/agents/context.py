@@ -213,6 +213,8 @@ class RunContext:
                 call.content if call.content is not None else result if isinstance(result, str) else json_text(result)
             )
             await self._end_tool(call, content=content, result=result, summary=_given(call.summary))
+        if on_cancel != "cooperative":
+            await anyio.lowlevel.checkpoint()  # a Stop that came meanwhile takes effect here
 
     async def _end_tool(self, call: ToolCall, **fields: Any) -> None:
         for event in self._result(call, **fields):

@@ -19,6 +19,7 @@ from runcast.events import Event, RunError, RunFinished
 from runcast.ids import Clock, IdSource
 from runcast.running.recorder import Recorder, storable
 from runcast.running.restarting import policy_of
+from runcast.running.watchdog import DRIVEN, Driven
 from runcast.runs import Principal, RunInput
 
 BUFFER_EVENTS = 256
@@ -133,6 +134,7 @@ class Execution:
 
     async def drive(self) -> None:
         """Run the agent to its end, its cancellation or its time limit. Never raises for what the agent does."""
+        DRIVEN.set(Driven(self.input.run, self.agent.name))
         try:
             with self._scope:
                 with anyio.move_on_after(self.limit_s) as limit:

@@ -33,6 +33,7 @@ from runcast.running.opening import started
 from runcast.running.recall import Recall
 from runcast.running.recorder import Recorder
 from runcast.running.restarting import GoesOn, Restarting, policy_of
+from runcast.running.watchdog import Driven
 from runcast.runs import Answer, Message, Principal, Run, RunInput, Thread
 
 logger = logging.getLogger("runcast.runner")
@@ -98,6 +99,11 @@ class Executions:
     def active(self) -> int:
         """How many runs are under way."""
         return len(self._by_run)
+
+    @property
+    def driven(self) -> list[Driven]:
+        """The runs under way, for the watchdog; it asks from a thread of its own."""
+        return [Driven(one.input.run, one.agent.name) for one in tuple(self._by_run.values())]
 
     @property
     def healthy(self) -> bool:

@@ -30,6 +30,7 @@ from runcast.running.opening import queued, started, title_of
 from runcast.running.recall import Recall
 from runcast.running.restarting import Restarting
 from runcast.running.takeover import Takeover
+from runcast.running.watchdog import Watchdog
 from runcast.running.watching import NOBODY, Watching
 from runcast.runs import Answer, Message, OnBusy, Principal, Run, RunStatus, Thread
 from runcast.stores.base import Receipt, Store
@@ -111,6 +112,10 @@ class Runner:
     def active(self) -> int:
         """How many runs are under way."""
         return self._executions.active
+
+    def watchdog(self) -> Watchdog:
+        """What tells of agents that block the event loop; whoever owns the loop runs it."""
+        return Watchdog(lambda: self._executions.driven)
 
     @property
     def healthy(self) -> bool:
