@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -45,12 +47,24 @@ class ServerProcess:
         assert self._process is not None
         return self._process.pid
 
-    async def start(self, deadline_s: float = 60) -> None:
+    def serve(self, *arguments: str) -> None:
+        """What the next start serves."""
+        self._arguments = arguments
+
+    async def start(self, deadline_s: float = 60, **settings: object) -> None:
         command = [sys.executable, "-m", "runcast.cli", "serve", *self._arguments]
         command += ["--port", str(self.port), "--database", str(self.database)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+        environment |= {f"RUNCAST_{name.upper()}": str(value) for name, value in settings.items()}
         with open(self._directory / "server.log", "ab") as log:
-            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self._directory)
+            self._process = subprocess.Popen(
+                command,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                cwd=self._directory,
+                start_new_session=True,  # a group of its own, as in a terminal
+            )
         end = time.monotonic() + deadline_s
         while True:
             try:
@@ -66,6 +80,19 @@ class ServerProcess:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+
+    def signal(self, number: signal.Signals, *, group: bool = False) -> None:
+        """To the process, or to its whole group, as Ctrl-C does in a terminal."""
+        assert self._process is not None
+        if group:
+            os.killpg(self._process.pid, number)
+        else:
+            self._process.send_signal(number)
+
+    async def wait_dead(self, timeout_s: float = 60) -> int:
+        process = self._process
+        assert process is not None
+        return await anyio.to_thread.run_sync(lambda: process.wait(timeout_s))
 
     def terminate(self, timeout_s: float = 60) -> int:
         assert self._process is not None
