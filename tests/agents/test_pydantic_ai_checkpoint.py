@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from pydantic_ai import Agent
+from pydantic_ai import Agent, Tool
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
@@ -17,6 +17,7 @@ from runcast.agents.base import Turn
 from runcast.agents.pydantic_ai import PydanticAIAgent, ToolText
 from runcast.agents.pydantic_ai_checkpoint import ADAPTER, UNKNOWN, VERSION, kept, recover
 from runcast.agents.pydantic_ai_history import messages_of
+from runcast.errors import ConfigError
 from runcast.runs import AgentState
 from runcast.stores.sqlite import SqliteStore
 from runcast.transcript import TextPart, ToolPart, TranscriptRun, load
@@ -199,3 +200,17 @@ def test_what_cannot_be_read_keeps_nothing() -> None:
     ):
         assert kept(Turn(run, state)) is None
         assert recover(Turn(run, state)) is None
+
+
+def test_policies_are_checked_and_a_tool_may_carry_its_own() -> None:
+    def pay() -> str:
+        return "paid"
+
+    own = {"runcast": {"title": "Paying…", "idempotent": True, "on_cancel": "finish"}}
+    agent = Agent(FunctionModel(stream_function=World("")._say), name="a", tools=[Tool(pay, metadata=own)])
+    served = PydanticAIAgent(agent, on_disconnect="cancel")
+    assert served._tools["pay"] == ToolText(title="Paying…", idempotent=True, on_cancel="finish")
+    assert (served.on_crash, served.on_disconnect) == ("never", "cancel")
+    with pytest.raises(ConfigError) as caught:
+        PydanticAIAgent(agent, on_crash="always", on_disconnect="stop")  # type: ignore[arg-type]
+    assert len(caught.value.problems) == 2

@@ -13,6 +13,7 @@ import pytest
 from core import DEADLINE_S, ME, Told, cancel, core, die, ended, log, resolve, said, send, types
 from runcast import events as e
 from runcast.agents.base import Kept, RunContext, Turn
+from runcast.errors import RunEnded
 from runcast.events import Event
 from runcast.running.restarting import ATTEMPTS
 from runcast.runs import RunInput
@@ -379,3 +380,30 @@ async def test_resume_without_anything_kept_is_a_restart(tmp_path: Path) -> None
         assert said([e.TextMessageContent(message_id="", delta="".join(texts(await run_of(service, sent))))]) == (
             "attempt 2: whole"
         )
+
+
+async def test_a_tool_does_not_begin_once_its_run_is_over() -> None:
+    began = anyio.Event()
+    told: list[str] = []
+
+    async def stubborn(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        yield e.TextMessageContent(message_id="m", delta="I stay")
+        began.set()
+        with anyio.CancelScope(shield=True):
+            await over.wait()
+            try:
+                await context.flush()
+            except RunEnded:
+                told.append("over")
+        done.set()
+
+    over, done = anyio.Event(), anyio.Event()
+    async with core(Dying(stubborn), cancel_deadline_s=0.05) as service:
+        sent = await service.send(ME, send("go"))
+        await began.wait()
+        await service.cancel(ME, cancel(sent.run))
+        assert await ended(service, sent) == "cancelled"
+        over.set()
+        with anyio.fail_after(DEADLINE_S):
+            await done.wait()
+    assert told == ["over"]
