@@ -6,11 +6,13 @@ And the stops of a real process: what a signal does to runs that end in time, th
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import httpx
 import pytest
 
@@ -28,9 +30,9 @@ DEADLINE_S = 60.0
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("RUNCAST_TEST_DIRECTORY", str(tmp_path))
-    server = ServerProcess(tmp_path, f"{HERE / 'dying.py'}:agents")
+def server(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
+    agents = HERE / getattr(request, "param", "dying.py:agents")
+    server = ServerProcess(tmp_path, str(agents), environment={"RUNCAST_TEST_DIRECTORY": str(tmp_path)})
     yield server
     server.kill()
 
@@ -122,16 +124,16 @@ async def test_a_run_that_kills_its_process_is_not_begun_for_ever(server: Any, t
     await server.start()
     sent = await say(server, "killer")
     for _ in range(2):
-        await server.wait_dead()
+        await anyio.to_thread.run_sync(server.wait)
         await server.start()
-    await server.wait_dead()
+    await anyio.to_thread.run_sync(server.wait)
     await server.start()
     assert (await ended(server, sent["run"]))["status"] == "interrupted"
     assert count("killer", tmp_path) == 3
 
 
+@pytest.mark.parametrize("server", ["resuming.py:resumer"], indirect=True)
 async def test_a_pydantic_ai_run_goes_on_after_its_last_step(server: Any, tmp_path: Path) -> None:
-    server.serve(f"{HERE / 'resuming.py'}:resumer")
     await server.start()
     sent = await say(server, "resumer")
     await text_reaches(server, sent["run"], 40)
@@ -148,12 +150,13 @@ async def test_a_pydantic_ai_run_goes_on_after_its_last_step(server: Any, tmp_pa
 
 
 async def test_a_stop_past_the_drain_leaves_such_a_run_to_the_next_process(server: Any, tmp_path: Path) -> None:
-    await server.start(drain_timeout_s=0.1)
+    server.environment["RUNCAST_DRAIN_TIMEOUT_S"] = "0.1"
+    await server.start()
     sent = await say(server, "speaker")
     queued = await say(server, "speaker", thread=sent["thread"])
     await text_reaches(server, sent["run"], 40)
-    server.signal(signal.SIGTERM)
-    await server.wait_dead()
+    server.send_signal(signal.SIGTERM)
+    await anyio.to_thread.run_sync(server.wait)
     await server.start()
     assert (await ended(server, sent["run"]))["text"] == TEXT
     with anyio.fail_after(DEADLINE_S):
@@ -165,13 +168,14 @@ async def test_a_stop_past_the_drain_leaves_such_a_run_to_the_next_process(serve
 
 
 async def test_a_stop_past_the_drain_ends_what_cannot_go_on(server: Any, tmp_path: Path) -> None:
-    await server.start(drain_timeout_s=0.1)
+    server.environment["RUNCAST_DRAIN_TIMEOUT_S"] = "0.1"
+    await server.start()
     sent = await say(server, "payer", "60")
     with anyio.fail_after(DEADLINE_S):
         while count("pay", tmp_path) == 0:
             await anyio.sleep(0.01)
-    server.signal(signal.SIGTERM)
-    await server.wait_dead()
+    server.send_signal(signal.SIGTERM)
+    await anyio.to_thread.run_sync(server.wait)
     await server.start()
     answer = await ended(server, sent["run"])
     assert answer["status"] == "interrupted" and "shut down" in answer["error"]
@@ -179,11 +183,11 @@ async def test_a_stop_past_the_drain_ends_what_cannot_go_on(server: Any, tmp_pat
 
 async def test_ctrl_c_in_a_terminal_lets_a_run_end(server: Any, tmp_path: Path) -> None:
     """The signal goes to the whole group of processes, as a terminal sends it."""
-    await server.start(drain_timeout_s=30)
+    await server.start()
     sent = await say(server, "speaker")
     queued = await say(server, "speaker", thread=sent["thread"])
     await text_reaches(server, sent["run"], 40)
-    server.signal(signal.SIGINT, group=True)
+    os.killpg(server.pid, signal.SIGINT)
     async with httpx.AsyncClient(base_url=server.http, timeout=DEADLINE_S) as http:
         with anyio.fail_after(DEADLINE_S):
             while (ready := await http.get("/readyz")).status_code != 503:
@@ -192,7 +196,7 @@ async def test_ctrl_c_in_a_terminal_lets_a_run_end(server: Any, tmp_path: Path) 
         assert (await http.get(f"/v1/runs/{sent['run']}")).json()["status"] == "running", "readyz was first"
         refused = await http.post("/v1/messages", json={"message": "more"})
         assert refused.status_code == 503
-    await server.wait_dead()
+    await anyio.to_thread.run_sync(server.wait)
     await server.start()
     answer = await ended(server, sent["run"])
     assert (answer["status"], answer["text"]) == ("done", TEXT)

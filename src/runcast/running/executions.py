@@ -167,7 +167,9 @@ class Executions:
         if lane.running is not None or lane.waiting is not None or not lane.queue or self.draining or lane.deleting:
             return
         entry = lane.queue[0]
-        run = msgspec.structs.replace(entry.run, status="running", started_at=self._clock.now_ms())
+        run = msgspec.structs.replace(
+            entry.run, status="running", started_at=entry.run.not_before(self._clock.now_ms())
+        )
         await self._appender.write(lane, [started(run, entry.messages)], runs=[run], head_run=run.id)
         lane.queue.popleft()
         self.launch(lane, run, entry.messages, entry.principal)
@@ -240,13 +242,14 @@ class Executions:
                 async with lane.lock:
                     if closing is None:
                         # I4: what the store refused was seen by nobody and is dropped; the log alone says what is open.
+                        self._hub.note_head(lane.thread.id, lane.head)
                         closing = (await self._recall.recorder(lane.thread, run)).close(end.status)
                     events = [*closing, e.of_run(end.terminal, run.id)]
                     code = end.terminal.code if isinstance(end.terminal, e.RunError) else UNSET
                     ended = msgspec.structs.replace(
                         run,
                         status=end.status,
-                        ended_at=self._clock.now_ms(),
+                        ended_at=run.not_before(self._clock.now_ms()),
                         last_seq=lane.head + len(events),
                         code=None if code is UNSET else code,
                     )
@@ -276,13 +279,18 @@ class Executions:
         stopped = execution.interrupted == SHUTDOWN and not execution.cancelling and execution.error is None
         if not stopped or policy_of(execution.agent) == "never" or lane.lost:
             return False
+        rest: list[Event] = []
         try:
             async with lane.lock:
                 checkpoint = execution.context.take_checkpoint()
                 if (rest := execution.drain()) or checkpoint is not None:
                     await self._appender.events(lane, rest, checkpoint)
+                    rest = []
                 verdict = await self._restarting.judge(lane.thread, run, execution.agent)
+        except LeaseLost:
+            return True  # another owner decides
         except StoreError:
+            execution.go_the_long_way(rest)
             return False
         if isinstance(verdict, GoesOn):
             fields = {"action": "run_left", "run": run.id}

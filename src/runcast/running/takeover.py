@@ -13,6 +13,7 @@ from msgspec import UNSET
 
 from runcast import events as e
 from runcast.errors import LeaseLost, NotFound
+from runcast.hub import Hub
 from runcast.ids import Clock
 from runcast.running.appender import Appender
 from runcast.running.ending import interrupted
@@ -22,7 +23,7 @@ from runcast.running.lanes import Lanes
 from runcast.running.recall import Recall
 from runcast.running.recorder import Ending
 from runcast.running.restarting import Over, Restarting, policy_of
-from runcast.runs import Principal, Run
+from runcast.runs import Principal, Run, Thread
 from runcast.stores.base import Store
 
 logger = logging.getLogger("runcast.runner")
@@ -32,6 +33,7 @@ class Takeover:
     def __init__(
         self,
         store: Store,
+        hub: Hub,
         lanes: Lanes,
         appender: Appender,
         executions: Executions,
@@ -41,6 +43,7 @@ class Takeover:
         clock: Clock,
     ) -> None:
         self._store = store
+        self._hub = hub
         self._lanes = lanes
         self._appender = appender
         self._executions = executions
@@ -51,6 +54,7 @@ class Takeover:
     async def load(self, lane: Lane) -> None:
         """Bring a lane just acquired up to how its thread stands. Its lock is held."""
         thread = lane.thread
+        self._hub.note_head(thread.id, lane.head)  # what another node wrote, this node's feed may not know
         principal = Principal(user=thread.user, tenant=thread.tenant)
         for run in await self._store.runs(thread=thread.id, status=["queued", "running", "waiting"]):
             if run.status == "running":
@@ -65,15 +69,26 @@ class Takeover:
     async def adopt_orphans(self) -> None:
         """Acquire every thread with work and without an owner; acquiring it ends dead runs and starts queued ones."""
         for orphan in await self._store.orphans(now=self._clock.now_ms()):
-            try:
-                async with self._lanes.use(orphan.thread):
-                    pass
-            except (LeaseLost, NotFound):
-                continue
-            except Exception:  # one thread that cannot be taken over must not keep the others waiting
-                logger.exception(
-                    "thread %s could not be taken over", orphan.thread.id, extra={"action": "sweep_failed"}
-                )
+            await self.adopt(orphan.thread)
+
+    async def adopt(self, thread: Thread) -> None:
+        """Acquire the thread, if that can be; what is queued in it goes on, what is in doubt is found out."""
+        try:
+            async with self._lanes.use(thread) as lane:
+                if lane.doubtful:
+                    await self._appender.find_out(lane)
+                if lane.stalled:
+                    await self._executions.advance(lane)
+        except (LeaseLost, NotFound):
+            pass
+        except Exception:  # one thread that cannot be taken over must not keep the others waiting
+            logger.exception("thread %s could not be taken over", thread.id, extra={"action": "sweep_failed"})
+
+    async def restart_stalled(self) -> None:
+        """Start what is queued where the store refused to start it (I18), and look again where it was not sure."""
+        for lane in self._lanes.all():
+            if lane.stalled or lane.doubtful:
+                await self.adopt(lane.thread)
 
     async def _take_up(self, lane: Lane, run: Run, principal: Principal) -> None:
         """The process of this run is gone: let the run go on if its agent says so and the log allows it, else end it."""
@@ -119,7 +134,7 @@ class Takeover:
         ended = msgspec.structs.replace(
             run,
             status=status,
-            ended_at=self._clock.now_ms(),
+            ended_at=run.not_before(self._clock.now_ms()),
             last_seq=lane.head + len(events),
             code=None if over.cancelled else "interrupted",
         )
