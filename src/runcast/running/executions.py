@@ -286,6 +286,7 @@ class Executions:
                 if (rest := execution.drain()) or checkpoint is not None:
                     await self._appender.events(lane, rest, checkpoint)
                     rest = []
+                self._hub.note_head(lane.thread.id, lane.head)
                 verdict = await self._restarting.judge(lane.thread, run, execution.agent)
         except LeaseLost:
             return True  # another owner decides
