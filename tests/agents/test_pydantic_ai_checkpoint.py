@@ -12,13 +12,13 @@ from pydantic_ai import Agent, Tool
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
-from core import ME, core, die, ended, send
-from runcast.agents.base import Turn
+from core import ME, core, die, ended, new_id, send
+from runcast.agents.base import RunContext, Turn
 from runcast.agents.pydantic_ai import PydanticAIAgent, ToolText
 from runcast.agents.pydantic_ai_checkpoint import ADAPTER, UNKNOWN, VERSION, kept, recover
 from runcast.agents.pydantic_ai_history import messages_of
 from runcast.errors import ConfigError
-from runcast.runs import AgentState
+from runcast.runs import AgentState, RunInput
 from runcast.stores.sqlite import SqliteStore
 from runcast.transcript import TextPart, ToolPart, TranscriptRun, load
 
@@ -93,7 +93,14 @@ async def after_a_crash(path: Path, world: World, **options: Any) -> tuple[Trans
     store = await SqliteStore.open(path)
     states = await store.agent_states([sent.run])
     await store.close()
-    return run, messages_of([Turn(run, states[0])])
+    context = RunContext(
+        input=RunInput(thread="t", run="r", agent="a"), principal=ME, new_id=new_id, emit=nothing, history=nothing
+    )
+    return run, await messages_of([Turn(run, states[0])], context)
+
+
+async def nothing(*_: Any) -> Any:
+    return []
 
 
 def shown(run: TranscriptRun) -> list[str]:
@@ -187,7 +194,7 @@ async def test_restart_begins_again_if_all_tools_are_idempotent(tmp_path: Path) 
     assert kinds(messages) == WHOLE
 
 
-def test_what_cannot_be_read_keeps_nothing() -> None:
+async def test_what_cannot_be_read_keeps_nothing() -> None:
     run = TranscriptRun(id="r", status="running")
     for state in (
         None,
@@ -199,7 +206,7 @@ def test_what_cannot_be_read_keeps_nothing() -> None:
         ),
     ):
         assert kept(Turn(run, state)) is None
-        assert recover(Turn(run, state)) is None
+        assert await recover(Turn(run, state), None) is None  # type: ignore[arg-type]
 
 
 def test_policies_are_checked_and_a_tool_may_carry_its_own() -> None:

@@ -42,6 +42,7 @@ from runcast.agents.base import Kept, OnCrash, Turn
 from runcast.agents.context import RunContext
 from runcast.agents.function import NAME
 from runcast.agents.pydantic_ai_checkpoint import Steps, kept, recover
+from runcast.agents.pydantic_ai_files import Sent, prompt_of
 from runcast.agents.pydantic_ai_guard import Guard
 from runcast.agents.pydantic_ai_history import arguments, messages_of, save
 from runcast.agents.pydantic_ai_stream import Artifact, Stream, ToolProgress, ToolText
@@ -156,8 +157,8 @@ class PydanticAIAgent:
 
     async def run(self, input: RunInput, context: RunContext) -> AsyncIterator[Event]:
         turns = await context.history()
-        history = messages_of(turns)
-        recovered = None if context.left is None else recover(context.left)
+        history = await messages_of(turns, context)
+        recovered = None if context.left is None else await recover(context.left, context)
         if recovered is not None:
             history = [*repair_messages(history), *recovered.messages]
             results, resumed = recovered.results, recovered.again
@@ -166,8 +167,8 @@ class PydanticAIAgent:
             if results is None:
                 history = repair_messages(history)  # a question that was never answered must not block the next message
         before = recovered.messages if recovered else []
-        prompt = None if recovered else input.text or None
-        steps = Steps(context, recovered) if self.on_crash == "resume" else None
+        prompt = await prompt_of(input, context)
+        steps = Steps(context, recovered, prompt.sent) if self.on_crash == "resume" else None
         guard = self._guard(context)
         stream = Stream(
             new_id=context.new_id,
@@ -189,7 +190,8 @@ class PydanticAIAgent:
             options["capabilities"] = [guard]
         async with AsyncExitStack() as stack:
             options["deps"] = await self._make_deps(context, stack)
-            running = cast(Any, self.agent.run_stream_events(prompt, **options))
+            said = None if recovered else prompt.content
+            running = cast(Any, self.agent.run_stream_events(said, **options))
             try:
                 async with running as events:
                     try:
@@ -197,7 +199,7 @@ class PydanticAIAgent:
                             if isinstance(event, AgentRunResultEvent):
                                 done = cast(AgentRunResultEvent[Any], event).result
                                 messages = [*before, *done.new_messages()]
-                                save(context, messages)
+                                save(context, messages, prompt.sent)
                                 for end in self._end(input, context, done.output, messages):
                                     yield end
                                 continue
@@ -216,7 +218,7 @@ class PydanticAIAgent:
                         with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
                             await events.aclose()
                         if context.saved is None:
-                            _save_partial(context, before, events)
+                            _save_partial(context, before, events, prompt.sent)
             except pai.RunTimedOut as error:
                 raise RunTimeout("The agent took too long and was stopped.") from error
             except pai.RunCancelled:
@@ -304,13 +306,13 @@ def _shown_whole(output: object, id: str) -> list[Event]:
     ]
 
 
-def _save_partial(context: RunContext, before: Sequence[ModelMessage], events: Any) -> None:
+def _save_partial(context: RunContext, before: Sequence[ModelMessage], events: Any, sent: Mapping[str, Sent]) -> None:
     """Keep what a failed or stopped run did, the interrupted answer included, and what it cost."""
     try:
         messages = [*before, *events.new_messages()]
     except pai.UserError:
         return  # it never started
-    save(context, messages)
+    save(context, messages, sent)
     context.usage = usage_of(messages)
 
 

@@ -20,7 +20,8 @@ from pydantic_ai.tools import DeferredToolResults, ToolApproved
 
 from runcast.agents.base import Kept, Turn
 from runcast.agents.context import RunContext
-from runcast.agents.pydantic_ai_history import OUTCOMES, content_of
+from runcast.agents.pydantic_ai_files import Sent, referenced, rehydrated
+from runcast.agents.pydantic_ai_history import OUTCOMES, result_of
 from runcast.transcript import ToolPart
 
 logger = logging.getLogger("runcast.agents")
@@ -57,10 +58,11 @@ class _Wire(msgspec.Struct):
     calls: list[str]
 
 
-def write(context: RunContext, checkpoint: Checkpoint) -> None:
-    """Keep it; if its messages cannot be written (a tool's odd result), the one before stays."""
+def write(context: RunContext, checkpoint: Checkpoint, sent: Mapping[str, Sent]) -> None:
+    """Keep it, without the bytes of the files that were `sent`; if its messages cannot be written (a tool's odd result), the one
+    before stays."""
     try:
-        messages = ModelMessagesTypeAdapter.dump_json(checkpoint.messages)
+        messages = ModelMessagesTypeAdapter.dump_json(referenced(checkpoint.messages, sent))
     except Exception:
         logger.warning("a checkpoint of run %s cannot be written", context.run_id, exc_info=True)
         return
@@ -92,12 +94,12 @@ def kept(turn: Turn) -> Kept | None:
     return Kept(frozenset(checkpoint.texts), calls)
 
 
-def recover(turn: Turn) -> Recovered | None:
+async def recover(turn: Turn, context: RunContext) -> Recovered | None:
     """How to go on from what an attempt left; None if there is nothing to go on from."""
     checkpoint = read(turn)
     if checkpoint is None:
         return None
-    messages = list(checkpoint.messages)
+    messages = await rehydrated(checkpoint.messages, context)
     last = messages[-1]
     if not isinstance(last, ModelResponse):
         return Recovered(messages, None, frozenset(), checkpoint)
@@ -113,7 +115,7 @@ def recover(turn: Turn) -> Recovered | None:
             lost = tool.status == "interrupted"
             part = ToolReturnPart(
                 tool_name=call.tool_name,
-                content=UNKNOWN if lost else content_of(tool),
+                content=UNKNOWN if lost else await result_of(tool, context),
                 tool_call_id=call.tool_call_id,
                 outcome=OUTCOMES.get(tool.status, "interrupted"),
             )
@@ -128,8 +130,9 @@ def recover(turn: Turn) -> Recovered | None:
 class Steps:
     """Writes a run's checkpoints: one whenever its messages have grown by an answer or by results."""
 
-    def __init__(self, context: RunContext, recovered: Recovered | None) -> None:
+    def __init__(self, context: RunContext, recovered: Recovered | None, sent: Mapping[str, Sent]) -> None:
         self._context = context
+        self._sent = sent
         self._before: Sequence[ModelMessage] = recovered.messages if recovered else ()
         self._texts: Sequence[str] = recovered.checkpoint.texts if recovered else ()
         self._calls: Sequence[str] = recovered.checkpoint.calls if recovered else ()
@@ -140,7 +143,8 @@ class Steps:
         messages = [*self._before, *new]
         if len(messages) > self._written and any(isinstance(message, ModelResponse) for message in messages):
             self._written = len(messages)
-            write(self._context, Checkpoint(messages, [*self._texts, *texts], [*self._calls, *calls]))
+            checkpoint = Checkpoint(messages, [*self._texts, *texts], [*self._calls, *calls])
+            write(self._context, checkpoint, self._sent)
 
 
 def _tools(turn: Turn) -> Mapping[str, ToolPart]:

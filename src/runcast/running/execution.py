@@ -21,6 +21,7 @@ from runcast.running.recorder import Recorder, storable
 from runcast.running.restarting import policy_of
 from runcast.running.watchdog import DRIVEN, Driven
 from runcast.runs import Principal, RunInput
+from runcast.stores.files import Files
 
 BUFFER_EVENTS = 256
 SHUTDOWN = "The server was shut down while this run was under way."
@@ -42,6 +43,7 @@ class Execution:
         limit_s: float,
         recorder: Recorder | None = None,
         left: Turn | None = None,
+        files: Callable[[], Files] | None = None,
     ) -> None:
         self.agent = agent
         self.input = input
@@ -55,6 +57,7 @@ class Execution:
             emit=self.emit,
             history=history,
             app=app,
+            files=files,
             # What must survive the process is waited for; the others need not wait for the disk.
             flush=self.flush if policy_of(agent) != "never" else None,
             left=left,

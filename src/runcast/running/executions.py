@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,7 @@ from runcast.running.recorder import Recorder
 from runcast.running.restarting import GoesOn, Restarting, policy_of
 from runcast.running.watchdog import Driven
 from runcast.runs import Answer, Message, Principal, Run, RunInput, Thread
+from runcast.stores.files import Files
 
 logger = logging.getLogger("runcast.runner")
 
@@ -55,6 +56,7 @@ class Executions:
         new_id: IdSource,
         limits: Limits,
         app: Mapping[str, Any],
+        files: Callable[[], Files],
     ) -> None:
         self.agents = {agent.name: agent for agent in agents}
         self.draining = False
@@ -68,6 +70,7 @@ class Executions:
         self._new_id = new_id
         self._limits = limits
         self._app = app
+        self._files = files
         self._by_run: dict[str, Execution] = {}
         self._unwritten: set[str] = set()
         """Runs whose end the store refuses."""
@@ -152,6 +155,7 @@ class Executions:
             new_id=self._new_id,
             history=lambda: self._recall.history(lane.thread, run),
             app=self._app,
+            files=self._files,
             limit_s=getattr(agent, "timeout_s", None) or self._limits.run_timeout_s,
             recorder=recorder,
             left=left,
