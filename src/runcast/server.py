@@ -45,6 +45,7 @@ from runcast.transports.site import BUILT, Site, SiteSettings
 from runcast.transports.straight import StraightProtocol
 from runcast.transports.websocket import NativeSocket
 from runcast.transports.wire import App, Receive, Scope, Send, StreamCut
+from runcast.upkeep import Keep
 from runcast.uploads import FileLimits
 
 logger = logging.getLogger("runcast.server")
@@ -142,6 +143,7 @@ class Server:
                 on_disconnect=self.settings.on_disconnect,
                 disconnect_grace_s=self.settings.disconnect_grace_s,
             )
+            keep = Keep(days=self.settings.retention_days, bytes=self.settings.retention_bytes)
             service = await stack.enter_async_context(
                 open_service(
                     store=store,
@@ -150,6 +152,7 @@ class Server:
                     new_id=self._new_id,
                     limits=limits,
                     file_limits=FileLimits(max_bytes=self.settings.max_file_bytes, types=self.settings.file_types),
+                    keep=keep,
                 )
             )
             stack.enter_context(service.runner.watchdog().watching())
