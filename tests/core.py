@@ -90,6 +90,25 @@ async def core(
             await own.close()
 
 
+async def die(path: Path, agent: Agent, reached: anyio.Event, sent: Sent | None = None, *more: str) -> Sent:
+    """Serve `agent` until it reached something (with `sent`: taking that run up), then die as a killed process does: nothing
+    more is written. `more` is sent behind."""
+    store = await SqliteStore.open(path)
+    with anyio.CancelScope() as scope:
+        async with core(agent, store=store) as service:
+            if sent is None:
+                sent = await service.send(ME, send("go"))
+                for text in more:
+                    await service.send(ME, send(text, sent.thread))
+            with anyio.fail_after(DEADLINE_S):
+                await reached.wait()
+                await service.runner._executions.get(sent.run).flush()  # type: ignore[union-attr]
+            await store.close()
+            scope.cancel()
+    assert sent is not None
+    return sent
+
+
 def send(text: str, thread: str | None = None, **fields: Any) -> Send:
     key = fields.pop("key", None) or new_id()
     return Send(id=new_id(), thread=thread, message=Message(id=key, content=text), **fields)

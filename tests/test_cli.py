@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from runcast import __version__
-from runcast.cli.markdown import render
+from runcast.markdown import render
 from runcast.events import decode
 from runcast.runs import Thread
 from runcast.transcript import Transcript, fold

@@ -113,7 +113,7 @@ EXTENDED: list[Event] = [
     e.RunError(message="m", retryable=True, request_id="q"),
     e.TextMessageEnd(message_id="m", text="whole", incomplete="cancelled"),
     e.ReasoningMessageEnd(message_id="m", text="whole", incomplete="failed"),
-    e.ToolCallStart(tool_call_id="c", tool_call_name="f", title="Searching…"),
+    e.ToolCallStart(tool_call_id="c", tool_call_name="f", title="Searching…", idempotent=True),
     e.ToolCallEnd(tool_call_id="c", args="{}", incomplete="interrupted"),
     e.ToolCallResult(
         message_id="m", tool_call_id="c", content="", status="denied", error="No.", result=None, summary="s"
@@ -129,7 +129,7 @@ OURS: list[Event] = [
     e.RunDequeued(reason="r"),
     e.RunCancelRequested(by="u", reason="r"),
     e.RunSteered(message={"id": "m"}, consumed=False),
-    e.RunRestarted(attempt=2),
+    e.RunRestarted(attempt=2, anew=True),
     e.InterruptRequested(interrupt=INTERRUPT, args_hash="ab"),
     e.InterruptResolved(interrupt_id="i", status="expired"),
     e.InterruptResolved(interrupt_id="i", status="resolved", payload=None, by="u", ends_run=False, reason="r"),

@@ -438,3 +438,19 @@ def test_no_frame_breaks_it(data: str | bytes) -> None:
 def test_hostile_json_is_only_an_error(open_session: Session, text: str) -> None:
     effects = open_session.receive(text)
     assert all(isinstance(effect, Close) or frame(effect)["op"] in {"error", "pong"} for effect in effects)
+
+
+def test_native_makes_nothing_of_a_close(open_session: Session) -> None:
+    subscribe(open_session)
+    assert open_session.closed(True) == open_session.closed(False) == []
+
+
+def test_a_dialect_may_stop_what_its_client_watched(clock: ManualClock) -> None:
+    session = Session(clock=clock, new_id=Counted(), on_close=lambda deliberate: "cancel" if deliberate else "nothing")
+    assert session.closed(True) == [], "nobody was let in yet"
+    session.receive('{"op":"hello"}')
+    session.welcome(Identity(Principal()))
+    for id, thread in (("a", "t1"), ("b", "t2"), ("c", "t1")):
+        subscribe(session, id, thread)
+    assert session.closed(False) == []
+    assert [command.thread for command in session.closed(True)] == ["t1", "t2"]

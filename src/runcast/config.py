@@ -71,6 +71,13 @@ class Settings(BaseSettings):
     parked_limit: int = Field(
         1000, ge=0, le=1_000_000, description="Most agents that wait in memory for an answer to `run.ask`."
     )
+    on_disconnect: Literal["continue", "cancel"] = Field(
+        "continue",
+        description="What happens to a run when the last one who watched it is gone: it goes on, or it is stopped.",
+    )
+    disconnect_grace_s: float = Field(
+        10, ge=0, le=3600, description="How long nobody may watch before that counts, in seconds."
+    )
     drain_timeout_s: float = Field(
         30, ge=0, le=3600, description="How long a stopping server lets runs go on, in seconds."
     )

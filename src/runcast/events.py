@@ -218,6 +218,8 @@ class ToolCallStart(Event, frozen=True, kw_only=True, tag="TOOL_CALL_START"):
     parent_message_id: str | UnsetType = UNSET
     title: str | UnsetType = UNSET
     """Own field: the tool's own sentence for what it is doing, e.g. `Searching your tasks…`."""
+    idempotent: bool | UnsetType = UNSET
+    """Own field: it may be run again if nobody knows whether it had its effect."""
 
 
 class ToolCallArgs(Event, frozen=True, kw_only=True, tag="TOOL_CALL_ARGS"):
@@ -382,6 +384,8 @@ class RunRestarted(Event, frozen=True, kw_only=True, tag="RUN_RESTARTED"):
     """The same run goes on under a new owner; `attempt` counts from 2."""
 
     attempt: int
+    anew: bool | UnsetType = UNSET
+    """It begins again: nothing that the run has made so far counts any more, whether MESSAGE_RETRACTED names it or not."""
 
 
 class InterruptRequested(Event, frozen=True, kw_only=True, tag="INTERRUPT_REQUESTED"):

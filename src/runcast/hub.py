@@ -7,7 +7,7 @@ for threads somebody looks at or works on, the folded transcript, so that a relo
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 
@@ -50,6 +50,13 @@ class Hub:
         self._broker = broker or MemoryBroker()
         self._poll_s = poll_s
         self._places: dict[str, _Place] = {}
+        self._watchers: dict[str, int] = {}
+        self.on_watched: Callable[[str, bool], None] | None = None
+        """Told when a thread's first watcher comes (true) and when its last one goes (false). Called synchronously."""
+
+    def watchers(self, thread: str) -> int:
+        """How many read the thread live, over whatever transport."""
+        return self._watchers.get(thread, 0)
 
     def push(self, thread: str, records: Sequence[Record]) -> None:
         """These were committed just now. Synchronous: no reader is served before all feeds agree."""
@@ -95,8 +102,13 @@ class Hub:
             for name in idle[: max(0, len(idle) - IDLE_FEEDS)]:
                 del self._places[name]
 
-    def subscribe(self, thread: Thread, *, after: int | None, epoch: str | None = None) -> Subscription:
-        """A cursor over the thread after `after`; a snapshot first without one, or when the cursor is of another log."""
+    def subscribe(
+        self, thread: Thread, *, after: int | None, epoch: str | None = None, watches: bool = True
+    ) -> Subscription:
+        """A cursor over the thread after `after`; a snapshot first without one, or when the cursor is of another log.
+
+        `watches`: somebody reads along, until it is closed; false for what only waits for an end or reads a page.
+        """
         # `thread.head` is not told to the feed: what was appended since that row was read may have been pushed to nobody.
         place = self._place(thread.id)
         reason: ResyncReason | None = None
@@ -108,6 +120,14 @@ class Hub:
             elif after + 1 < thread.first_seq:
                 reason = "trimmed"
         self.hold(thread.id)
+        if watches:
+            self._watch(thread.id, 1)
+
+        def close() -> None:
+            self.let_go(thread.id)
+            if watches:
+                self._watch(thread.id, -1)
+
         return Subscription(
             thread,
             place.feed,
@@ -115,8 +135,16 @@ class Hub:
             self.snapshot,
             after=after,
             resync=reason,
-            on_close=lambda: self.let_go(thread.id),
+            on_close=close,
         )
+
+    def _watch(self, thread: str, change: int) -> None:
+        before = self._watchers.get(thread, 0)
+        count = self._watchers[thread] = before + change
+        if count == 0:
+            del self._watchers[thread]
+        if (count == 0 or before == 0) and self.on_watched is not None:
+            self.on_watched(thread, count > 0)
 
     async def snapshot(self, thread: Thread) -> ThreadSnapshot:
         """The fold of the whole log as it stands, as JSON."""

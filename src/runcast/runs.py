@@ -110,7 +110,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
 
 
 class AgentState(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run adds to its framework's history, written with the run's terminal event."""
+    """What one run adds to its framework's history, written with the run's terminal event; before that, a checkpoint."""
 
     run: str
     adapter: str
@@ -129,6 +129,8 @@ class RunInput(msgspec.Struct, frozen=True, kw_only=True):
     resumes: str | None = None
     """The waiting run whose interrupts `answers` answers."""
     answers: tuple[Answer, ...] = ()
+    attempt: int = 1
+    """More than 1: the same run goes on after its process died."""
 
     @property
     def text(self) -> str:

@@ -142,6 +142,8 @@ class Server:
                 queue_limit=self.settings.queue_limit,
                 answer_timeout_s=self.settings.answer_timeout_s,
                 parked_limit=self.settings.parked_limit,
+                on_disconnect=self.settings.on_disconnect,
+                disconnect_grace_s=self.settings.disconnect_grace_s,
             )
             keep = Keep(days=self.settings.retention_days, bytes=self.settings.retention_bytes)
             service = await stack.enter_async_context(
@@ -155,6 +157,7 @@ class Server:
                     keep=keep,
                 )
             )
+            stack.enter_context(service.runner.watchdog().watching())
             self.gateway.start(service)
             try:
                 yield

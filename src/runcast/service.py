@@ -326,7 +326,7 @@ class Service:
         """The run as soon as it has ended or waits; as it stands when the time is over."""
         row = await self._my_run(principal, run)
         with anyio.move_on_after(min(timeout_s, MAX_WAIT_S)):
-            subscription = await self.subscribe_run(principal, run, after=row.first_seq)
+            subscription = await self.subscribe_run(principal, run, after=row.first_seq, watches=False)
             try:
                 async for _ in subscription:
                     pass
@@ -336,8 +336,13 @@ class Service:
 
     # --- reading --------------------------------------------------------------------------------------------------
 
-    async def subscribe(self, principal: Principal, command: Subscribe) -> Subscription:
-        """A cursor over a thread, or over one's own inbox. Whoever asked closes it.
+    async def sender_gone(self, principal: Principal, run: str) -> None:
+        """Whoever sent this run's message and waited for its end has hung up: no reader may be left."""
+        self.runner.sender_gone(await self._my_run(principal, run))
+
+    async def subscribe(self, principal: Principal, command: Subscribe, *, watches: bool = True) -> Subscription:
+        """A cursor over a thread, or over one's own inbox. Whoever asked closes it; until then they watch, as `Hub.subscribe`
+        means it.
 
         Raises:
             InvalidRequest, NotFound.
@@ -350,19 +355,22 @@ class Service:
             thread = await self._store.inbox(principal, now=self._clock.now_ms())
         else:
             thread = await self._mine(principal, command.thread or "")
-        return self._hub.subscribe(thread, after=command.after, epoch=command.epoch)
+        return self._hub.subscribe(thread, after=command.after, epoch=command.epoch, watches=watches)
 
-    async def subscribe_run(self, principal: Principal, run: str, *, after: int = 0) -> RunSubscription:
+    async def subscribe_run(
+        self, principal: Principal, run: str, *, after: int = 0, watches: bool = True
+    ) -> RunSubscription:
         """One run's own events after `after`; the iteration ends behind its terminal event."""
         row = await self._my_run(principal, run)
         thread = await self._mine(principal, row.thread)
-        return RunSubscription(row, self._hub.subscribe(thread, after=max(after, row.first_seq - 1)))
+        return RunSubscription(row, self._hub.subscribe(thread, after=max(after, row.first_seq - 1), watches=watches))
 
     async def read(
         self, principal: Principal, thread: str, *, after: int = 0, limit: int = MAX_EVENTS, wait_s: float = 0
     ) -> EventPage:
         """One page; with `wait_s` (at most 60) it waits for the first event when there is none."""
-        subscription = await self.subscribe(principal, Subscribe(id="", thread=thread, after=after))
+        command = Subscribe(id="", thread=thread, after=after)
+        subscription = await self.subscribe(principal, command, watches=wait_s > 0)
         return await self._page(subscription, limit, wait_s)
 
     async def read_inbox(
@@ -374,7 +382,8 @@ class Service:
     async def read_run(
         self, principal: Principal, run: str, *, after: int = 0, limit: int = MAX_EVENTS, wait_s: float = 0
     ) -> EventPage:
-        return await self._page(await self.subscribe_run(principal, run, after=after), limit, wait_s)
+        subscription = await self.subscribe_run(principal, run, after=after, watches=wait_s > 0)
+        return await self._page(subscription, limit, wait_s)
 
     async def _page(self, subscription: Subscription | RunSubscription, limit: int, wait_s: float) -> EventPage:
         """Pages are not joined: the same `after` and `limit` give the same events whenever they are asked."""

@@ -13,7 +13,7 @@ The frames are in `runcast.dialects.native`; waiting and sending are in `runcast
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -21,9 +21,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from runcast.auth import Identity
-from runcast.commands import AnyCommand, Auth, Hello, Ping, Subscribe, Unsubscribe
+from runcast.commands import AnyCommand, Auth, Cancel, Hello, Ping, Subscribe, Unsubscribe
 from runcast.dialects import native
-from runcast.dialects.base import BadFrame, Start
+from runcast.dialects.base import BadFrame, OnClose, Start
 from runcast.dialects.native import NativeEncoder, control, error_frame, to_bytes
 from runcast.errors import (
     Forbidden,
@@ -101,7 +101,15 @@ class _Subscribed:
 
 
 class Session:
-    def __init__(self, *, clock: Clock, new_id: IdSource, limits: SessionLimits | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        new_id: IdSource,
+        limits: SessionLimits | None = None,
+        on_close: Callable[[bool], OnClose] = native.on_close,
+    ) -> None:
+        self._on_close = on_close
         self._clock = clock
         self._new_id = new_id
         self._limits = limits or SessionLimits()
@@ -292,6 +300,14 @@ class Session:
             case Resync():
                 state.encoder.forget()
                 return [self._out(native.resync_frame(update, sub))]
+
+    def closed(self, deliberate: bool) -> list[Cancel]:
+        """The client has gone, on purpose or not: what is to be carried out for it still, in the order of its subscriptions."""
+        if self.identity is None or self._on_close(deliberate) == "nothing":
+            return []
+        threads = dict.fromkeys(state.thread for state in self._subs.values())
+        reason = "The conversation was closed."
+        return [Cancel(id=self._new_id(), thread=thread, reason=reason) for thread in threads]
 
     @property
     def subscriptions(self) -> Sequence[int]:

@@ -75,6 +75,18 @@ async def test_can_still_be_called_like_the_function() -> None:
     assert greeter.on_crash == "never"
 
 
+def test_policies_are_kept_under_another_name_and_checked() -> None:
+    @agent(on_crash="restart", on_disconnect="cancel")
+    async def greeter(prompt: str) -> str:
+        return prompt
+
+    other = greeter.renamed("other")
+    assert (other.on_crash, other.on_disconnect) == ("restart", "cancel")
+    with pytest.raises(ConfigError) as caught:
+        FunctionAgent(greeter.function, on_crash="resume", on_disconnect="stop")  # type: ignore[arg-type]
+    assert len(caught.value.problems) == 2
+
+
 @pytest.mark.anyio
 async def test_parameters_are_filled_by_annotation_and_by_name() -> None:
     async def f(

@@ -67,7 +67,14 @@ class ServerProcess:
             settings = {"port": self.port, "database": str(self.database), **self.under_test.get("settings", {})}
             environment["RUNCAST_UNDER_TEST"] = json.dumps({**self.under_test, "settings": settings})
         with open(self._directory / "server.log", "ab") as log:
-            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self._directory)
+            self._process = subprocess.Popen(
+                command,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                cwd=self._directory,
+                start_new_session=True,  # a group of its own, as in a terminal: Ctrl-C goes to the whole group
+            )
 
     async def start(self, deadline_s: float = 60) -> None:
         self.spawn()

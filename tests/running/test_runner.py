@@ -508,3 +508,27 @@ async def test_an_agent_that_writes_nothing_for_ever_leaves_the_loop_to_others()
         sent = await service.send(ME, send("go"))
         await service.cancel(ME, cancel(sent.run))
         assert await ended(service, sent) == "cancelled"
+
+
+@pytest.mark.parametrize("status", ["done", "failed", "cancelled"])
+async def test_what_a_run_cost_is_told_however_it_ends(status: str) -> None:
+    spent = anyio.Event()
+
+    async def costly(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        context.usage.append(e.TokenUsage(model="small", input_tokens=7))
+        yield e.TextMessageContent(message_id="m", delta="a")
+        spent.set()
+        if status == "cancelled":
+            await anyio.sleep_forever()
+        if status == "failed":
+            raise AgentError("No.", code="no")
+
+    async with core(Told(costly)) as service:
+        sent = await service.send(ME, send("go"))
+        await spent.wait()
+        if status == "cancelled":
+            await service.cancel(ME, cancel(sent.run))
+        assert await ended(service, sent) == status
+        end = (await log(service, sent.thread))[-1]
+    assert isinstance(end, e.RunFinished | e.RunError)
+    assert end.usage == [e.TokenUsage(model="small", input_tokens=7)]

@@ -93,7 +93,7 @@ export const strings = {
     discard: "Discard",
     requestId: (id: string) => `Request ${id}`,
     failedPlain: "Something went wrong.",
-    attempt: (n: number) => `Attempt ${n}`,
+    restarted: (n: number) => `Restarted after a server restart (attempt ${n})`,
   },
   activity: {
     worked: (duration: string) => `Worked for ${duration}`,

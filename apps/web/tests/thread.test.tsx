@@ -303,6 +303,14 @@ describe("a turn", () => {
     expect(container.textContent).toContain("Thinking");
   });
 
+  it("says quietly that a run was taken up again, once", () => {
+    const { unmount } = show(run({ attempt: 2, messages: answer(text("Whole")) }));
+    expect(screen.getAllByText("Restarted after a server restart (attempt 2)")).toHaveLength(1);
+    unmount();
+    show(run({ messages: answer(text("Whole")) }));
+    expect(screen.queryByText(/Restarted/)).toBeNull();
+  });
+
   it("offers Retry after an interruption and a failure, not after a stop", () => {
     const acts = actions();
     const interrupted = run({ status: "interrupted", messages: answer(text("Half")) });

@@ -117,6 +117,7 @@ export interface RunSteered extends Typed<"RUN_STEERED"> {
 }
 export interface RunRestarted extends Typed<"RUN_RESTARTED"> {
   readonly attempt: number;
+  readonly anew?: boolean;
 }
 export interface StepStarted extends Typed<"STEP_STARTED"> {
   readonly stepName: string;
@@ -166,6 +167,7 @@ export interface ToolCallStart extends Typed<"TOOL_CALL_START"> {
   readonly toolCallName: string;
   readonly parentMessageId?: string;
   readonly title?: string;
+  readonly idempotent?: boolean;
 }
 export interface ToolCallArgs extends Typed<"TOOL_CALL_ARGS"> {
   readonly toolCallId: string;

@@ -276,8 +276,14 @@ const RUN: RunHandlers = {
     const content = event.message as unknown as JsonObject;
     f.add(i, event, { type: "activity", id, activityType: "steer", content });
   },
-  RUN_RESTARTED(f, { attempt }, i) {
+  RUN_RESTARTED(f, { attempt, anew }, i) {
     f.setRun(i, { attempt: attempt === 1 ? undefined : attempt });
+    const j = f.answerIndex(i);
+    if (!anew || j < 0) return;
+    const answer = f.editMessage(i, j);
+    // What a person said meanwhile is not the agent's.
+    answer.parts = answer.parts.filter((part) => part.type === "activity" && part.activityType === "steer");
+    f.list(f.editRun(i), "messages").splice(j + 1);
   },
   RUN_CANCEL_REQUESTED(f, { reason }, i) {
     f.setRun(i, { cancelling: true, reason });

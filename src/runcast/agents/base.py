@@ -12,19 +12,36 @@ interrupts it has announced by INTERRUPT_REQUESTED, each with an id of the form 
 answers start a run with `resumes` and `answers`. What an answer must be stands in the interrupt's `response_schema`, and is
 checked before it is accepted; a question without `expires_at` gets the server's). `context.ask` does all this for an agent that
 may wait in memory.
+
+Optional attributes that the runner looks for: `timeout_s`; `on_crash` (`OnCrash`); for `resume` also `kept(turn)`, which says
+what of an attempt stays if the agent goes on from it, or None if it cannot; `on_disconnect` (`continue` or `cancel`).
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from runcast.agents.context import RunContext
 from runcast.events import Event
 from runcast.runs import AgentState, RunInput
 from runcast.transcript import TranscriptRun
 
-__all__ = ["Agent", "RunContext", "Turn"]
+__all__ = ["Agent", "Kept", "OnCrash", "RunContext", "Turn"]
+
+OnCrash = Literal["never", "restart", "resume"]
+"""What may be done with a run whose process is gone. never: it ends as *interrupted* · restart: the agent runs again from the
+beginning, unless a tool that is not idempotent has begun · resume: the agent goes on from what it kept (`RunContext.checkpoint`)."""
+
+
+class Kept(NamedTuple):
+    """What stays of an attempt when the next one goes on from where it stood: ids as the transcript has them. Everything
+    else that it showed is retracted."""
+
+    messages: frozenset[str] = frozenset()
+    """Texts and thoughts."""
+    calls: frozenset[str] = frozenset()
+    """Tool calls, also those without a result."""
 
 
 class Turn(NamedTuple):

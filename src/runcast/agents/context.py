@@ -26,6 +26,7 @@ from runcast import jsonpatch
 from runcast.agents.asking import Approval, Asked, Question, approval, approved, marker
 from runcast.agents.attached import AttachedFile, attached
 from runcast.agents.draft import Draft
+from runcast.agents.sheltered import OnCancel, Sheltered, check_on_cancel
 from runcast.errors import AgentError, Declined
 from runcast.events import Event
 from runcast.files import Attachment
@@ -57,6 +58,9 @@ class RunContext:
         app: Mapping[str, Any] | None = None,
         state: Any = None,
         park: Park | None = None,
+        flush: Callable[[], Awaitable[None]] | None = None,
+        left: Turn | None = None,
+        on_checkpoint: Callable[[], None] = lambda: None,
         files: Callable[[], Files] | None = None,
     ) -> None:
         self.input = input
@@ -69,13 +73,26 @@ class RunContext:
         self.state = state
         """The thread's shared state as it stands; change it by `set_state` or `patch_state`."""
         self.saved: AgentState | None = None
+        self.usage: list[e.TokenUsage] = []
+        """What the run has cost so far, as far as the adapter knows; told also if the run fails or is stopped."""
+        self.left = left
+        """What the attempt before left, if this one goes on from there. For adapters."""
+        self.sheltered = Sheltered()
         self.draft = Draft(new_id)
         """The open message that `text`, `think` and yielded strings share. For adapters."""
         self._emit = emit
         self._history = history
         self._park = park
         self._journal: Journal | None = None
+        self._flush = flush
+        self._on_checkpoint = on_checkpoint
         self._files = files
+        self._checkpoint: AgentState | None = None
+
+    @property
+    def attempt(self) -> int:
+        """1; more if the run was taken up again after its process died (`on_crash`)."""
+        return self.input.attempt
 
     @property
     def run_id(self) -> str:
@@ -229,6 +246,27 @@ class RunContext:
 
         self._history = before
 
+    def checkpoint(self, adapter: str, version: int, data: bytes) -> None:
+        """Keep how far the run is, in case its process dies (`on_crash="resume"`): written together with the events that were
+        emitted before, or with later ones, never before them. `save` replaces it."""
+        self._checkpoint = AgentState(run=self.input.run, adapter=adapter, version=version, data=data)
+        self._on_checkpoint()
+
+    def take_checkpoint(self) -> AgentState | None:
+        """For the runner: the newest checkpoint, once."""
+        state, self._checkpoint = self._checkpoint, None
+        return state
+
+    async def flush(self) -> None:
+        """For an agent whose runs may be taken up again: wait until what it said is in the log. What is not there did not
+        happen, so a tool must not begin before its call is.
+
+        Raises:
+            RunEnded: it will never be in the log, the run is over.
+        """
+        if self._flush is not None:
+            await self._flush()
+
     # --- words ----------------------------------------------------------------------------------------------------
 
     async def text(self, delta: str) -> None:
@@ -285,9 +323,15 @@ class RunContext:
         *,
         title: str | None = None,
         key: str | None = None,
+        idempotent: bool = False,
+        on_cancel: OnCancel = "cooperative",
         **more: Any,
     ) -> AsyncGenerator[ToolCall]:
         """A tool call, from its arguments to its result: set `call.result` (and `call.summary`) inside.
+
+        `idempotent`: running it twice does no more than running it once, so a run in which it began may be restarted.
+        `on_cancel`: what Stop does to it, for at most 10 s: `cooperative` cancels it where it awaits; `finish` lets it end and
+        records its result before the run ends; `detach` ends the run at once and lets the tool go on without it.
 
         Arguments are keywords; those that are called like a parameter here go into the mapping. An exception inside
         becomes a result with status `error` (an `AgentError` says its sentence, any other only that the tool failed) and
@@ -297,36 +341,56 @@ class RunContext:
         With `key`, in a resumable agent, the result is recorded: called again after a restart, `call.recorded` is true and
         `call.result` is there: `if not call.recorded: call.result = await work()`.
         """
+        check_on_cancel(on_cancel)
         given = {**(arguments or {}), **more}
         text = json_text(given)
-        call = ToolCall(self.new_id(), name, self._emit, arguments=given, ask=self._asked)
+        emit = self.sheltered.emitter(self._emit, on_cancel)
+        call = ToolCall(self.new_id(), name, emit, arguments=given, ask=self._asked)
         if self._journal is not None:
             from runcast.agents.replaying import NOTHING
 
             call.id, known = self._journal.call(call.id, name, text, key)
             if known is not NOTHING:
                 call.recorded, call.result = True, known
-        await self.emit(e.ToolCallStart(tool_call_id=call.id, tool_call_name=name, title=_given(title)))
+        await self.emit(
+            e.ToolCallStart(
+                tool_call_id=call.id,
+                tool_call_name=name,
+                title=_given(title),
+                idempotent=True if idempotent else UNSET,
+            )
+        )
         await self._emit(e.ToolCallArgs(tool_call_id=call.id, delta=text))
         await self._emit(e.ToolCallEnd(tool_call_id=call.id))
-        try:
-            yield call
-        except Declined as error:
-            await self._write(self._result(call, status="denied", content=error.message, error=error.message))
-            raise
-        except Exception as error:
-            sentence = error.message if isinstance(error, AgentError) else f"The tool {name} failed."
-            await self._write(self._result(call, status="error", content=sentence, error=sentence))
-            raise
+        await self.flush()
+        with self.sheltered.during(on_cancel):
+            try:
+                yield call
+            except Declined as error:
+                await self._end_tool(call, status="denied", content=error.message, error=error.message)
+                raise
+            except Exception as error:
+                sentence = error.message if isinstance(error, AgentError) else f"The tool {name} failed."
+                await self._end_tool(call, status="error", content=sentence, error=sentence)
+                raise
+            await self._end_tool(call, **self._outcome(call))
+        if on_cancel != "cooperative":
+            await anyio.lowlevel.checkpoint()  # a Stop that came meanwhile takes effect here
+
+    def _outcome(self, call: ToolCall) -> dict[str, Any]:
+        """The fields of the result of a call whose block ended well."""
         if call.declined is not None and call.result is None:  # the agent took the no and went on
             sentence = call.content or call.declined.message
-            await self._write(self._result(call, status="denied", content=sentence, error=call.declined.message))
-            return
+            return {"status": "denied", "content": sentence, "error": call.declined.message}
         result = to_json(call.result)
         if self._journal is not None:
             self._journal.returned(call.id, result)
         content = call.content if call.content is not None else result if isinstance(result, str) else json_text(result)
-        await self._write(self._result(call, content=content, result=result, summary=_given(call.summary)))
+        return {"content": content, "result": result, "summary": _given(call.summary)}
+
+    async def _end_tool(self, call: ToolCall, **fields: Any) -> None:
+        for event in self._result(call, **fields):
+            await call.emit(event)
 
     def _result(self, call: ToolCall, **fields: Any) -> list[Event]:
         return [e.ToolCallResult(message_id=self.new_id(), tool_call_id=call.id, **fields)]
@@ -435,7 +499,7 @@ class ToolCall:
         """What the model reads, if that is not the result."""
         self.summary: str | None = None
         """One sentence for people, e.g. `Found 3 tasks`."""
-        self._emit = emit
+        self.emit = emit
         self._ask = ask
 
     async def approve(
@@ -469,7 +533,7 @@ class ToolCall:
         self, progress: float | None = None, *, total: float | None = None, message: str | None = None, data: Any = None
     ) -> None:
         """Say how far it is; `progress` counts towards `total`."""
-        await self._emit(
+        await self.emit(
             e.ToolCallProgress(
                 tool_call_id=self.id,
                 progress=UNSET if progress is None else float(progress),

@@ -65,7 +65,8 @@ class FunctionAgent:
         description: str | None = None,
         title: str | None = None,
         timeout_s: float | None = None,
-        on_crash: Literal["never"] = "never",
+        on_crash: Literal["never", "restart"] = "never",
+        on_disconnect: Literal["continue", "cancel"] | None = None,
         resumable: bool = False,
     ) -> None:
         """
@@ -79,8 +80,11 @@ class FunctionAgent:
         """What people see instead of the name."""
         self.timeout_s = timeout_s
         """The run's wall-clock limit in seconds; None: the server's."""
-        self.on_crash: Literal["never"] = on_crash
-        """What happens to a run whose process died: `never` is started again."""
+        self.on_crash: Literal["never", "restart"] = on_crash
+        """What happens to a run whose process died: it ends (`never`), or the function runs again from its beginning, up to
+        three times in all, unless a tool that is not idempotent had begun (`restart`)."""
+        self.on_disconnect: Literal["continue", "cancel"] | None = on_disconnect
+        """What happens to a run when its last watcher is gone; None: what the server's setting says."""
         self.resumable = resumable
         """A question it asked can still be answered after a restart: see `agent`."""
         problems: list[str] = []
@@ -88,8 +92,10 @@ class FunctionAgent:
             problems.append(f"{self.name!r} is no name for an agent: use 1-64 characters of A-Za-z0-9_-, by name=…")
         if timeout_s is not None and not timeout_s > 0:
             problems.append(f"timeout_s must be more than 0 seconds, not {timeout_s!r}")
-        if on_crash != "never":
-            problems.append(f"on_crash must be 'never', not {on_crash!r}")
+        if on_crash not in ("never", "restart"):
+            problems.append(f"on_crash must be 'never' or 'restart', not {on_crash!r}")
+        if on_disconnect not in (None, "continue", "cancel"):
+            problems.append(f"on_disconnect must be 'continue' or 'cancel', not {on_disconnect!r}")
         self._positional, self._keywords = _fillers(function, problems)
         if problems:
             raise ConfigError(f"The agent {self.name!r} cannot be served: " + "; ".join(problems), problems)
@@ -112,6 +118,7 @@ class FunctionAgent:
             timeout_s=self.timeout_s,
             on_crash=self.on_crash,
             resumable=self.resumable,
+            on_disconnect=self.on_disconnect,
         )
 
     def run(self, input: RunInput, context: RunContext) -> AsyncIterator[Event]:
@@ -171,7 +178,8 @@ def agent(
     description: str | None = None,
     title: str | None = None,
     timeout_s: float | None = None,
-    on_crash: Literal["never"] = "never",
+    on_crash: Literal["never", "restart"] = "never",
+    on_disconnect: Literal["continue", "cancel"] | None = None,
     resumable: bool = False,
 ) -> Callable[[Callable[..., Any]], FunctionAgent]: ...
 def agent(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:

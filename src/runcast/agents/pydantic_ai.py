@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from typing import Any, Literal, cast, get_args, get_origin
@@ -20,7 +21,14 @@ import anyio
 from msgspec import UNSET
 from pydantic_ai import exceptions as pai
 from pydantic_ai.agent import AbstractAgent
-from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart, repair_messages
+from pydantic_ai.messages import (
+    FunctionToolCallEvent,
+    ModelMessage,
+    ModelResponse,
+    PartStartEvent,
+    ToolCallPart,
+    repair_messages,
+)
 from pydantic_ai.output import NativeOutput, PromptedOutput
 from pydantic_ai.run import AgentRunResultEvent
 from pydantic_ai.settings import ModelSettings
@@ -29,12 +37,15 @@ from pydantic_ai.usage import UsageLimits
 
 from runcast import events as e
 from runcast.agents.asking import approval_schema, args_hash
-from runcast.agents.base import Turn
+from runcast.agents.base import Kept, OnCrash, Turn
 from runcast.agents.context import RunContext
 from runcast.agents.function import NAME
+from runcast.agents.pydantic_ai_checkpoint import Steps, kept, recover
 from runcast.agents.pydantic_ai_files import Sent, prompt_of
+from runcast.agents.pydantic_ai_guard import Guard
 from runcast.agents.pydantic_ai_history import arguments, messages_of, save
 from runcast.agents.pydantic_ai_stream import Artifact, Stream, ToolProgress, ToolText
+from runcast.agents.sheltered import OnCancel
 from runcast.errors import AgentError, ConfigError, RunTimeout
 from runcast.events import Event
 from runcast.forms import BadForm, check_form, inlined
@@ -43,6 +54,11 @@ from runcast.runs import Answer, RunInput
 from runcast.transcript import InterruptPart
 
 __all__ = ["Artifact", "PydanticAIAgent", "ToolProgress", "ToolText"]
+
+logger = logging.getLogger("runcast.agents")
+
+RESULT_LIMIT_S = 0.5
+"""How long the result of a tool that has ended may take to be told."""
 
 CLOSE_LIMIT_S = 8.0
 """How long a stopped run may take to close its model and tools; under the runner's own deadline of 10 s."""
@@ -73,6 +89,10 @@ class PydanticAIAgent:
             `TEXT_FIELDS` that it has. An output with neither that nor an artifact is shown whole, as JSON.
         tools: sentences for people, by tool; a tool may carry its own as `metadata={"runcast": {"title": …, "summary": …}}`.
         usage_limits, model_settings: handed to each run.
+        on_crash: what happens to a run whose process died: `never`, it ends; `restart`, it begins again, unless a tool that
+            is not idempotent had begun; `resume`, it goes on after its last complete step, and the model is told of tools
+            whose result was lost.
+        on_disconnect: what happens to a run when its last watcher is gone; None: what the server's setting says.
 
     Raises:
         ConfigError: without a usable name, with both `deps` and `deps_factory`, or with a tool that needs approval in an
@@ -93,6 +113,8 @@ class PydanticAIAgent:
         usage_limits: UsageLimits | None = None,
         model_settings: ModelSettings | None = None,
         timeout_s: float | None = None,
+        on_crash: OnCrash = "never",
+        on_disconnect: Literal["continue", "cancel"] | None = None,
     ) -> None:
         self.agent = agent
         self.name: str = name or agent.name or "agent"
@@ -100,6 +122,8 @@ class PydanticAIAgent:
         self.description: str = description if description is not None else own if isinstance(own, str) else ""
         self.title = title
         self.timeout_s = timeout_s
+        self.on_crash: OnCrash = on_crash
+        self.on_disconnect = on_disconnect
         self._deps = deps
         self._deps_factory = deps_factory
         self._usage_limits = usage_limits
@@ -110,6 +134,10 @@ class PydanticAIAgent:
             problems.append(f"{self.name!r} is no name for an agent: give one by name=, 1-64 characters of A-Za-z0-9_-")
         if deps is not None and deps_factory is not None:
             problems.append("deps and deps_factory exclude each other: give one")
+        if on_crash not in get_args(OnCrash):
+            problems.append(f"on_crash must be 'never', 'restart' or 'resume', not {on_crash!r}")
+        if on_disconnect not in (None, "continue", "cancel"):
+            problems.append(f"on_disconnect must be 'continue' or 'cancel', not {on_disconnect!r}")
         self._output_type = self._with_deferred(problems)
         if problems:
             raise ConfigError(f"The agent {self.name!r} cannot be served: " + "; ".join(problems), problems)
@@ -122,9 +150,18 @@ class PydanticAIAgent:
     async def run(self, input: RunInput, context: RunContext) -> AsyncIterator[Event]:
         turns = await context.history()
         history = await messages_of(turns, context)
-        results, resumed = _results(input, turns, history)
-        if results is None:
-            history = repair_messages(history)  # a question that was never answered must not block the next message
+        recovered = None if context.left is None else await recover(context.left, context)
+        if recovered is not None:
+            history = [*repair_messages(history), *recovered.messages]
+            results, resumed = recovered.results, recovered.again
+        else:
+            results, resumed = _results(input, turns, history)
+            if results is None:
+                history = repair_messages(history)  # a question that was never answered must not block the next message
+        before = recovered.messages if recovered else []
+        prompt = await prompt_of(input, context)
+        steps = Steps(context, recovered, prompt.sent) if self.on_crash == "resume" else None
+        guard = self._guard(context)
         stream = Stream(
             new_id=context.new_id,
             resumed=resumed,
@@ -141,28 +178,39 @@ class PydanticAIAgent:
         }
         if self._output_type is not None:
             options["output_type"] = self._output_type
+        if guard is not None:
+            options["capabilities"] = [guard]
         async with AsyncExitStack() as stack:
             options["deps"] = await self._make_deps(context, stack)
-            prompt = await prompt_of(input, context)
-            running = cast(Any, self.agent.run_stream_events(prompt.content, **options))
+            said = None if recovered else prompt.content
+            running = cast(Any, self.agent.run_stream_events(said, **options))
             try:
                 async with running as events:
                     try:
                         async for event in events:
                             if isinstance(event, AgentRunResultEvent):
                                 done = cast(AgentRunResultEvent[Any], event).result
-                                save(context, done.new_messages(), prompt.sent)
-                                for end in self._end(input, context, done.output, done.new_messages()):
+                                messages = [*before, *done.new_messages()]
+                                save(context, messages, prompt.sent)
+                                for end in self._end(input, context, done.output, messages):
                                     yield end
-                            else:
-                                for mapped in stream.events(event):
-                                    yield mapped
+                                continue
+                            if steps is not None and isinstance(event, PartStartEvent | FunctionToolCallEvent):
+                                steps.take(events.new_messages(), stream.texts, stream.calls)
+                            for mapped in stream.events(event):
+                                yield mapped
+                            if guard is not None and isinstance(event, FunctionToolCallEvent):
+                                guard.announce(event.part.tool_call_id)
                     finally:
+                        if guard is not None:
+                            guard.stopped = True
+                            with anyio.CancelScope(shield=True):  # the runner ends their time
+                                await _let_end(context, guard, stream, events)
                         # Under a shield: a cancelled scope would interrupt pydantic-ai's clean-up again and again.
                         with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
                             await events.aclose()
                         if context.saved is None:
-                            _save_partial(context, events, prompt.sent)
+                            _save_partial(context, before, events, prompt.sent)
             except pai.RunTimedOut as error:
                 raise RunTimeout("The agent took too long and was stopped.") from error
             except pai.RunCancelled:
@@ -199,6 +247,17 @@ class PydanticAIAgent:
                 events = _shown_whole(cast(object, given), context.new_id())
         outcome = e.Outcome(type="success")
         return [*events, e.RunFinished(thread_id=input.thread, outcome=outcome, result=result, usage=usage or UNSET)]
+
+    def kept(self, turn: Turn) -> Kept | None:
+        """What of an attempt stays if the next one goes on from its last complete step."""
+        return kept(turn)
+
+    def _guard(self, context: RunContext) -> Guard | None:
+        """Only where something asks for it: every hook costs a little on every tool."""
+        policies: dict[str, OnCancel] = {
+            name: text.on_cancel for name, text in self._tools.items() if text.on_cancel != "cooperative"
+        }
+        return Guard(context, policies) if policies or self.on_crash != "never" else None
 
     async def _make_deps(self, context: RunContext, stack: AsyncExitStack) -> Any:
         if self._deps_factory is None:
@@ -239,13 +298,36 @@ def _shown_whole(output: object, id: str) -> list[Event]:
     ]
 
 
-def _save_partial(context: RunContext, events: Any, sent: Mapping[str, Sent]) -> None:
-    """Keep what a failed or stopped run did, the interrupted answer included."""
+def _save_partial(context: RunContext, before: Sequence[ModelMessage], events: Any, sent: Mapping[str, Sent]) -> None:
+    """Keep what a failed or stopped run did, the interrupted answer included, and what it cost."""
     try:
-        messages = events.new_messages()
+        messages = [*before, *events.new_messages()]
     except pai.UserError:
         return  # it never started
     save(context, messages, sent)
+    context.usage = usage_of(messages)
+
+
+async def _let_end(context: RunContext, guard: Guard, stream: Stream, events: Any) -> None:
+    """Wait for the tools that Stop leaves their time, and tell of their results; nothing else goes on meanwhile."""
+    if not (context.sheltered.has("finish") or context.sheltered.has("detach")):
+        return
+    async with anyio.create_task_group() as tasks:
+
+        async def tell() -> None:
+            try:
+                while any(guard.policy(tool) != "cooperative" for tool in stream.running.values()):
+                    emit = context.sheltered.emitter(context.emit, "detach")
+                    for event in stream.events(await anext(events)):
+                        await emit(event)
+            except Exception as error:  # the run fails beside: its end is told by whoever asked for it
+                logger.info("a run that was stopped failed meanwhile", exc_info=error)
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(tell)
+        await context.sheltered.wait()
+        await anyio.sleep(RESULT_LIMIT_S)
+        tasks.cancel_scope.cancel()
 
 
 # --- approvals --------------------------------------------------------------------------------------------------------
@@ -549,5 +631,10 @@ def _tool_texts(agent: AbstractAgent[Any, Any]) -> dict[str, ToolText]:
             texts[name] = own
         elif isinstance(own, Mapping):
             given = cast(Mapping[str, Any], own)
-            texts[name] = ToolText(title=given.get("title"), summary=given.get("summary"))
+            texts[name] = ToolText(
+                title=given.get("title"),
+                summary=given.get("summary"),
+                idempotent=given.get("idempotent") is True,
+                on_cancel=given.get("on_cancel", "cooperative"),
+            )
     return texts

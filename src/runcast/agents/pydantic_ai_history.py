@@ -40,7 +40,7 @@ logger = logging.getLogger("runcast.agents")
 ADAPTER = "pydantic_ai"
 VERSION = 1
 
-_OUTCOMES: dict[str, Literal["success", "failed", "denied", "interrupted"]] = {
+OUTCOMES: dict[str, Literal["success", "failed", "denied", "interrupted"]] = {
     "done": "success",
     "failed": "failed",
     "denied": "denied",
@@ -130,9 +130,9 @@ async def _assistant(message: TranscriptMessage, context: RunContext) -> list[Mo
             returned.append(
                 ToolReturnPart(
                     tool_name=part.name,
-                    content=await _content(part, context),
+                    content=await result_of(part, context),
                     tool_call_id=part.id,
-                    outcome=_OUTCOMES.get(part.status, "interrupted"),
+                    outcome=OUTCOMES.get(part.status, "interrupted"),
                 )
             )
     flush()
@@ -148,7 +148,8 @@ def arguments(text: str) -> dict[str, Any]:
     return cast(dict[str, Any], value) if isinstance(value, dict) else {}
 
 
-async def _content(part: SeenTool, context: RunContext) -> str:
+async def result_of(part: SeenTool, context: RunContext) -> str:
+    """What the model reads of a call's result."""
     if part.blob is not None:  # what is here is only the beginning
         try:
             return (await (await context.file(part.blob.url)).read()).decode("utf-8", "replace")

@@ -39,6 +39,7 @@ from pydantic_ai.messages import (
 from runcast import events as e
 from runcast.agents.context import json_text
 from runcast.agents.field import TextField
+from runcast.agents.sheltered import OnCancel, check_on_cancel
 from runcast.events import Event
 from runcast.ids import IdSource
 from runcast.jsonvalue import to_json
@@ -56,6 +57,14 @@ class ToolText:
 
     title: str | None = None
     summary: str | None = None
+    idempotent: bool = False
+    """Running it twice does no more than running it once: after a crash it may be run again."""
+    on_cancel: OnCancel = "cooperative"
+    """What Stop does to it, for at most 10 s: `cooperative` cancels it where it awaits, `finish` lets it end and records its
+    result before the run ends, `detach` ends the run at once and lets it go on without it."""
+
+    def __post_init__(self) -> None:
+        check_on_cancel(self.on_cancel)
 
 
 @dataclass(kw_only=True)
@@ -106,6 +115,12 @@ class Stream:
     ) -> None:
         self.arguments: dict[str, Any] = {}
         """Arguments by call, as JSON."""
+        self.texts: list[str] = []
+        """Ids of the texts and thoughts that were shown."""
+        self.calls: list[str] = []
+        """The same of calls, in order; an id that the model uses again comes again."""
+        self.running: dict[str, str] = {}
+        """Calls whose tool works, or is about to, by id: the tool's name."""
         self._new_id = new_id
         self._resumed = resumed
         self._text_field = text_field
@@ -222,6 +237,8 @@ class Stream:
         if not delta:
             return []
         start: list[Event] = [] if piece.started else [e.TextMessageStart(message_id=piece.id)]
+        if not piece.started:
+            self.texts.append(piece.id)
         piece.started = True
         return [*start, e.TextMessageContent(message_id=piece.id, delta=delta)]
 
@@ -236,6 +253,7 @@ class Stream:
         start: list[Event] = []
         if not piece.started:
             piece.started = True
+            self.texts.append(piece.id)
             start = [
                 e.ReasoningStart(message_id=piece.id),
                 e.ReasoningMessageStart(message_id=piece.id, role="reasoning"),
@@ -266,9 +284,17 @@ class Stream:
 
     def _call(self, id: str, name: str) -> list[Event]:
         self._shown.add(id)
-        title = self._sentences(name).title
-        told = title is not None and "{" not in title
-        return [e.ToolCallStart(tool_call_id=id, tool_call_name=name, title=title if title and told else UNSET)]
+        self.calls.append(id)
+        tool = self._sentences(name)
+        told = tool.title is not None and "{" not in tool.title
+        return [
+            e.ToolCallStart(
+                tool_call_id=id,
+                tool_call_name=name,
+                title=tool.title if tool.title and told else UNSET,
+                idempotent=True if tool.idempotent else UNSET,
+            )
+        ]
 
     def _args(self, piece: _Open, args: str | Mapping[str, Any] | None) -> list[Event]:
         if piece.kind != "call":
@@ -289,6 +315,7 @@ class Stream:
     def _running(self, part: ToolCallPart) -> list[Event]:
         """The tool begins, or waits. A call that was not streamed is shown whole; one that was approved is known."""
         self.arguments[part.tool_call_id] = _arguments(part.args)
+        self.running[part.tool_call_id] = part.tool_name
         events: list[Event] = []
         if part.tool_call_id not in self._shown:
             events = [
@@ -304,6 +331,7 @@ class Stream:
         return events
 
     def _returned(self, part: ToolReturnPart | NativeToolReturnPart) -> list[Event]:
+        self.running.pop(part.tool_call_id, None)
         content = part.model_response_str()
         common: dict[str, Any] = {
             "message_id": self._new_id(),

@@ -31,6 +31,10 @@ from runcast.updates import Update
 
 Attach = Literal["tail", "replay", "snapshot"]
 
+OnClose = Literal["nothing", "cancel"]
+"""What the end of a connection means to the runs that it watched: nothing (`on_disconnect` still holds), or that they are
+stopped at once."""
+
 
 class Frame(NamedTuple):
     """One message on the wire: the text of a WebSocket message, or the `data:` of a server-sent event."""
@@ -95,6 +99,11 @@ class Dialect(Protocol):
         ...
 
     def encoder(self, start: Start) -> Encoder: ...
+
+    def on_close(self, deliberate: bool) -> OnClose:
+        """What it means that the client has gone. `deliberate`: it closed the connection on purpose (a close frame with code
+        1000 or none); false: the line broke, or the page went away."""
+        ...
 
     def error(self, code: str, message: str, *, request_id: str) -> Sequence[Frame]:
         """How this protocol says that something went wrong, outside of the log."""

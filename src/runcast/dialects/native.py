@@ -14,7 +14,7 @@ import msgspec
 
 from runcast import events as e
 from runcast.commands import AnyCommand, Cancel, Resolve, Send, Steer, Subscribe
-from runcast.dialects.base import Attach, BadFrame, Encoder, Frame, Start
+from runcast.dialects.base import Attach, BadFrame, Encoder, Frame, OnClose, Start
 from runcast.events import Record
 from runcast.ids import CLIENT_ID
 from runcast.runs import Message
@@ -75,6 +75,12 @@ def fault_of(command: AnyCommand) -> str | None:
         case _:
             return None
     return None
+
+
+def on_close(deliberate: bool) -> OnClose:
+    """A connection is no run: whoever wants to stop one sends `cancel`."""
+    del deliberate
+    return "nothing"
 
 
 def fault_of_message(message: Message) -> str | None:

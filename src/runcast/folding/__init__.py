@@ -129,7 +129,7 @@ class Folding(Index):
             case RunSteered():
                 lifecycle.run_steered(self, run, event)
             case RunRestarted():
-                run.attempt = event.attempt
+                lifecycle.run_restarted(self, run, event)
             case RunCancelRequested():
                 run.cancelling = True
                 run.reason = given(event.reason)

@@ -77,6 +77,28 @@ class Index:
             case StepPart():
                 pass
 
+    def forget(self, run: TranscriptRun, part: AnyPart) -> None:
+        """The opposite of `index`."""
+        match part:
+            case TextPart():
+                self.texts.pop((run.id, part.id), None)
+            case ReasoningPart():
+                self.reasoning.pop((run.id, part.id), None)
+            case ToolPart():
+                self.tools.pop((run.id, part.id), None)
+            case SourcePart():
+                self.sources.pop((run.id, part.id), None)
+            case SubagentPart():
+                self.subagents.pop((run.id, part.id), None)
+            case ArtifactPart():
+                self.artifacts.pop(part.id, None)
+            case ActivityPart():
+                self.activities.pop(part.id, None)
+            case InterruptPart():
+                self.interrupts.pop(part.id, None)
+            case StepPart():
+                pass
+
     def run(self, event: Event) -> TranscriptRun | None:
         """The run of an event while it may still change. One that is not known yet is taken for running: the reader came late."""
         if not isinstance(event.run_id, str):

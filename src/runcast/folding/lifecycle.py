@@ -17,6 +17,7 @@ from runcast.events import (
     RunError,
     RunFinished,
     RunQueued,
+    RunRestarted,
     RunStarted,
     RunSteered,
     ThreadUpdated,
@@ -156,6 +157,23 @@ def run_steered(at: Index, run: TranscriptRun, event: RunSteered) -> None:
     id = event.message.get("id")
     if event.consumed and isinstance(id, str) and id not in at.activities:
         at.add(run, event, ActivityPart(id=id, activity_type="steer", content=event.message))
+
+
+def run_restarted(at: Index, run: TranscriptRun, event: RunRestarted) -> None:
+    run.attempt = event.attempt
+    answer = at.answers.get(run.id)
+    if event.anew is not True or answer is None:
+        return
+    place = next(position for position, message in enumerate(run.messages) if message is answer)
+    kept: list[AnyPart] = []
+    for message in run.messages[place:]:
+        for part in message.parts:
+            if message is answer and isinstance(part, ActivityPart) and part.activity_type == "steer":
+                kept.append(part)  # a person's words, not the agent's
+            else:
+                at.forget(run, part)
+    answer.parts = kept
+    del run.messages[place + 1 :]
 
 
 def run_finished(at: Index, run: TranscriptRun, event: RunFinished) -> None:

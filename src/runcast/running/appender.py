@@ -82,14 +82,17 @@ class Appender:
             else:
                 self._tell(lane, write, written)
 
-    async def events(self, lane: Lane, events: Sequence[Event]) -> None:
-        """Append what an agent gave. The lane's lock is held, the caller is shielded.
+    async def events(self, lane: Lane, events: Sequence[Event], checkpoint: AgentState | None = None) -> None:
+        """Append what an agent gave, and how far it is. The lane's lock is held, the caller is shielded.
 
         Raises:
             LeaseLost: the lane is lost. StoreError: nothing was written, or that is not known and nothing more will be
                 until it is.
         """
-        await self._append(lane, Write(thread=lane.thread.id, fence=lane.fence, expected_seq=lane.head, events=events))
+        write = Write(
+            thread=lane.thread.id, fence=lane.fence, expected_seq=lane.head, events=events, agent_state=checkpoint
+        )
+        await self._append(lane, write)
 
     async def write(
         self,

@@ -7,7 +7,7 @@ import logging
 from typing import NamedTuple, cast
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from runcast import events as e
 from runcast.errors import AgentError, ConfigError, Declined, StoreError, describe
@@ -36,7 +36,7 @@ class End(NamedTuple):
 def end_of(run: Run, execution: Execution, new_id: IdSource) -> End:
     """What the log says of how `execution` ended. Whoever asked it to stop wins over what the agent says."""
     finish = execution.finish
-    usage = UNSET if finish is None else finish.usage
+    usage = finish.usage if finish is not None and finish.usage is not UNSET else execution.context.usage or UNSET
     error = execution.error
     if isinstance(error, StoreError):
         logger.error(
@@ -49,7 +49,7 @@ def end_of(run: Run, execution: Execution, new_id: IdSource) -> End:
         outcome = e.Outcome(type="cancelled")
         return End("cancelled", e.RunFinished(thread_id=run.thread, outcome=outcome, usage=usage, reason=reason), {})
     if execution.interrupted is not None:
-        return End("interrupted", interrupted(execution.interrupted), {})
+        return End("interrupted", interrupted(execution.interrupted, usage), {})
     if execution.timed_out:
         message = f"The run took longer than {execution.limit_s:g} s and was stopped."
         return End("failed", e.RunError(message=message, code="timeout", retryable=True, usage=usage), {})
@@ -59,10 +59,12 @@ def end_of(run: Run, execution: Execution, new_id: IdSource) -> End:
         return End("cancelled", terminal, {})
     if error is not None:
         failure = _failed(run, error, new_id)
+        if not failure.usage:
+            failure = msgspec.structs.replace(failure, usage=usage)
         return End("interrupted" if failure.code == "interrupted" else "failed", failure, {})
     if finish is None:
-        return End("done", e.RunFinished(thread_id=run.thread, outcome=e.Outcome(type="success")), {})
-    terminal = msgspec.structs.replace(finish, thread_id=run.thread)
+        return End("done", e.RunFinished(thread_id=run.thread, outcome=e.Outcome(type="success"), usage=usage), {})
+    terminal = msgspec.structs.replace(finish, thread_id=run.thread, usage=usage)
     if finish.outcome is not UNSET and finish.outcome.type == "cancelled":
         return End("cancelled", terminal, {})
     if finish.outcome is not UNSET and finish.outcome.type == "interrupt" and finish.outcome.interrupts:
@@ -77,9 +79,9 @@ def end_of(run: Run, execution: Execution, new_id: IdSource) -> End:
     return End("done", terminal, {})
 
 
-def interrupted(sentence: str) -> e.RunError:
+def interrupted(sentence: str, usage: list[e.TokenUsage] | UnsetType = UNSET) -> e.RunError:
     """The terminal event of a run that the server, not its agent or a person, brought to an end."""
-    return e.RunError(message=sentence, code="interrupted", retryable=True)
+    return e.RunError(message=sentence, code="interrupted", retryable=True, usage=usage)
 
 
 def _declined(error: BaseException) -> Declined | None:

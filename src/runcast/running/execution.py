@@ -20,6 +20,8 @@ from runcast.ids import Clock, IdSource
 from runcast.running.parking import Asking, Parking
 from runcast.running.question import date
 from runcast.running.recorder import Recorder, storable
+from runcast.running.restarting import policy_of
+from runcast.running.watchdog import DRIVEN, Driven
 from runcast.runs import AgentState, Principal, RunInput
 from runcast.stores.files import Files
 
@@ -41,6 +43,8 @@ class Execution:
         history: Callable[[], Awaitable[Sequence[Turn]]],
         app: Mapping[str, Any],
         limit_s: float,
+        recorder: Recorder | None = None,
+        left: Turn | None = None,
         files: Callable[[], Files] | None = None,
         parking: Parking | None = None,
         answer_timeout_s: float = 86_400.0,
@@ -51,7 +55,8 @@ class Execution:
         self.input = input
         self.principal = principal
         self.limit_s = limit_s
-        self.recorder = Recorder(input.run, expiry=lambda: date(clock.now_ms() + int(answer_timeout_s * 1000)))
+        self.recorder = recorder or Recorder(input.run)
+        self.recorder.date_by(lambda: date(clock.now_ms() + int(answer_timeout_s * 1000)))
         self.driver: Execution = self if goes_on is None else goes_on.driver
         """The execution whose task runs the agent: the first of those in which it goes on."""
         self.now: Execution = self
@@ -73,6 +78,10 @@ class Execution:
                 app=app,
                 files=files,
                 park=self.asking.ask,
+                # What must survive the process is waited for; the others need not wait for the disk.
+                flush=None if policy_of(agent) == "never" else self._flush_now,
+                left=left,
+                on_checkpoint=lambda: self.now.checkpointed(),
             )
         else:
             self.asking, self.context = goes_on.asking, goes_on.context
@@ -92,6 +101,8 @@ class Execution:
         self._clock = clock
         self._scope = anyio.CancelScope()
         self._buffer: list[Event] = []
+        self._checkpoint_due = False
+        self._settled: asyncio.Event | None = None
         self._sealed = False
         self._offer: Callable[[], None] | None = None
         self._long_way = False
@@ -133,8 +144,31 @@ class Execution:
             self._room.clear()
             await self._room.wait()
 
+    async def flush(self) -> None:
+        """Wait until everything that was emitted so far is in the log.
+
+        Raises:
+            RunEnded: it will never be.
+        """
+        while True:
+            if self._sealed:
+                raise RunEnded("The run has ended; nothing can be added to it.")
+            if not (self._buffer or self._checkpoint_due or self._long_way):
+                return
+            self._settled = self._settled or asyncio.Event()
+            await self._settled.wait()
+
+    async def _flush_now(self) -> None:
+        await self.now.flush()
+
+    def _settle(self) -> None:
+        if self._settled is not None:
+            self._settled.set()
+            self._settled = None
+
     async def drive(self) -> None:
         """Run the agent to its end, its cancellation or its time limit. Never raises for what the agent does."""
+        DRIVEN.set(Driven(self.input.run, self.agent.name))
         try:
             with self._scope:
                 with anyio.move_on_after(self.limit_s) as limit:
@@ -195,15 +229,23 @@ class Execution:
         return isinstance(outcome, Outcome) and outcome.type == "interrupt"
 
     def cancel(self) -> None:
-        """Stop the agent where it awaits; not one that is parked."""
+        """Stop the agent where it awaits; not one that is parked. If only detached tools keep it, the run goes without them
+        at once."""
         if not self.parked and self.driver.now is self:
             self.driver._scope.cancel()
+            if self.context.sheltered.has("detach") and not self.context.sheltered.has("finish"):
+                self.seal()
 
     def give_up(self) -> None:
         """The time limit is over and the agent did not stop: the run ends without it."""
         if not self.stopped.is_set() and not self._sealed:
             self.timed_out = True
-            self.seal()
+            self.abandon()
+
+    def checkpointed(self) -> None:
+        """The agent has said how far it is."""
+        self._checkpoint_due = True
+        self._more.set()
 
     def offer_by(self, offer: Callable[[], None]) -> None:
         """Call `offer` when there is something to write: whoever it tells may then use `take_now`."""
@@ -211,7 +253,10 @@ class Execution:
 
     def take_now(self) -> list[Event]:
         """What came since the last group; nothing while `next_group` has the word."""
-        return [] if self._long_way or self._sealed else self.drain()
+        if self._long_way or self._sealed or self._checkpoint_due:
+            return []
+        self._settle()
+        return self.drain()
 
     def go_the_long_way(self, events: list[Event]) -> None:
         """`events`, which `take_now` gave, and what follows are to be had from `next_group`."""
@@ -219,19 +264,21 @@ class Execution:
         self._refused = True
         self._more.set()
 
-    async def next_group(self) -> list[Event]:
-        """What came and was not taken otherwise, at least one event; empty once the agent has stopped and all was given.
+    async def next_group(self) -> list[Event] | None:
+        """What came and was not taken otherwise; None once the agent has stopped and all was given. A checkpoint goes this way
+        only, also without events.
 
         Until the next call nothing can be taken: what this gave may not be in the log yet.
         """
         self._long_way = self._refused = False
+        self._settle()
         if self._buffer and self._offer is not None and not self._is_over:
             self._offer()
-        while not (self._is_over or (self._buffer and (self._refused or self._offer is None))):
+        while not (self._is_over or self._checkpoint_due or (self._buffer and (self._refused or self._offer is None))):
             self._more.clear()
             await self._more.wait()
-        self._long_way = bool(self._buffer)
-        return self.drain()
+        self._long_way = bool(self._buffer) or self._checkpoint_due
+        return self.drain() if self._long_way else None
 
     @property
     def _is_over(self) -> bool:
@@ -240,6 +287,7 @@ class Execution:
     def drain(self) -> list[Event]:
         """What came since the last group, possibly nothing."""
         group, self._buffer = self._buffer, []
+        self._checkpoint_due = False
         self._room.set()
         return group
 
@@ -248,6 +296,12 @@ class Execution:
         self._sealed = True
         self._room.set()
         self._more.set()
+        self._settle()
+
+    def abandon(self) -> None:
+        """The deadline is over: whatever of the run still works is on its own, and its tools are cancelled."""
+        self.seal()
+        self.context.sheltered.end()
 
 
 class _Reported(Exception):

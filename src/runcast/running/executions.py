@@ -18,7 +18,7 @@ from anyio.abc import TaskGroup
 from msgspec import UNSET
 
 from runcast import events as e
-from runcast.agents.base import Agent
+from runcast.agents.base import Agent, Turn
 from runcast.errors import AgentError, LeaseLost, StoreError
 from runcast.events import Event
 from runcast.hub import Hub
@@ -32,6 +32,9 @@ from runcast.running.limits import Limits
 from runcast.running.opening import started
 from runcast.running.parking import Parking, Unparked
 from runcast.running.recall import Recall
+from runcast.running.recorder import Recorder
+from runcast.running.restarting import GoesOn, Restarting, policy_of
+from runcast.running.watchdog import Driven
 from runcast.runs import Answer, Message, Principal, Run, RunInput, Thread
 from runcast.stores.files import Files
 
@@ -48,6 +51,7 @@ class Executions:
         lanes: Lanes,
         hub: Hub,
         recall: Recall,
+        restarting: Restarting,
         *,
         clock: Clock,
         new_id: IdSource,
@@ -62,6 +66,7 @@ class Executions:
         self._lanes = lanes
         self._hub = hub
         self._recall = recall
+        self._restarting = restarting
         self._clock = clock
         self._new_id = new_id
         self._limits = limits
@@ -90,8 +95,9 @@ class Executions:
     async def interrupt_all(self) -> None:
         """End all as *interrupted* and wait until that is written."""
         for execution in tuple(self._by_run.values()):
-            execution.interrupted = SHUTDOWN
-            self.stop_agent(execution)
+            if not execution.stopped.is_set():
+                execution.interrupted = SHUTDOWN
+                self.stop_agent(execution)
         await self.wait()
         await self.parking.clear(self._limits.cancel_deadline_s)
 
@@ -99,6 +105,11 @@ class Executions:
     def active(self) -> int:
         """How many runs are under way."""
         return len(self._by_run)
+
+    @property
+    def driven(self) -> list[Driven]:
+        """The runs under way, for the watchdog; it asks from a thread of its own."""
+        return [Driven(one.input.run, one.agent.name) for one in tuple(self._by_run.values())]
 
     @property
     def healthy(self) -> bool:
@@ -120,8 +131,15 @@ class Executions:
         messages: tuple[Message, ...],
         principal: Principal,
         answers: tuple[Answer, ...] = (),
+        *,
+        attempt: int = 1,
+        recorder: Recorder | None = None,
+        left: Turn | None = None,
     ) -> None:
-        """The run's first event is in the log: let the agent work. The lane's lock is held."""
+        """The run's first event is in the log: let the agent work. The lane's lock is held.
+
+        `attempt`, `recorder`, `left`: of a run that is taken up again (`GoesOn`).
+        """
         assert self._tasks is not None, "the runner was not started"
         agent = self.agents.get(run.agent) or _MissingAgent(run.agent)
         limit_s = getattr(agent, "timeout_s", None) or self._limits.run_timeout_s
@@ -138,6 +156,7 @@ class Executions:
                 parent=run.parent,
                 resumes=run.resumes,
                 answers=answers,
+                attempt=attempt,
             ),
             principal,
             clock=self._clock,
@@ -149,6 +168,8 @@ class Executions:
             parking=self.parking,
             answer_timeout_s=self._limits.answer_timeout_s,
             goes_on=parked,
+            recorder=recorder,
+            left=left,
         )
         lane.running = run.id
         lane.users += 1
@@ -191,7 +212,8 @@ class Executions:
                     if execution.parked and (lane.lost or lane.waiting is None or lane.waiting.run.id != run.id):
                         self.parking.discard(run.id)
                     self._unwritten.discard(run.id)
-                    self._by_run.pop(run.id, None)
+                    if self._by_run.get(run.id) is execution:
+                        del self._by_run[run.id]
                     self._hub.let_go(run.thread)
                     self._lanes.leave(lane)
                     execution.ended.set()
@@ -211,9 +233,11 @@ class Executions:
                 agent.add_done_callback(self._tasks_of_agents.discard)
             else:
                 execution.go_on()
-            while group := await execution.next_group():
+            while (group := await execution.next_group()) is not None:
+                # Before anything waits: it must not be ahead of the log.
+                checkpoint = execution.context.take_checkpoint()
                 async with lane.lock:
-                    await self._appender.events(lane, group)
+                    await self._appender.events(lane, group, checkpoint)
             return False
         except Exception as error:  # mostly the store's; a defect of ours must not take the server down either
             execution.error = error
@@ -228,6 +252,8 @@ class Executions:
         """Write what is left, what closes it and the terminal event; then start what is next in the thread."""
         if lane.lost:
             return  # whoever has the thread ends the run, if the thread is still there
+        if not failed and await self._leave(lane, run, execution):
+            return
         end = end_of(run, execution, self._new_id)
         rest = execution.drain()
         closing: list[Event] | None = None if failed else [*rest, *execution.recorder.close(end.status)]
@@ -274,6 +300,30 @@ class Executions:
         if self._tasks is not None and not self.draining and not lane.lost:
             self._tasks.start_soon(self._keep, lane.thread)
 
+    async def _leave(self, lane: Lane, run: Run, execution: Execution) -> bool:
+        """A run that the next process can take up again is not ended by the stop of this one, only left."""
+        stopped = execution.interrupted == SHUTDOWN and not execution.cancelling and execution.error is None
+        if not stopped or policy_of(execution.agent) == "never" or lane.lost:
+            return False
+        rest: list[Event] = []
+        try:
+            async with lane.lock:
+                checkpoint = execution.context.take_checkpoint()
+                if (rest := execution.drain()) or checkpoint is not None:
+                    await self._appender.events(lane, rest, checkpoint)
+                    rest = []
+                self._hub.note_head(lane.thread.id, lane.head)
+                verdict = await self._restarting.judge(lane.thread, run, execution.agent)
+        except LeaseLost:
+            return True  # another owner decides
+        except StoreError:
+            execution.go_the_long_way(rest)
+            return False
+        if isinstance(verdict, GoesOn):
+            fields = {"action": "run_left", "run": run.id}
+            logger.info("run %s is left to the next process", run.id, extra=fields)
+        return isinstance(verdict, GoesOn)
+
     async def _keep(self, thread: Thread) -> None:
         try:
             await self._hub.keep(thread)
@@ -293,7 +343,7 @@ class Executions:
             await execution.stopped.wait()
             return
         logger.warning("an agent did not stop in time", extra={"action": "cancel_overdue", "run": execution.input.run})
-        execution.seal()
+        execution.abandon()
 
 
 class _MissingAgent:

@@ -46,6 +46,10 @@ class Lanes:
     def all(self) -> tuple[Lane, ...]:
         return tuple(self._lanes.values())
 
+    def find(self, thread: str) -> Lane | None:
+        """The thread's lane if this node has it already."""
+        return self._lanes.get(thread)
+
     @asynccontextmanager
     async def use(self, thread: Thread, *, new: bool = False) -> AsyncGenerator[Lane]:
         """The thread's lane, its lock held; acquired first if need be.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
@@ -14,6 +16,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Messages that may wait in one thread."""
     cancel_deadline_s: float = 10.0
     """After this a cancelled run is over, even if its agent does not stop."""
+    on_disconnect: Literal["continue", "cancel"] = "continue"
+    """What happens to a run of an agent that does not say otherwise when its last watcher is gone."""
+    disconnect_grace_s: float = 10.0
+    """How long the last watcher may be away before that."""
     lease_ttl_s: float = 15.0
     renew_s: float = 5.0
     idle_s: float = 30.0

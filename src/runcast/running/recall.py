@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,13 @@ class Recall:
         async with self._hub.transcript(thread) as transcript:
             seen = next((one for one in transcript.runs if one.id == run.id), None)
             return Recorder(run.id) if seen is None else Recorder.of_transcript(seen)
+
+    async def left(self, thread: Thread, run: Run) -> Turn | None:
+        """What the log shows of a run that is not over, and its checkpoint."""
+        async with self._hub.transcript(thread) as transcript:
+            seen = next((copy.deepcopy(one) for one in transcript.runs if one.id == run.id), None)
+        states = await self._store.agent_states([run.id])
+        return None if seen is None else Turn(seen, states[0] if states else None)
 
     async def waiting(self, thread: Thread, run: Run) -> WaitingRun | None:
         async with self._hub.transcript(thread) as transcript:

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Literal, TypeVar, cast
 
 import msgspec
@@ -100,6 +100,8 @@ class Recorder:
         recorder = cls(run.id)
         for message in run.messages:
             for part in message.parts:
+                if isinstance(part, TextPart | ReasoningPart | ToolPart):
+                    recorder._count(part)
                 match part:
                     case TextPart(open=True):
                         recorder._texts[part.id] = bytearray(part.text.encode())
@@ -118,6 +120,10 @@ class Recorder:
                         pass
         return recorder
 
+    def date_by(self, expiry: Callable[[], str]) -> None:
+        """Take the dates on which questions expire whose agent says none from here."""
+        self._expiry = expiry
+
     def follow(self, before: Recorder) -> None:
         """The agent goes on in this run: it calls its messages and tool calls as in the run before."""
         self._names, self._used = dict(before._names), dict(before._used)
@@ -135,6 +141,15 @@ class Recorder:
             interrupt = msgspec.structs.replace(interrupt, tool_call_id=name)
         self._asked[interrupt.id] = interrupt
         return interrupt
+
+    def _count(self, part: TextPart | ReasoningPart | ToolPart) -> None:
+        """The id was used: that which comes next under the same one is named anew."""
+        kind = "call" if isinstance(part, ToolPart) else "text" if isinstance(part, TextPart) else "reasoning"
+        item, _, number = part.id.rpartition(".")
+        if not (number.isdecimal() and int(number) > 1 and self._used.get(item, 0) == int(number) - 1):
+            item, number = part.id, "1"
+        self._used[item] = int(number)
+        self._names[kind, item] = part.id
 
     def take(self, event: Event, now_s: float) -> list[Event]:
         """What enters the log for one event of the agent; `now_s` is monotonic, in seconds."""
@@ -166,10 +181,11 @@ class Recorder:
         text += delta.encode()
         return True
 
-    def close(self, ending: Ending) -> list[Event]:
+    def close(self, ending: Ending, *, unanswered: Collection[str] = ()) -> list[Event]:
         """What closes everything that is open, in the order: progress held back, texts, calls, results, steps, subagents.
 
-        A run that ends as *waiting* keeps its unanswered calls: the run that resumes it brings their results.
+        A run that ends as *waiting* keeps its unanswered calls: the run that resumes it brings their results. One that is
+        restarted keeps those in `unanswered`: they are made again.
         """
         out: list[Event] = []
         incomplete = ending if ending in ("cancelled", "failed", "interrupted") else UNSET
@@ -186,8 +202,9 @@ class Recorder:
             out.append(self._end_call(call, incomplete))
         if ending != "waiting":
             for call in tuple(self._unanswered):
-                del self._unanswered[call]
-                out.append(self._unfinished(call, ending))
+                if call not in unanswered:
+                    del self._unanswered[call]
+                    out.append(self._unfinished(call, ending))
         for step in tuple(self._steps):
             del self._steps[step]
             out.append(e.StepFinished(step_name=step))

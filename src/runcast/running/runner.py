@@ -7,7 +7,7 @@ its first event is committed. What it does on a thread is done under the lock of
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -17,7 +17,16 @@ from msgspec import UNSET
 
 from runcast import events as e
 from runcast.agents.base import Agent
-from runcast.errors import InvalidRequest, NotFound, QueueFull, RunActive, SequenceConflict, StoreError, Unavailable
+from runcast.errors import (
+    InvalidRequest,
+    LeaseLost,
+    NotFound,
+    QueueFull,
+    RunActive,
+    SequenceConflict,
+    StoreError,
+    Unavailable,
+)
 from runcast.hub import Hub
 from runcast.ids import Clock, IdSource
 from runcast.running.appender import Appender
@@ -30,7 +39,10 @@ from runcast.running.lanes import Lanes
 from runcast.running.limits import Limits
 from runcast.running.opening import queued, started, title_of
 from runcast.running.recall import Recall
+from runcast.running.restarting import Restarting
 from runcast.running.takeover import Takeover
+from runcast.running.watchdog import Watchdog
+from runcast.running.watching import NOBODY, Watching
 from runcast.runs import Answer, Message, OnBusy, Principal, Run, RunStatus, Thread
 from runcast.stores.base import Receipt, Store
 
@@ -60,12 +72,14 @@ class Runner:
         self._recall = Recall(store, hub)
         blobs = Blobs(store, clock=clock, new_id=new_id)
         self._appender = Appender(store, hub, self._lanes, blobs, clock=clock)
+        restarting = Restarting(store, hub)
         self._executions = Executions(
             agents,
             self._appender,
             self._lanes,
             hub,
             self._recall,
+            restarting,
             clock=clock,
             new_id=new_id,
             limits=limits,
@@ -83,13 +97,19 @@ class Runner:
             new_id=new_id,
         )
         self._expiry = Expiry(store, self._lanes, self._interrupts, clock=clock)
-        self._takeover = Takeover(store, hub, self._lanes, self._appender, self._executions, self._recall, clock=clock)
+        self._takeover = Takeover(
+            store, hub, self._lanes, self._appender, self._executions, self._recall, restarting, clock=clock
+        )
+        self._watching = Watching(
+            hub, grace_s=limits.disconnect_grace_s, runs_of=self._runs_to_watch, stop=self._stop_unwatched
+        )
 
     # --- life -----------------------------------------------------------------------------------------------------
 
     async def start(self, tasks: TaskGroup) -> None:
         """Take over what a dead process left, then keep leases alive. `tasks` is where the runs will live."""
         self._executions.start(tasks)
+        self._watching.start(tasks)
         await self._takeover.adopt_orphans()
         tasks.start_soon(self._keep_leases)
         tasks.start_soon(self._sweep)
@@ -115,6 +135,10 @@ class Runner:
     def active(self) -> int:
         """How many runs are under way."""
         return self._executions.active
+
+    def watchdog(self) -> Watchdog:
+        """What tells of agents that block the event loop; whoever owns the loop runs it."""
+        return Watchdog(lambda: self._executions.driven)
 
     @property
     def healthy(self) -> bool:
@@ -333,6 +357,43 @@ class Runner:
         )
         await self._appender.write(lane, [event], runs=[run], receipt=receipt)
         lane.queue.remove(entry)
+
+    # --- watchers ---------------------------------------------------------------------------------------------------
+
+    def sender_gone(self, run: Run) -> None:
+        """Whoever sent the message of this run and waited for its end has hung up."""
+        self._watching.sender_gone(run.thread, run.id)
+
+    def _runs_to_watch(self, thread: str) -> list[str]:
+        """The runs of the thread, under way or queued, that are stopped when nobody watches them."""
+        lane = self._lanes.find(thread)
+        if lane is None or self.draining:
+            return []
+        execution = self._executions.get(lane.running)
+        runs = [] if execution is None else [(execution.input.run, execution.agent)]
+        runs += [(entry.run.id, self._executions.agents.get(entry.run.agent)) for entry in lane.queue]
+        return [
+            run
+            for run, agent in runs
+            if (getattr(agent, "on_disconnect", None) or self.limits.on_disconnect) == "cancel"
+        ]
+
+    async def _stop_unwatched(self, thread: str, runs: Collection[str]) -> None:
+        lane = self._lanes.find(thread)
+        if lane is None or self.draining:
+            return
+        try:
+            async with self._lanes.use(lane.thread) as lane:
+                if self._hub.watchers(thread) > 0:
+                    return
+                for entry in [entry for entry in lane.queue if entry.run.id in runs]:
+                    await self._dequeue(lane, entry, NOBODY, None)
+                if lane.running in runs:
+                    await self._request_cancel(lane, by="", reason=NOBODY)
+        except (LeaseLost, NotFound):
+            pass  # another node drives it, or it was deleted
+        except StoreError as error:
+            logger.warning("unwatched runs could not be stopped", exc_info=error, extra={"action": "unwatched_failed"})
 
     # --- owning ---------------------------------------------------------------------------------------------------
 

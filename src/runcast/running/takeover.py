@@ -1,7 +1,7 @@
 """Taking threads over: from a process that died, or simply because this node has not worked on them for a while.
 
-Whoever acquires a lane learns from the log how its thread stands. A run without a living process is ended (I21, I23),
-what was queued is started (I18), and questions stay open.
+Whoever acquires a lane learns from the log how its thread stands. A run without a living process is ended (I21, I23) or, by
+its agent's declared policy, goes on; what was queued is started (I18), and questions stay open.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 
 import msgspec
+from msgspec import UNSET
 
 from runcast import events as e
 from runcast.errors import LeaseLost, NotFound
@@ -20,6 +21,8 @@ from runcast.running.executions import Executions
 from runcast.running.lane import Lane, QueuedRun
 from runcast.running.lanes import Lanes
 from runcast.running.recall import Recall
+from runcast.running.recorder import Ending
+from runcast.running.restarting import Over, Restarting, policy_of
 from runcast.runs import Principal, Run, Thread
 from runcast.stores.base import Store
 
@@ -35,6 +38,7 @@ class Takeover:
         appender: Appender,
         executions: Executions,
         recall: Recall,
+        restarting: Restarting,
         *,
         clock: Clock,
     ) -> None:
@@ -44,6 +48,7 @@ class Takeover:
         self._appender = appender
         self._executions = executions
         self._recall = recall
+        self._restarting = restarting
         self._clock = clock
 
     async def load(self, lane: Lane) -> None:
@@ -53,7 +58,7 @@ class Takeover:
         principal = Principal(user=thread.user, tenant=thread.tenant)
         for run in await self._store.runs(thread=thread.id, status=["queued", "running", "waiting"]):
             if run.status == "running":
-                await self._end_dead(lane, run)
+                await self._take_up(lane, run, principal)
             elif run.status == "waiting":
                 lane.waiting = await self._recall.waiting(thread, run)
             else:
@@ -85,17 +90,53 @@ class Takeover:
             if lane.stalled or lane.doubtful:
                 await self.adopt(lane.thread)
 
-    async def _end_dead(self, lane: Lane, run: Run) -> None:
-        """I21, I23: the process of this run is gone; close what it left open and say so."""
+    async def _take_up(self, lane: Lane, run: Run, principal: Principal) -> None:
+        """The process of this run is gone: let the run go on if its agent says so and the log allows it, else end it."""
+        before = self._executions.get(run.id)
+        if before is not None:  # this node lost the lease and has it back: its first attempt is just ending
+            await before.ended.wait()
+        agent = self._executions.agents.get(run.agent)
+        if self._executions.draining and policy_of(agent) != "never":
+            return  # the next process takes it up
+        verdict = await self._restarting.judge(lane.thread, run, agent)
+        if isinstance(verdict, Over):
+            await self._end_dead(lane, run, verdict)
+            return
+        await self._appender.write(lane, verdict.events)
         recorder = await self._recall.recorder(lane.thread, run)
-        terminal = e.of_run(interrupted("The server was restarted while this run was under way."), run.id)
-        events = [*recorder.close("interrupted"), terminal]
+        left = await self._recall.left(lane.thread, run) if verdict.resumes else None
+        logger.warning(
+            "run %s is taken up again, attempt %d",
+            run.id,
+            verdict.attempt,
+            extra={"action": "run_restarted", "run": run.id, "attempt": verdict.attempt},
+        )
+        self._executions.launch(
+            lane,
+            run,
+            verdict.messages,
+            principal,
+            verdict.answers,
+            attempt=verdict.attempt,
+            recorder=recorder,
+            left=left,
+        )
+
+    async def _end_dead(self, lane: Lane, run: Run, over: Over) -> None:
+        """I21, I23: close what the run left open and say how it ended; a Stop that was asked for is kept."""
+        recorder = await self._recall.recorder(lane.thread, run)
+        status: Ending = "cancelled" if over.cancelled else "interrupted"
+        reason = UNSET if over.reason is None else over.reason
+        terminal: e.RunFinished | e.RunError = interrupted(over.sentence)
+        if over.cancelled:
+            terminal = e.RunFinished(thread_id=run.thread, outcome=e.Outcome(type="cancelled"), reason=reason)
+        events = [*recorder.close(status), e.of_run(terminal, run.id)]
         ended = msgspec.structs.replace(
             run,
-            status="interrupted",
+            status=status,
             ended_at=run.not_before(self._clock.now_ms()),
             last_seq=lane.head + len(events),
-            code="interrupted",
+            code=None if over.cancelled else "interrupted",
         )
         await self._appender.write(lane, events, runs=[ended])
         logger.warning("run %s was interrupted", run.id, extra={"action": "run_interrupted", "run": run.id})

@@ -36,6 +36,7 @@ from runcast.transports.bodies import (
 )
 from runcast.transports.files import file_routes
 from runcast.transports.gateway import Gateway
+from runcast.transports.leaving import unless_gone
 from runcast.transports.openapi import answers, body_of
 from runcast.transports.own_data import own_routes
 from runcast.transports.requests import (
@@ -179,7 +180,10 @@ def message_routes(gateway: Gateway) -> APIRouter:
         if wait == 0:
             return json_answer(sent, 202)
         with gateway.wait():
-            run = await gateway.service.wait_run(principal, sent.run, timeout_s=wait)
+            run = await unless_gone(request, gateway.service.wait_run(principal, sent.run, timeout_s=wait))
+        if run is None:
+            await gateway.service.sender_gone(principal, sent.run)
+            return Response(status_code=204)  # nobody gets it
         return json_answer(await answer_of(gateway.service, principal, run, replayed=sent.replayed))
 
     @router.post("/threads/{thread}/messages", **documented)

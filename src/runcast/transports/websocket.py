@@ -11,6 +11,7 @@ The socket is accepted first and closed then: a close before the accept reaches 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 
 import anyio
@@ -32,11 +33,14 @@ from runcast.commands import (
 from runcast.commands import (
     Send as SendMessage,
 )
+from runcast.dialects import native
+from runcast.dialects.base import OnClose
 from runcast.errors import ClientError, Forbidden, InvalidRequest, RuncastError, Unauthenticated
 from runcast.runs import Principal
 from runcast.session import Close, CloseCode, Session, SessionLimits, close_for, negotiate
 from runcast.subscription import Subscription
 from runcast.transports.gateway import FLUSH_S, RETRY_MS, Gateway
+from runcast.transports.leaving import is_deliberate
 from runcast.transports.line import line_of
 from runcast.transports.straight import straight_of
 from runcast.transports.wire import Receive, Scope, Send, headers_of
@@ -57,17 +61,29 @@ COMMAND_TIMEOUT_S = 60
 class NativeSocket:
     """The ASGI application behind `/v1/ws`."""
 
-    def __init__(self, gateway: Gateway, limits: SessionLimits | None = None) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        limits: SessionLimits | None = None,
+        on_close: Callable[[bool], OnClose] = native.on_close,
+    ) -> None:
         self._gateway = gateway
         self._limits = limits
+        self._on_close = on_close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await NativeConnection(self._gateway, scope, receive, send, self._limits).run()
+        await NativeConnection(self._gateway, scope, receive, send, self._limits, self._on_close).run()
 
 
 class NativeConnection:
     def __init__(
-        self, gateway: Gateway, scope: Scope, receive: Receive, send: Send, limits: SessionLimits | None = None
+        self,
+        gateway: Gateway,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        limits: SessionLimits | None = None,
+        on_close: Callable[[bool], OnClose] = native.on_close,
     ) -> None:
         self._gateway = gateway
         self._scope = scope
@@ -75,7 +91,7 @@ class NativeConnection:
         self._asgi_send = send
         self._straight = straight_of(scope)
         self._line = line_of(scope)
-        self._session = Session(clock=gateway.clock, new_id=gateway.new_id, limits=limits)
+        self._session = Session(clock=gateway.clock, new_id=gateway.new_id, limits=limits, on_close=on_close)
         self._lock = anyio.Lock(fast_acquire=True)
         self._sending_since: float | None = None
         self._pending_then = 0
@@ -272,6 +288,7 @@ class NativeConnection:
         while True:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
+                await self._leave(is_deliberate(message))
                 self._end(None)
                 return
             text: str | None = message.get("text")
@@ -286,6 +303,17 @@ class NativeConnection:
                         await self._carry_out(effect)
             if self._over:
                 return
+
+    async def _leave(self, deliberate: bool) -> None:
+        """What the dialect makes of the client's going; there is nobody left to be answered."""
+        identity = self._session.identity
+        for command in self._session.closed(deliberate):
+            assert identity is not None
+            try:
+                with anyio.fail_after(COMMAND_TIMEOUT_S, shield=True):
+                    await self._gateway.service.cancel(identity.principal, command)
+            except ClientError:
+                continue  # an inbox, a thread that is gone or in which nothing runs
 
     async def _carry_out(self, command: AnyCommand) -> None:
         if isinstance(command, Hello):

@@ -76,6 +76,12 @@ function Answer({
   return (
     <div role="group" aria-label={strings.thread.agent} className="flex flex-col gap-3">
       <h2 className="sr-only">{strings.thread.agent}</h2>
+      {(run.attempt ?? 1) > 1 && message.id === run.id && (
+        <p className="flex items-center gap-2 text-meta text-ink-3">
+          <RotateCcw size={14} aria-hidden />
+          {strings.run.restarted(run.attempt ?? 1)}
+        </p>
+      )}
       {groups.map((group, index) => {
         const newest = index === groups.length - 1;
         if (group.kind === "work") {

@@ -1,0 +1,68 @@
+"""Agents under the kills whose runs are taken up again; what they did is counted in files, which survive the kills."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+
+import runcast
+from runcast.agents.context import RunContext
+
+HERE = Path(os.environ.get("RUNCAST_TEST_DIRECTORY", "."))
+TEXT = "".join(f"{number} " for number in range(200))
+PAUSE_S = 0.005
+
+
+def did(name: str) -> None:
+    """One more line: somebody really did it."""
+    with open(HERE / name, "ab") as file:
+        file.write(b"x\n")
+
+
+def count(name: str, directory: Path = HERE) -> int:
+    file = directory / name
+    return len(file.read_bytes().splitlines()) if file.exists() else 0
+
+
+async def numbers() -> AsyncIterator[str]:
+    for number in range(200):
+        yield f"{number} "
+        await anyio.sleep(PAUSE_S)
+
+
+@runcast.agent(on_crash="restart")
+async def speaker(prompt: str, run: RunContext) -> AsyncIterator[str]:
+    """Counts; looks something up first, which may be done twice."""
+    did("speaker")
+    async with run.tool("look", idempotent=True) as call:
+        did("look")
+        call.result = 1
+    async for word in numbers():
+        yield word
+
+
+@runcast.agent(on_crash="restart")
+async def payer(prompt: str, run: RunContext) -> AsyncIterator[str]:
+    """Pays first, which must not be done twice."""
+    yield "I pay. "
+    async with run.tool("pay") as call:
+        did("pay")
+        await anyio.sleep(float(prompt))
+        call.result = "paid"
+    async for word in numbers():
+        yield word
+
+
+@runcast.agent(on_crash="restart")
+async def killer(prompt: str) -> AsyncIterator[str]:
+    """Takes its process with it whenever it runs."""
+    did("killer")
+    yield "Here I go"
+    await anyio.sleep(0.2)
+    os._exit(9)
+
+
+agents = [speaker, payer, killer]
