@@ -269,9 +269,10 @@ class Session:
         match update:
             case Events():
                 state.cursor = update.records[-1].seq
-                return [
-                    self._out(native.events_frame(sub, [state.encoder.payload(record) for record in update.records]))
-                ]
+                frame = native.shared_frame(sub, update)
+                if frame is None:
+                    frame = native.events_frame(sub, [state.encoder.payload(record) for record in update.records])
+                return [self._out(frame)]
             case ThreadSnapshot():
                 state.cursor = update.seq
                 state.encoder.forget()

@@ -1,5 +1,5 @@
-"""Clients that do not trust the server, and what judges them: each keeps what it saw, frame by frame, over any number of
-connections; the checker compares that with the log. Written against the wire (`spec/PROTOCOL.md`), not against our client.
+"""Clients that do not trust the server: each keeps what it saw, frame by frame, over any number of connections; the judge of
+the simulation compares that with the log. Written against the wire (`spec/PROTOCOL.md`), not against our client.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from runcast import events
 from runcast.client import connect as connected
 from runcast.client.effects import StateChanged
 from runcast.errors import RuncastError
-
-DELTAS = {"TEXT_MESSAGE_CONTENT", "REASONING_MESSAGE_CONTENT", "TOOL_CALL_ARGS"}
-TERMINAL = {"RUN_FINISHED", "RUN_ERROR", "RUN_DEQUEUED"}
+from simulation.judge import judge_view
 
 
 class Wrong(Exception):
@@ -184,60 +182,7 @@ async def command(url: str, frame: dict[str, Any]) -> dict[str, Any]:
 
 def judge(follower: Follower, log: list[dict[str, Any]]) -> list[str]:
     """What is wrong with what this client saw, given the whole log: gaps, doubles, phantoms, altered events."""
-    problems = list(follower.problems)
-    by_seq = {event["seq"]: event for event in log}
-    for event in follower.seen:
-        first = event.get("from", event["seq"])
-        span = [by_seq.get(seq) for seq in range(first, event["seq"] + 1)]
-        if None in span:
-            problems.append(f"phantom: seq {first}..{event['seq']} was seen and is not in the log")
-            continue
-        logged = [one for one in span if one is not None]
-        if event["type"] in DELTAS:
-            if event["delta"] != "".join(one["delta"] for one in logged):
-                problems.append(f"altered: {event}")
-            same = {key: event[key] for key in event if key not in ("delta", "from", "seq", "timestamp")}
-            if any({**one, **same} != one for one in logged):
-                problems.append(f"joined what does not belong together: {event}")
-        elif {**logged[0], **event} != logged[0]:  # live frames may leave the whole text of an END out
-            problems.append(f"altered: {event} is {logged[0]}")
+    problems = [*follower.problems, *judge_view(follower.seen, log)]
     if log and follower.last != log[-1]["seq"]:
         problems.append(f"saw up to {follower.last} of {log[-1]['seq']}")
-    return problems
-
-
-def judge_log(log: list[dict[str, Any]]) -> list[str]:
-    """What is wrong with the log itself: I1, I16, I17, I23."""
-    problems: list[str] = []
-    if [event["seq"] for event in log] != list(range(1, len(log) + 1)):
-        problems.append("I1: the seqs have a hole")
-    running: str | None = None
-    ended: set[str] = set()
-    open_items: dict[str, set[str]] = {}
-    for event in log:
-        run = event.get("runId")
-        if run is None:
-            continue
-        if run in ended:
-            problems.append(f"I16: {event['type']} after the end of its run")
-        items = open_items.setdefault(run, set())
-        item = event.get("messageId") or event.get("toolCallId")
-        match event["type"]:
-            case "RUN_STARTED":
-                if running is not None:
-                    problems.append("I17: two runs at once")
-                running = run
-            case "TEXT_MESSAGE_START" | "TOOL_CALL_START" | "REASONING_MESSAGE_START":
-                items.add(item)
-            case "TEXT_MESSAGE_END" | "TOOL_CALL_END" | "REASONING_MESSAGE_END":
-                items.discard(item)
-            case kind if kind in TERMINAL:
-                ended.add(run)
-                running = None if running == run else running
-                if items:
-                    problems.append(f"I23: {items} were open at the end of their run")
-            case _:
-                pass
-    if unended := set(open_items) - ended:
-        problems.append(f"I21: runs without an end: {unended}")
     return problems

@@ -14,9 +14,11 @@ import anyio
 import httpx
 import pytest
 
+from simulation.judge import judge_log
+
 from .agents import counted
 from .faults import Faults
-from .following import Follower, SseFollower, command, judge, judge_log
+from .following import Follower, SseFollower, command, judge
 from .process import ServerProcess
 from .talking import all_ended, message, ready, say, status_of, text_of, whole_log
 

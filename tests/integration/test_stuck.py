@@ -17,9 +17,10 @@ import anyio
 import pytest
 
 from rawclient import RawClient, connect
+from simulation.judge import judge_log
 
 from .agents import flooded
-from .following import Follower, judge, judge_log
+from .following import Follower, judge
 from .process import ServerProcess
 from .talking import all_ended, say, whole_log
 

@@ -141,6 +141,31 @@ def events_frame(sub: int, payloads: Sequence[bytes]) -> bytes:
     return b'{"op":"events","sub":%d,"events":[%b]}' % (sub, b",".join(payloads))
 
 
+class _SharedFrames:
+    """The frames of the update that was encoded last, by subscription number. Pieces of text are the same bytes for every
+    reader, and whoever is caught up is given the same update, one after the other: each number's frame is made once."""
+
+    def __init__(self) -> None:
+        self._of: Events | None = None
+        self._same = False
+        self._frames: dict[int, bytes] = {}
+
+    def __call__(self, sub: int, update: Events) -> bytes | None:
+        """None if its bytes depend on the reader."""
+        if update is not self._of:
+            self._of, self._frames = update, {}
+            self._same = all(isinstance(record.event, e.DELTAS) for record in update.records)
+        if not self._same:
+            return None
+        frame = self._frames.get(sub)
+        if frame is None:
+            frame = self._frames[sub] = events_frame(sub, [record.data for record in update.records])
+        return frame
+
+
+shared_frame = _SharedFrames()
+
+
 def snapshot_frame(update: ThreadSnapshot, sub: int | None = None) -> bytes:
     head = control("snapshot", sub, seq=update.seq, epoch=update.epoch, thread=update.thread)
     return b'%b,"transcript":%b}' % (head[:-1], update.transcript)
@@ -184,13 +209,16 @@ class NativeEncoder:
     def payload(self, record: Record) -> bytes:
         """The event's JSON as this reader gets it."""
         event = record.event
+        if isinstance(event, e.DELTAS):
+            return record.data  # first: they are the many
         if isinstance(event, _STARTS):
             self._seen.add(_item(event))
         elif isinstance(event, _ENDS):
             item = _item(event)
             if item in self._seen:
                 self._seen.discard(item)
-                return _slim(event)
+                # A call without arguments ends with `{}`, which no delta said: its reader must be told.
+                return record.data if isinstance(event, e.ToolCallEnd) and event.args == "{}" else _slim(event)
         elif isinstance(event, (e.RunFinished, e.RunError)):
             self._seen.clear()  # everything open was closed before it (I16)
         return record.data

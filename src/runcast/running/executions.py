@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
@@ -185,6 +186,7 @@ class Executions:
         )
         try:
             execution.context.state = await self._recall.state(lane.thread, run)
+            execution.offer_by(partial(self._appender.offer, lane, execution))
             # Not in the task group: an agent that never stops must not keep the server from stopping.
             agent = asyncio.create_task(execution.drive())  # noqa: TID251
             self._tasks_of_agents.add(agent)
@@ -213,6 +215,7 @@ class Executions:
                 async with lane.lock:
                     if closing is None:
                         # I4: what the store refused was seen by nobody and is dropped; the log alone says what is open.
+                        self._hub.note_head(lane.thread.id, lane.head)
                         closing = (await self._recall.recorder(lane.thread, run)).close(end.status)
                     events = [*closing, e.of_run(end.terminal, run.id)]
                     code = end.terminal.code if isinstance(end.terminal, e.RunError) else UNSET

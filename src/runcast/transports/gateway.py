@@ -66,7 +66,8 @@ class Gateway:
         self.draining = False
         self.stopping = False
         self._service: Service | None = None
-        self._connections: set[Connection] = set()
+        # A dict, not a set: telling them in the order of their coming keeps a seeded simulation deterministic.
+        self._connections: dict[Connection, None] = {}
         self._left = anyio.Event()
         self._connections_per_user = connections_per_user
         self._places: Counter[Principal] = Counter()
@@ -124,7 +125,7 @@ class Gateway:
     @contextmanager
     def join(self, connection: Connection) -> Generator[None]:
         """Be told of drain and stop while the context lasts."""
-        self._connections.add(connection)
+        self._connections[connection] = None
         if self.stopping:
             connection.stop()
         elif self.draining:
@@ -132,7 +133,7 @@ class Gateway:
         try:
             yield
         finally:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
             self._left.set()
             self._left = anyio.Event()
 
