@@ -77,7 +77,10 @@ class Follower:
                 case "resync" | "error":
                     self.problems.append(f"{frame}")
                 case _:
-                    pass
+                    self.other(frame)
+
+    def other(self, frame: dict[str, Any]) -> None:
+        """A frame that is not of the log."""
 
 
 @dataclass
