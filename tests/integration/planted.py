@@ -11,6 +11,7 @@ from runcast import updates
 from runcast.running.lanes import Lanes
 from runcast.server import Server
 from runcast.service import Service
+from runcast.subscription import Subscription
 from runcast.transports import line
 
 PLANTS: dict[str, Callable[[Server], None]] = {}
@@ -84,3 +85,9 @@ def joins_too_much(server: Server) -> None:
 def buffers_without_end(server: Server) -> None:
     """Nobody waits for a reader: what it does not take piles up."""
     line.WRITE_BUFFER = 64 * 1024 * 1024
+
+
+@plant
+def keeps_subscriptions(server: Server) -> None:
+    """A subscription is not closed when its connection ends."""
+    Subscription.close = lambda self: None  # type: ignore[method-assign]
