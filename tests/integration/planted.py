@@ -11,6 +11,8 @@ from runcast import updates
 from runcast.running.lanes import Lanes
 from runcast.server import Server
 from runcast.service import Service
+from runcast.stores.sqlite import SqliteStore
+from runcast.stores.sqlite_ledger import stamped
 from runcast.subscription import Subscription
 from runcast.transports import line
 
@@ -91,3 +93,25 @@ def buffers_without_end(server: Server) -> None:
 def keeps_subscriptions(server: Server) -> None:
     """A subscription is not closed when its connection ends."""
     Subscription.close = lambda self: None  # type: ignore[method-assign]
+
+
+@plant
+def tells_before_it_writes(server: Server) -> None:
+    """Readers are given events before they are in the log."""
+    append, append_now = SqliteStore.append, SqliteStore.append_now
+
+    def tell(write: Any, now: int) -> None:
+        if server.gateway.is_started:
+            server.gateway.service._hub.push(write.thread, stamped(write.events, write.expected_seq, now))
+
+    async def early(self: Any, write: Any, *, now: int) -> Any:
+        tell(write, now)
+        return await append(self, write, now=now)
+
+    def early_now(self: Any, writes: Any, *, now: int) -> Any:
+        for write in writes:
+            tell(write, now)
+        return append_now(self, writes, now=now)
+
+    SqliteStore.append = early  # type: ignore[method-assign]
+    SqliteStore.append_now = early_now  # type: ignore[method-assign]
