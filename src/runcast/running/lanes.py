@@ -89,8 +89,9 @@ class Lanes:
         """
         before = self.all()
         asked = self._clock.monotonic()
-        if before and (late_s := asked - self._renewed - self._ttl_s) > 0:
+        if asked - self._renewed > self._ttl_s and before:
             # The process stood still. What it does is right as long as no other took the threads: their fences say so (I22).
+            late_s = asked - self._renewed - self._ttl_s
             logger.warning("the leases ran out %.1f s ago", late_s, extra={"action": "leases_overdue"})
         held: set[str] | None = None
         # A store that does not answer is one that refuses: the work must stop before the lease has run out.

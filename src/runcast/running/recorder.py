@@ -128,16 +128,16 @@ class Recorder:
             return False
         match event:
             case e.TextMessageContent(message_id=item, delta=delta):
-                pieces, name = self._texts.get(item), self._names.get(("text", item), item)
+                text, name = self._texts.get(item), self._names.get(("text", item), item)
             case e.ReasoningMessageContent(message_id=item, delta=delta):
-                pieces, name = self._reasoning.get(item), self._names.get(("reasoning", item), item)
+                text, name = self._reasoning.get(item), self._names.get(("reasoning", item), item)
             case e.ToolCallArgs(tool_call_id=item, delta=delta):
-                pieces, name = self._calls.get(item), self._names.get(("call", item), item)
+                text, name = self._calls.get(item), self._names.get(("call", item), item)
             case _:
                 return False
-        if pieces is None or name != item or not delta:
+        if text is None or name != item or not delta:
             return False
-        pieces += delta.encode()
+        text += delta.encode()
         return True
 
     def close(self, ending: Ending) -> list[Event]:

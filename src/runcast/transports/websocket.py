@@ -73,8 +73,8 @@ class NativeConnection:
         self._scope = scope
         self._receive = receive
         self._asgi_send = send
-        self._line = line_of(scope)
         self._straight = straight_of(scope)
+        self._line = line_of(scope)
         self._session = Session(clock=gateway.clock, new_id=gateway.new_id, limits=limits)
         self._lock = anyio.Lock(fast_acquire=True)
         self._sending_since: float | None = None
@@ -155,6 +155,15 @@ class NativeConnection:
             finally:
                 self._sending_since = None
 
+    def _deliver(self, sub: int, events: Events) -> bool:
+        """What a reader that is caught up is given inside the step that commits; whether it could be."""
+        straight = self._straight
+        if straight is None or self._over or self._lock.locked() or not straight.has_room:
+            return False
+        for frame in self._session.encode(sub, events):
+            straight.write_text(frame)
+        return True
+
     async def _room(self) -> None:
         """Wait until the peer takes more."""
         assert self._line is not None
@@ -165,15 +174,6 @@ class NativeConnection:
                 await self._line.room()
             finally:
                 self._sending_since = None
-
-    def _deliver(self, sub: int, events: Events) -> bool:
-        """What a reader that is caught up is given inside the step that commits; whether it could be."""
-        straight = self._straight
-        if straight is None or self._over or self._lock.locked() or not straight.has_room:
-            return False
-        for frame in self._session.encode(sub, events):
-            straight.write_text(frame)
-        return True
 
     async def _pump(self, sub: int, subscription: Subscription, scope: anyio.CancelScope) -> None:
         with scope:
