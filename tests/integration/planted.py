@@ -29,11 +29,11 @@ def gives_up_when_late(server: Server) -> None:
     """Overdue leases are taken for lost, although nobody else has the threads."""
     renew = Lanes.renew
 
-    async def late(self: Any) -> None:
+    async def late(self: Any) -> Any:
         if self._clock.monotonic() - self._renewed > self._ttl_s:
             for lane in self.all():
                 self.lose(lane)
-        await renew(self)
+        return await renew(self)
 
     Lanes.renew = late  # type: ignore[method-assign]
 
