@@ -1,5 +1,9 @@
-import { ArrowUp, Square } from "lucide-react";
+import type { Client, UploadedFile } from "@runcast/client";
+import { ArrowUp, Paperclip, Square } from "lucide-react";
 import { useEffect, useImperativeHandle, useLayoutEffect, useRef, useState, type KeyboardEvent, type Ref } from "react";
+import { AttachmentChips } from "./attachment-chips.tsx";
+import { useAttachments } from "./attachments.ts";
+import type { FileRules } from "./config.ts";
 import { strings } from "./strings.ts";
 import { keep, kept } from "./ui/theme.ts";
 import { useMedia } from "./ui/media.ts";
@@ -21,15 +25,29 @@ interface ComposerProps {
   busy: boolean;
   stopping: boolean;
   placeholder: string;
-  onSend: (text: string) => void;
+  /** Where files go; without it nothing can be attached. */
+  files?: Client["files"] | undefined;
+  rules?: FileRules;
+  onSend: (text: string, files: readonly UploadedFile[]) => void;
   onStop: () => void;
   ref?: Ref<ComposerHandle>;
 }
 
+const NO_FILES: FileRules = { maxBytes: 0, types: [] };
+const NOWHERE: Client["files"] = {
+  upload: () => Promise.reject(new Error("there is nowhere to upload to")),
+  part: () => ({}),
+  href: (url) => url,
+};
+
 const draftName = (key: string): string => `runcast.draft.${key}`;
 
 /** Where a message is written. It is never switched off: without a connection what is sent waits. */
-export function Composer({ draftKey, busy, stopping, placeholder, onSend, onStop, ref }: ComposerProps) {
+export function Composer({ draftKey, busy, stopping, placeholder, files, rules, onSend, onStop, ref }: ComposerProps) {
+  const allowed = files && rules && rules.types.length > 0 ? rules : NO_FILES;
+  const attachable = allowed !== NO_FILES;
+  const attachments = useAttachments(files ?? NOWHERE, allowed);
+  const picker = useRef<HTMLInputElement>(null);
   const [text, setText] = useState(() => kept(draftName(draftKey)) ?? "");
   const [problem, setProblem] = useState("");
   const area = useRef<HTMLTextAreaElement>(null);
@@ -72,14 +90,19 @@ export function Composer({ draftKey, busy, stopping, placeholder, onSend, onStop
 
   function send(): void {
     const value = newest.current.trim();
-    if (!value) return;
+    const { items } = attachments;
+    if (!value && items.length === 0) return;
+    if (items.some(({ state }) => state !== "ready")) {
+      setProblem(items.some(({ state }) => state === "failed") ? strings.files.unsent : strings.files.wait);
+      return;
+    }
     if (new TextEncoder().encode(value).length > MAX_MESSAGE) {
       setProblem(strings.composer.tooLong(MAX_MESSAGE));
       return;
     }
     write("");
     sentAt.current = Date.now();
-    onSend(value);
+    onSend(value, attachments.take());
     area.current?.focus({ preventScroll: true });
   }
 
@@ -102,11 +125,17 @@ export function Composer({ draftKey, busy, stopping, placeholder, onSend, onStop
     }
   }
 
-  const empty = text.trim() === "";
+  const attach = (given: readonly File[]): void => {
+    if (attachable && given.length > 0) setProblem(attachments.add(given));
+  };
+  const dragging = useDrop(attachable, attach);
+
+  const empty = text.trim() === "" && attachments.items.length === 0;
   const words = strings.composer;
   return (
     <form
       className="composer no-print"
+      data-dragging={dragging || undefined}
       onSubmit={(event) => {
         event.preventDefault();
         send();
@@ -118,6 +147,33 @@ export function Composer({ draftKey, busy, stopping, placeholder, onSend, onStop
         }
       }}
     >
+      <AttachmentChips attachments={attachments} />
+      {dragging && <p className="basis-full px-2 text-meta text-ink-2">{strings.files.drop}</p>}
+      {attachable && (
+        <>
+          <input
+            ref={picker}
+            type="file"
+            multiple
+            hidden
+            aria-hidden
+            tabIndex={-1}
+            onChange={({ target }) => {
+              attach([...(target.files ?? [])]);
+              target.value = ""; // the same file may be chosen again
+            }}
+          />
+          <button
+            type="button"
+            className="attach-button"
+            aria-label={strings.files.attach}
+            title={strings.files.attach}
+            onClick={() => picker.current?.click()}
+          >
+            <Paperclip size={17} aria-hidden />
+          </button>
+        </>
+      )}
       <textarea
         ref={area}
         id="message"
@@ -131,6 +187,12 @@ export function Composer({ draftKey, busy, stopping, placeholder, onSend, onStop
         className="composer-field"
         onChange={(event) => write(event.target.value)}
         onKeyDown={keys}
+        onPaste={(event) => {
+          const given = [...event.clipboardData.files];
+          if (!attachable || given.length === 0) return;
+          event.preventDefault();
+          attach(given);
+        }}
       />
       <div className="flex shrink-0 items-center gap-1.5">
         {busy && (
@@ -164,4 +226,38 @@ export function Composer({ draftKey, busy, stopping, placeholder, onSend, onStop
       )}
     </form>
   );
+}
+
+/** Files dropped anywhere on the page; whether some are being dragged over it. A file that misses must not replace the page. */
+function useDrop(enabled: boolean, onFiles: (files: readonly File[]) => void): boolean {
+  const [dragging, setDragging] = useState(false);
+  const newest = useRef(onFiles);
+  newest.current = onFiles;
+  useEffect(() => {
+    if (!enabled) return;
+    const brings = (event: DragEvent): boolean => event.dataTransfer?.types.includes("Files") ?? false;
+    const over = (event: DragEvent): void => {
+      if (!brings(event)) return;
+      event.preventDefault();
+      setDragging(true);
+    };
+    const leave = (event: DragEvent): void => {
+      if (event.relatedTarget === null) setDragging(false);
+    };
+    const drop = (event: DragEvent): void => {
+      setDragging(false);
+      if (!brings(event)) return;
+      event.preventDefault();
+      newest.current([...(event.dataTransfer?.files ?? [])]);
+    };
+    window.addEventListener("dragover", over);
+    window.addEventListener("dragleave", leave);
+    window.addEventListener("drop", drop);
+    return () => {
+      window.removeEventListener("dragover", over);
+      window.removeEventListener("dragleave", leave);
+      window.removeEventListener("drop", drop);
+    };
+  }, [enabled]);
+  return dragging;
 }

@@ -1,5 +1,5 @@
-import type { ThreadHandle, ThreadState } from "@runcast/client";
-import { useReadable, useThreads } from "@runcast/react";
+import type { JsonObject, ThreadHandle, ThreadState } from "@runcast/client";
+import { useClient, useReadable, useThreads } from "@runcast/react";
 import { ArrowUpRight } from "lucide-react";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useLocation } from "wouter";
@@ -27,6 +27,7 @@ interface ConversationProps {
 /** One conversation, from its empty page on: what is said, what is written, and what stands beside it. */
 export function Conversation({ thread, config, railShown, onShowRail }: ConversationProps) {
   const state = useReadable(thread);
+  const { files } = useClient();
   const narrow = useNarrow();
   const [, navigate] = useLocation();
   const [sent, setSent] = useState(0);
@@ -43,9 +44,10 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
   }, [state.id, navigate]);
 
   const send = useCallback(
-    (text: string) => {
+    (text: string, attached: readonly JsonObject[] = []) => {
+      const parts = [...(text ? [{ type: "text", text }] : []), ...attached];
       // What the server refuses stays on the page as a message that was not sent, with its reason.
-      thread.send(text).catch(() => undefined);
+      thread.send(text, attached.length > 0 ? { content: parts } : {}).catch(() => undefined);
       setSent((count) => count + 1);
     },
     [thread],
@@ -97,13 +99,18 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
                 busy={state.busy}
                 stopping={stopping}
                 placeholder={state.busy ? words.placeholderBusy : empty ? words.placeholder : words.placeholderNext}
-                onSend={send}
+                files={files}
+                rules={config.files}
+                onSend={(text, attached) => send(text, attached.map(files.part))}
                 onStop={stop}
               />
             </div>
           )}
           {empty && (
-            <Starters starters={config.starters.length > 0 ? config.starters : strings.app.starters} onChoose={send} />
+            <Starters
+              starters={config.starters.length > 0 ? config.starters : strings.app.starters}
+              onChoose={(text) => send(text)}
+            />
           )}
         </main>
         {beside && !narrow && <Side>{beside}</Side>}

@@ -19,6 +19,7 @@ from runcast.events import Event, RunError, RunFinished
 from runcast.ids import Clock, IdSource
 from runcast.running.recorder import Recorder, storable
 from runcast.runs import Principal, RunInput
+from runcast.stores.files import Files
 
 BUFFER_EVENTS = 256
 SHUTDOWN = "The server was shut down while this run was under way."
@@ -38,6 +39,7 @@ class Execution:
         history: Callable[[], Awaitable[Sequence[Turn]]],
         app: Mapping[str, Any],
         limit_s: float,
+        files: Callable[[], Files] | None = None,
     ) -> None:
         self.agent = agent
         self.input = input
@@ -45,7 +47,7 @@ class Execution:
         self.limit_s = limit_s
         self.recorder = Recorder(input.run)
         self.context = RunContext(
-            input=input, principal=principal, new_id=new_id, emit=self.emit, history=history, app=app
+            input=input, principal=principal, new_id=new_id, emit=self.emit, history=history, app=app, files=files
         )
         self.finish: RunFinished | None = None
         """What the agent itself said at its end: outcome, result, usage."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ from runcast.running.limits import Limits
 from runcast.running.opening import started
 from runcast.running.recall import Recall
 from runcast.runs import Answer, Message, Principal, Run, RunInput, Thread
+from runcast.stores.files import Files
 
 logger = logging.getLogger("runcast.runner")
 
@@ -51,6 +52,7 @@ class Executions:
         new_id: IdSource,
         limits: Limits,
         app: Mapping[str, Any],
+        files: Callable[[], Files],
     ) -> None:
         self.agents = {agent.name: agent for agent in agents}
         self.draining = False
@@ -63,6 +65,7 @@ class Executions:
         self._new_id = new_id
         self._limits = limits
         self._app = app
+        self._files = files
         self._by_run: dict[str, Execution] = {}
         self._unwritten: set[str] = set()
         """Runs whose end the store refuses."""
@@ -133,6 +136,7 @@ class Executions:
             new_id=self._new_id,
             history=lambda: self._recall.history(lane.thread, run),
             app=self._app,
+            files=self._files,
             limit_s=getattr(agent, "timeout_s", None) or self._limits.run_timeout_s,
         )
         lane.running = run.id

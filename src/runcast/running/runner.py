@@ -21,6 +21,7 @@ from runcast.errors import InvalidRequest, NotFound, QueueFull, RunActive, Seque
 from runcast.hub import Hub
 from runcast.ids import Clock, IdSource
 from runcast.running.appender import Appender
+from runcast.running.blobs import Blobs
 from runcast.running.executions import Executions
 from runcast.running.interrupts import Interrupts
 from runcast.running.lane import Lane, QueuedRun
@@ -56,7 +57,8 @@ class Runner:
             store, clock=clock, node=new_id(), ttl_s=limits.lease_ttl_s, load=self._load, on_lost=self._on_lost
         )
         self._recall = Recall(store, hub)
-        self._appender = Appender(store, hub, self._lanes, clock=clock)
+        blobs = Blobs(store, clock=clock, new_id=new_id)
+        self._appender = Appender(store, hub, self._lanes, blobs, clock=clock)
         self._executions = Executions(
             agents,
             self._appender,
@@ -67,6 +69,7 @@ class Runner:
             new_id=new_id,
             limits=limits,
             app=app,
+            files=lambda: store.files,
         )
         self._strays: list[str] = []
         """Threads whose lease this node has without a lane."""
@@ -175,6 +178,7 @@ class Runner:
                 title=title,
                 head_run=run.id,
                 receipt=receipt._replace(result=msgspec.json.encode(answer)),
+                files=[one.file for one in message.attachments if one.file is not None],
             )
             lane.tip = run.id
             if lane.busy:

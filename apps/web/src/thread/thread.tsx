@@ -1,4 +1,4 @@
-import type { ThreadHandle, ThreadState, TranscriptMessage, TranscriptRun } from "@runcast/client";
+import type { JsonObject, ThreadHandle, ThreadState, TranscriptMessage, TranscriptRun } from "@runcast/client";
 import { useConnection } from "@runcast/react";
 import { ArrowDown } from "lucide-react";
 import { memo, useEffect, useMemo, useRef } from "react";
@@ -12,19 +12,23 @@ interface ThreadProps {
   thread: ThreadHandle;
   /** Counts the messages sent from this page: each takes the view to its question. */
   sent: number;
-  onRetry: (text: string) => void;
+  onRetry: (text: string, files: readonly JsonObject[]) => void;
 }
 
 /** The words of a run's question; of a run that went on after an answer, those of the run it goes on with. */
-function questionOf(run: TranscriptRun, path: readonly TranscriptRun[]): string {
+function questionOf(
+  run: TranscriptRun,
+  path: readonly TranscriptRun[],
+): { text: string; files: readonly JsonObject[] } {
   for (let at: TranscriptRun | undefined = run; at; at = path.find((other) => other.id === at?.resumes)) {
-    const text = at.messages
-      .filter((message) => message.role === "user")
-      .map((message) => textOf(message.parts))
-      .join("\n\n");
-    if (text) return text;
+    const asked = at.messages.filter((message) => message.role === "user");
+    const text = asked.map((message) => textOf(message.parts)).join("\n\n");
+    const files = asked.flatMap(({ parts }) =>
+      parts.flatMap((part) => (part.type === "activity" && part.activityType === "attachment" ? [part.content] : [])),
+    );
+    if (text || files.length > 0) return { text, files };
   }
-  return "";
+  return { text: "", files: [] };
 }
 
 /** The reader's name on the server, also while the line is down. */
@@ -49,8 +53,8 @@ export const Thread = memo(function Thread({ state, thread, sent, onRetry }: Thr
       me,
       resolve: (interrupt, answer) => thread.resolve(interrupt, answer),
       retry: (run) => {
-        const text = questionOf(run, thread.get().path);
-        if (text) onRetry(text);
+        const { text, files } = questionOf(run, thread.get().path);
+        if (text || files.length > 0) onRetry(text, files);
       },
       cancel: (run) => void thread.cancel(run).catch(() => undefined),
     }),
