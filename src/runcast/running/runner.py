@@ -129,8 +129,11 @@ class Runner:
         on_busy: OnBusy,
         parent: str | None,
         receipt: Receipt,
+        new: bool = False,
     ) -> tuple[Run, int]:
         """Start a run on `message`, or queue it: the run and the seq of the event that holds the message.
+
+        With `new` the thread does not exist yet: it is made with the message, or not at all.
 
         `receipt.result` is completed here: it is the JSON of `{"thread", "run", "seq", "status"}`.
 
@@ -139,7 +142,7 @@ class Runner:
         """
         if self.draining:
             raise Unavailable("The server is about to stop and takes no new messages.", retry_after_ms=2_000)
-        async with self._lanes.use(thread) as lane:
+        async with self._lanes.use(thread, new=new) as lane:
             if lane.deleting:
                 raise NotFound("There is no such conversation.")
             if lane.busy:
@@ -179,6 +182,7 @@ class Runner:
                 head_run=run.id,
                 receipt=receipt._replace(result=msgspec.json.encode(answer)),
                 files=[one.file for one in message.attachments if one.file is not None],
+                begin=thread if new else None,
             )
             lane.tip = run.id
             if lane.busy:
@@ -255,18 +259,33 @@ class Runner:
                 await running.ended.wait()
             async with self._lanes.use(thread) as lane:
                 lane.deleting = False
-                notice = e.ThreadUpdated(thread_id=thread.id, deleted=True)
                 try:
-                    written = await self._store.delete_thread(
-                        thread.id, fence=lane.fence, now=self._clock.now_ms(), notices=[notice]
-                    )
+                    await self._remove(lane)
                 except StoreError:
                     await self._executions.advance(lane)  # the thread goes on as it was, and so does its queue
                     raise
-                self._lanes.forget(lane)
-                self._hub.deleted(thread.id)
-                if written.inbox is not None:
-                    self._hub.push(written.inbox, written.notices)
+
+    async def expire(self, thread: Thread, *, before: int) -> bool:
+        """Remove a thread that was not changed since `before` and is not in use; whether it was so and is gone."""
+        async with self._lanes.use(thread) as lane:
+            row = await self._store.get_thread(thread.id)
+            if row is None or row.pinned or row.updated_at >= before:
+                return False
+            if lane.busy or lane.deleting or self._hub.is_watched(thread.id):
+                return False
+            with anyio.CancelScope(shield=True):  # what is gone must be told
+                await self._remove(lane)
+            return True
+
+    async def _remove(self, lane: Lane) -> None:
+        """The lane's lock is held, nothing runs, the caller is shielded."""
+        thread = lane.thread.id
+        notice = e.ThreadUpdated(thread_id=thread, deleted=True)
+        written = await self._store.delete_thread(thread, fence=lane.fence, now=self._clock.now_ms(), notices=[notice])
+        self._lanes.forget(lane)
+        self._hub.deleted(thread)
+        if written.inbox is not None:
+            self._hub.push(written.inbox, written.notices)
 
     async def _refuse_replay(self, principal: Principal, receipt: Receipt) -> None:
         """I5: a command that is delivered twice at once acts once. The lane's lock is held, so the other one is through.

@@ -37,6 +37,7 @@ from runcast.transports.bodies import (
 from runcast.transports.files import file_routes
 from runcast.transports.gateway import Gateway
 from runcast.transports.openapi import answers, body_of
+from runcast.transports.own_data import own_routes
 from runcast.transports.requests import (
     After,
     Cursor,
@@ -72,7 +73,7 @@ def build_api(gateway: Gateway) -> FastAPI:
         **openapi.telemetry_off(),
     )
     problems.install(app)
-    for routes in (health_routes, thread_routes, message_routes, event_routes, run_routes, file_routes):
+    for routes in (health_routes, thread_routes, message_routes, event_routes, run_routes, file_routes, own_routes):
         app.include_router(routes(gateway))
     openapi.install(app)
     return app
