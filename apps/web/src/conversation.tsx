@@ -52,6 +52,10 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
     },
     [thread],
   );
+  const answered = useCallback(() => {
+    // Where a keyboard would cover the page, nobody has asked for it.
+    if (!window.matchMedia("(pointer: coarse)").matches) composer.current?.focus();
+  }, []);
   const stop = useCallback(() => void thread.cancel().catch(() => undefined), [thread]);
   const stopping = state.activity.kind === "stopping";
   useKeys({ composer, busy: state.busy && !stopping, stop });
@@ -89,7 +93,7 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
           ) : state.status === "loading" && state.path.length === 0 ? (
             <Loading />
           ) : (
-            <Thread state={state} thread={thread} sent={sent} onRetry={send} />
+            <Thread state={state} thread={thread} sent={sent} onRetry={send} onAnswered={answered} />
           )}
           {!missing && (
             <div className="column composer-place gutter">

@@ -23,6 +23,7 @@ from runcast.ids import Clock, IdSource
 from runcast.running.appender import Appender
 from runcast.running.blobs import Blobs
 from runcast.running.executions import Executions
+from runcast.running.expiry import Expiry
 from runcast.running.interrupts import Interrupts
 from runcast.running.lane import Lane, QueuedRun
 from runcast.running.lanes import Lanes
@@ -73,7 +74,15 @@ class Runner:
         )
         self._strays: list[str] = []
         """Threads whose lease this node has without a lane."""
-        self._interrupts = Interrupts(self._appender, self._executions, self._recall, clock=clock, new_id=new_id)
+        self._interrupts = Interrupts(
+            store,
+            self._appender,
+            self._executions,
+            self._recall,
+            clock=clock,
+            new_id=new_id,
+        )
+        self._expiry = Expiry(store, self._lanes, self._interrupts, clock=clock)
         self._takeover = Takeover(store, hub, self._lanes, self._appender, self._executions, self._recall, clock=clock)
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -215,7 +224,7 @@ class Runner:
                     await self._dequeue(lane, entry, reason, done("cancelled"))
                     return "cancelled"
             if lane.waiting is not None and lane.waiting.run.id == run.id:
-                await self._interrupts.withdraw(lane, by=principal.user, receipt=done("cancelled"))
+                await self._interrupts.withdraw(lane, by=principal.user, reason=reason, receipt=done("cancelled"))
                 await self._executions.advance(lane)
                 return "cancelled"
             rows = await self._store.runs(ids=[run.id])
@@ -230,7 +239,8 @@ class Runner:
         """Take a person's answer to an interrupt: the resuming run's id if it was the last one open, and the seq.
 
         Raises:
-            AlreadyDecided: somebody answered before. NotFound: the run never asked that.
+            AlreadyDecided: somebody answered before. Expired: nobody did in time. NotFound: the run never asked that.
+            InvalidRequest: the answer is not what was asked for; the question stays open.
         """
         if self.draining:
             raise Unavailable("The server is about to stop; answer again in a moment.", retry_after_ms=2_000)
@@ -282,6 +292,8 @@ class Runner:
         thread = lane.thread.id
         notice = e.ThreadUpdated(thread_id=thread, deleted=True)
         written = await self._store.delete_thread(thread, fence=lane.fence, now=self._clock.now_ms(), notices=[notice])
+        if lane.waiting is not None:
+            self._executions.parking.discard(lane.waiting.run.id)
         self._lanes.forget(lane)
         self._hub.deleted(thread)
         if written.inbox is not None:
@@ -301,9 +313,9 @@ class Runner:
     async def _request_cancel(self, lane: Lane, *, by: str, reason: str | None, receipt: Receipt | None = None) -> None:
         """Make the cancel durable, then carry it out. The lane's lock is held."""
         if lane.waiting is not None:
-            await self._interrupts.withdraw(lane, by=by)
+            await self._interrupts.withdraw(lane, by=by, reason=reason)
         execution = self._executions.get(lane.running)
-        if execution is None or execution.cancelling or execution.stopped.is_set():
+        if execution is None or execution.cancelling or (execution.stopped.is_set() and not execution.asks):
             if receipt is not None:
                 await self._appender.write(lane, [], receipt=receipt)
             return
@@ -328,6 +340,8 @@ class Runner:
         await self._takeover.load(lane)
 
     def _on_lost(self, lane: Lane) -> None:
+        if lane.waiting is not None:
+            self._executions.parking.discard(lane.waiting.run.id)
         execution = self._executions.get(lane.running)
         if execution is not None:
             execution.cancel()
@@ -351,6 +365,7 @@ class Runner:
                     if thread is not None:
                         await self._takeover.adopt(thread)
                 await self._takeover.adopt_orphans()
+                await self._expiry.sweep()
                 await self._takeover.restart_stalled()
                 await self._lanes.give_up_idle(self.limits.idle_s)
             except Exception as error:  # the next round tries again

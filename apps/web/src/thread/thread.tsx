@@ -13,6 +13,8 @@ interface ThreadProps {
   /** Counts the messages sent from this page: each takes the view to its question. */
   sent: number;
   onRetry: (text: string, files: readonly JsonObject[]) => void;
+  /** An answer given here has arrived: the card that had the focus goes. */
+  onAnswered: () => void;
 }
 
 /** The words of a run's question; of a run that went on after an answer, those of the run it goes on with. */
@@ -40,7 +42,7 @@ function useMe(): string | null {
 }
 
 /** A conversation, oldest first. */
-export const Thread = memo(function Thread({ state, thread, sent, onRetry }: ThreadProps) {
+export const Thread = memo(function Thread({ state, thread, sent, onRetry, onAnswered }: ThreadProps) {
   const { path, pending, activity, transcript } = state;
   const turns = path.length + pending.length;
   const scroll = useScroll(state.status === "loading" ? "loading" : "shown", turns);
@@ -51,14 +53,18 @@ export const Thread = memo(function Thread({ state, thread, sent, onRetry }: Thr
   const actions: TurnActions = useMemo(
     () => ({
       me,
-      resolve: (interrupt, answer) => thread.resolve(interrupt, answer),
+      resolve: (interrupt, answer) =>
+        thread.resolve(interrupt, answer).then((result) => {
+          onAnswered();
+          return result;
+        }),
       retry: (run) => {
         const { text, files } = questionOf(run, thread.get().path);
         if (text || files.length > 0) onRetry(text, files);
       },
       cancel: (run) => void thread.cancel(run).catch(() => undefined),
     }),
-    [thread, onRetry, me],
+    [thread, onRetry, onAnswered, me],
   );
 
   const { toTurn, content, news } = scroll;
