@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from runcast import __version__
-from runcast.markdown import render
 from runcast.events import decode
+from runcast.markdown import render
 from runcast.runs import Thread
 from runcast.transcript import Transcript, fold
 

@@ -17,7 +17,6 @@ from runcast import events
 from runcast.client import connect as connected
 from runcast.client.effects import StateChanged
 from runcast.errors import RuncastError
-from simulation.judge import judge_log as judge_log
 from simulation.judge import judge_view
 
 
@@ -78,7 +77,10 @@ class Follower:
                 case "resync" | "error":
                     self.problems.append(f"{frame}")
                 case _:
-                    pass
+                    self.other(frame)
+
+    def other(self, frame: dict[str, Any]) -> None:
+        """A frame that is not of the log."""
 
 
 @dataclass

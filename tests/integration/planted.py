@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 
 from runcast import updates
-from runcast.hub import Hub
 from runcast.running.lanes import Lanes
 from runcast.server import Server
 from runcast.service import Service
+from runcast.stores.sqlite import SqliteStore
+from runcast.stores.sqlite_ledger import stamped
+from runcast.subscription import Subscription
 from runcast.transports import line
 
 PLANTS: dict[str, Callable[[Server], None]] = {}
@@ -27,11 +29,11 @@ def gives_up_when_late(server: Server) -> None:
     """Overdue leases are taken for lost, although nobody else has the threads."""
     renew = Lanes.renew
 
-    async def late(self: Any) -> None:
+    async def late(self: Any) -> Any:
         if self._clock.monotonic() - self._renewed > self._ttl_s:
             for lane in self.all():
                 self.lose(lane)
-        await renew(self)
+        return await renew(self)
 
     Lanes.renew = late  # type: ignore[method-assign]
 
@@ -47,12 +49,15 @@ def forgets_commands(server: Server) -> None:
 
 
 def _shifted(by: int) -> None:
-    subscribe = Hub.subscribe
+    subscribe = Service.subscribe
 
-    def shifted(self: Any, thread: Any, *, after: int | None, **more: Any) -> Any:
-        return subscribe(self, thread, after=after if not after else max(0, min(after + by, thread.head)), **more)
+    async def shifted(self: Any, principal: Any, command: Any) -> Any:
+        if command.id and command.after:  # pages, by which the tests read the log, have no id
+            thread = await self.get_thread(principal, command.thread)
+            command = msgspec.structs.replace(command, after=max(0, min(command.after + by, thread.head)))
+        return await subscribe(self, principal, command)
 
-    Hub.subscribe = shifted  # type: ignore[method-assign]
+    Service.subscribe = shifted  # type: ignore[method-assign]
 
 
 @plant
@@ -82,3 +87,31 @@ def joins_too_much(server: Server) -> None:
 def buffers_without_end(server: Server) -> None:
     """Nobody waits for a reader: what it does not take piles up."""
     line.WRITE_BUFFER = 64 * 1024 * 1024
+
+
+@plant
+def keeps_subscriptions(server: Server) -> None:
+    """A subscription is not closed when its connection ends."""
+    Subscription.close = lambda self: None  # type: ignore[method-assign]
+
+
+@plant
+def tells_before_it_writes(server: Server) -> None:
+    """Readers are given events before they are in the log."""
+    append, append_now = SqliteStore.append, SqliteStore.append_now
+
+    def tell(write: Any, now: int) -> None:
+        if server.gateway.is_started:
+            server.gateway.service._hub.push(write.thread, stamped(write.events, write.expected_seq, now))
+
+    async def early(self: Any, write: Any, *, now: int) -> Any:
+        tell(write, now)
+        return await append(self, write, now=now)
+
+    def early_now(self: Any, writes: Any, *, now: int) -> Any:
+        for write in writes:
+            tell(write, now)
+        return append_now(self, writes, now=now)
+
+    SqliteStore.append = early  # type: ignore[method-assign]
+    SqliteStore.append_now = early_now  # type: ignore[method-assign]

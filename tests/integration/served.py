@@ -5,6 +5,7 @@ stands. The environment variable RUNCAST_UNDER_TEST holds JSON:
     limits     fields of the runner's `Limits`: shorter leases
     session    fields of `SessionLimits`: shorter heartbeats
     patches    `module:name` → value: constants of the product that no setting reaches
+    ping_s     interval and time limit of the WebSocket's pings
     plant      the name of a defect in `planted.py`: proof that a test can fail
 
 `GET /_state` answers at once, whatever the guard thinks of it.
@@ -90,6 +91,15 @@ def main() -> None:
     server = Watched([agents.Playing()], **settings)
     if session := given.get("session"):
         server._sockets["/v1/ws"] = NativeSocket(server.gateway, SessionLimits(**session))
+    if ping_s := given.get("ping_s"):
+        configuration = servers.configuration
+
+        def often(*arguments: Any, **more: Any) -> Any:
+            config = configuration(*arguments, **more)
+            config.ws_ping_interval = config.ws_ping_timeout = ping_s
+            return config
+
+        servers.configuration = often
     if plant := given.get("plant"):
         planted.PLANTS[plant](server)
     serve(server)

@@ -14,10 +14,11 @@ import anyio
 import pytest
 
 from runcast.client import connection
+from simulation.judge import judge_log
 
 from .agents import counted, flooded
 from .chaos import chaos
-from .following import ClientFollower, Follower, PollFollower, SseFollower, judge, judge_log
+from .following import ClientFollower, Follower, PollFollower, SseFollower, judge
 from .process import ServerProcess
 from .talking import all_ended, say, text_of, whole_log
 

@@ -10,9 +10,11 @@ import anyio
 import httpx
 import pytest
 
+from simulation.judge import judge_log
+
 from .agents import counted
 from .faults import Faults
-from .following import Follower, judge, judge_log
+from .following import Follower, judge
 from .process import ServerProcess
 from .talking import all_ended, say, status_of, text_of, whole_log
 

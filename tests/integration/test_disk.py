@@ -14,9 +14,11 @@ import anyio
 import httpx
 import pytest
 
+from simulation.judge import judge_log
+
 from .agents import counted
 from .faults import Faults
-from .following import Follower, SseFollower, command, judge, judge_log
+from .following import Follower, SseFollower, command, judge
 from .process import ServerProcess
 from .talking import all_ended, message, ready, say, status_of, text_of, whole_log
 
@@ -120,3 +122,12 @@ async def test_a_kill_while_the_disk_fails_loses_nothing(fault: str, tmp_path: P
         assert statuses[runs[0]] in (("interrupted",) if fault == "full" else ("interrupted", "failed"))
         assert statuses[runs[1]] == "done"
         await judged(server, acknowledged[0]["thread"], readers)
+
+
+async def test_planted_readers_that_are_told_too_early_are_noticed(tmp_path: Path) -> None:
+    async with broken(tmp_path, "full", plant="tells_before_it_writes") as (server, _, readers, acknowledged, heal):
+        await until_ready(server.http, (503, "failing"))
+        heal()
+        await all_ended(server.http, [answer["run"] for answer in acknowledged])
+        log = await whole_log(server.http, acknowledged[0]["thread"])
+        assert any(judge(reader, log) for reader in readers)

@@ -14,9 +14,10 @@ import anyio
 import pytest
 
 from runcast.client import connection
+from simulation.judge import judge_log
 
 from .agents import counted, paid
-from .following import ClientFollower, Follower, SseFollower, command, judge, judge_log
+from .following import ClientFollower, Follower, SseFollower, command, judge
 from .process import ServerProcess
 from .talking import all_ended, answer_of, say, status_of, text_of, whole_log
 

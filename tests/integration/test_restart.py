@@ -1,207 +1,157 @@
-"""kill -9 under runs that are taken up again (`on_crash`): readers end with the whole text once, tools ran as often as they may.
-
-And the stops of a real process: what a signal does to runs that end in time, that do not, and that wait.
-"""
+"""A rolling restart under 200 clients: told, sent away in rounds, back by themselves, nothing lost or doubled (I24)."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
+import random
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.to_thread
-import httpx
 import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from runcast.events import decode
-from runcast.transcript import TextPart, ToolPart, Transcript, TranscriptRun, dump, fold
+from runcast.client import connection
+from simulation.judge import judge_log
 
-from .dying import TEXT, count
-from .following import Follower, judge, judge_log
-from .process import HERE, ServerProcess
-from .test_kill import whole_log
+from .agents import counted
+from .following import ClientFollower, Follower, SseFollower, command, judge
+from .process import ServerProcess
+from .talking import all_ended, message, ready, say, status_of, text_of, whole_log
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(180)]
 
-DEADLINE_S = 60.0
+CLIENTS = 200
+THREADS = 8
+RETRY_MS = [100, 800]
 
 
-@pytest.fixture
-def server(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
-    agents = HERE / getattr(request, "param", "dying.py:agents")
-    server = ServerProcess(tmp_path, str(agents), environment={"RUNCAST_TEST_DIRECTORY": str(tmp_path)})
-    yield server
-    server.kill()
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "BACKOFF_FIRST_S", 0.1)
+    monkeypatch.setattr(connection, "BACKOFF_MOST_S", 0.5)
 
 
-async def say(server: ServerProcess, agent: str, text: str = "go", thread: str | None = None) -> dict[str, Any]:
-    path = "/v1/messages" if thread is None else f"/v1/threads/{thread}/messages"
-    async with httpx.AsyncClient(base_url=server.http, timeout=DEADLINE_S) as http:
-        answer = await http.post(path, json={"message": text, "agent": agent})
-        assert answer.status_code == 202, answer.text
-        return answer.json()
+@dataclass
+class PoliteFollower(Follower):
+    """Does as it is told: after a drain and a close it comes back at a random time in the range it was given."""
 
+    drained: list[list[int]] = field(default_factory=list)
+    codes: list[int | None] = field(default_factory=list)
+    left: float = 0.0
+    back: float = 0.0
 
-async def text_reaches(server: ServerProcess, run: str, length: int) -> None:
-    async with httpx.AsyncClient(base_url=server.http, timeout=DEADLINE_S) as http:
-        with anyio.fail_after(DEADLINE_S):
-            while len((await http.get(f"/v1/runs/{run}")).json()["text"]) < length:
-                await anyio.sleep(0.01)
-
-
-async def ended(server: ServerProcess, run: str) -> dict[str, Any]:
-    async with httpx.AsyncClient(base_url=server.http, timeout=DEADLINE_S) as http:
-        with anyio.fail_after(DEADLINE_S):
-            while (answer := (await http.get(f"/v1/runs/{run}", params={"wait": 20})).json())["status"] == "running":
+    async def follow(self) -> None:
+        while not self.problems:
+            socket: ClientConnection | None = None
+            try:
+                async with connect(self.url, compression=None, open_timeout=10) as socket:
+                    self.connections += 1
+                    if self.left and not self.back:
+                        self.back = time.monotonic()
+                    await self._read(socket)
+            except (OSError, ConnectionClosed, InvalidHandshake, TimeoutError, EOFError):
                 pass
-    return answer
+            if socket is not None and socket.close_code is not None:
+                self.codes.append(socket.close_code)
+                self.left = self.left or time.monotonic()
+            low, high = self.drained[-1] if self.drained else (10, 100)
+            await anyio.sleep(random.uniform(low, high) / 1000)
+
+    def other(self, frame: dict[str, Any]) -> None:
+        if frame["op"] == "drain":
+            self.drained.append(frame["retryMs"])
 
 
-async def judged(server: ServerProcess, sent: dict[str, Any]) -> TranscriptRun:
-    """The run as a snapshot shows it, after the log was judged: one end, nothing open, and snapshot = replay (I14, I16)."""
-    events = await whole_log(server.http, sent["thread"])
-    assert judge_log(events) == []
-    async with httpx.AsyncClient(base_url=server.http, timeout=DEADLINE_S) as http:
-        view = (await http.get(f"/v1/threads/{sent['thread']}")).json()
-    replayed = fold(Transcript(), [decode(json.dumps(event)) for event in events])
-    assert view["transcript"] == json.loads(dump(replayed))
-    return next(run for run in replayed.runs if run.id == sent["run"])
-
-
-def shown(run: TranscriptRun) -> tuple[str, dict[str, str]]:
-    parts = [part for message in run.messages[1:] for part in message.parts]
-    text = "".join(part.text for part in parts if isinstance(part, TextPart))
-    return text, {part.name: part.status for part in parts if isinstance(part, ToolPart)}
-
-
-async def test_a_run_that_is_killed_again_and_again_says_everything_once(server: Any, tmp_path: Path) -> None:
+async def restarted(tmp_path: Path, **under_test: Any) -> list[str]:
+    """What is wrong in the end."""
+    patches = {"runcast.transports.websocket:RETRY_MS": RETRY_MS, **under_test.pop("patches", {})}
+    server = ServerProcess(tmp_path, settings={"drain_timeout_s": 2}, patches=patches, **under_test)
     await server.start()
-    sent = await say(server, "speaker")
-    reader = Follower(server.ws, sent["thread"])
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(reader.follow)
-        for _ in range(2):
-            await text_reaches(server, sent["run"], 40)
-            server.kill()
+    try:
+        short = [await say(server.ws, "count to 60 every 25 ms") for _ in range(THREADS // 2)]
+        long = [await say(server.ws, "count to 1000 every 25 ms") for _ in range(THREADS // 2)]
+        queued = [await say(server.ws, "count to 10 every 1 ms", one["thread"]) for one in long]
+        threads = [one["thread"] for one in short + long]
+        polite = [PoliteFollower(server.ws, threads[number % THREADS]) for number in range(CLIENTS - 10)]
+        readers: list[Follower] = [*polite]
+        readers += [ClientFollower(server.http, threads[number % THREADS]) for number in range(5)]
+        readers += [SseFollower(server.http, threads[number % THREADS]) for number in range(5)]
+        async with anyio.create_task_group() as tasks:
+            for reader in readers:
+                tasks.start_soon(reader.follow)
+            with anyio.fail_after(60):
+                while any(reader.last < 5 for reader in readers):
+                    await anyio.sleep(0.02)
+            server.send_signal(15)
+            with anyio.fail_after(10):
+                while not all(one.drained for one in polite):
+                    await anyio.sleep(0.02)
+            assert await ready(server.http) == (503, "draining")
+            retried = message("count to 3")
+            refused = json.dumps(await once(server.ws, retried))
+            assert "unavailable" in refused, refused
+            started = time.monotonic()
+            await anyio.to_thread.run_sync(server.wait, 30)
+            took_s = time.monotonic() - started
             await server.start()
-        answer = await ended(server, sent["run"])
-        log = await whole_log(server.http, sent["thread"])
-        with anyio.fail_after(DEADLINE_S):
-            while reader.last < log[-1]["seq"]:
-                await anyio.sleep(0.02)
-        tasks.cancel_scope.cancel()
-    assert judge(reader, log) == []
-    assert (answer["status"], answer["text"]) == ("done", TEXT)
-    run = await judged(server, sent)
-    assert (run.attempt, shown(run)) == (3, (TEXT, {"look": "done"}))
-    assert (count("speaker", tmp_path), count("look", tmp_path)) == (3, 3)
+            answer = await command(server.ws, retried)
+            problems = [] if answer["op"] == "ack" else [f"what was refused is refused again: {answer}"]
+            with anyio.fail_after(60):
+                statuses = await all_ended(server.http, [one["run"] for one in short + long + queued])
+            logs = {thread: await whole_log(server.http, thread) for thread in threads}
+            with anyio.move_on_after(60):
+                while any(reader.last < len(logs[reader.thread]) and not reader.problems for reader in readers):
+                    await anyio.sleep(0.02)
+            tasks.cancel_scope.cancel()
+        for reader in readers:
+            problems += judge(reader, logs[reader.thread])
+        for thread, log in logs.items():
+            problems += [f"{thread}: {problem}" for problem in judge_log(log)]
+        for runs, wanted in ((short, "done"), (long, "interrupted"), (queued, "done")):
+            problems += [
+                f"a run is {statuses[one['run']]}, not {wanted}" for one in runs if statuses[one["run"]] != wanted
+            ]
+        for one in short:
+            if text_of(logs[one["thread"]], one["run"]) != counted(60):
+                problems.append("a run that had time to end is not whole")
+        if "shut down" not in (await status_of(server.http, long[0]["run"]))["error"]:
+            problems.append("an interrupted run does not say why")
+        if codes := {code for one in polite for code in one.codes[:1]} - {1012}:
+            problems.append(f"close codes {codes}")
+        left = sorted(one.left for one in polite)
+        back = sorted(one.back for one in polite)
+        print(
+            f"left within {left[-1] - left[0]:.2f} s, back within {back[-1] - back[0]:.2f} s; stopped in {took_s:.1f} s"
+        )
+        if left[-1] - left[0] < 0.5:
+            problems.append("all were sent away at once")
+        if left[len(left) // 2] - left[0] < 0.1 or took_s > 15:
+            problems.append("the rounds are no rounds")
+        return problems
+    finally:
+        server.kill()
 
 
-@pytest.mark.parametrize("tool_s", ["60", "0"], ids=["in the tool", "after the tool"])
-async def test_a_tool_that_must_not_run_twice_does_not(server: Any, tmp_path: Path, tool_s: str) -> None:
-    await server.start()
-    sent = await say(server, "payer", tool_s)
-    with anyio.fail_after(DEADLINE_S):
-        while count("pay", tmp_path) == 0:
-            await anyio.sleep(0.01)
-    if tool_s == "0":
-        await text_reaches(server, sent["run"], 40)
-    server.kill()
-    await server.start()
-    answer = await ended(server, sent["run"])
-    assert answer["status"] == "interrupted" and "pay" in answer["error"]
-    run = await judged(server, sent)
-    text, tools = shown(run)
-    assert text.startswith("I pay. ")
-    assert tools == {"pay": "interrupted" if tool_s == "60" else "done"}
-    assert count("pay", tmp_path) == 1
+async def once(url: str, frame: dict[str, Any]) -> dict[str, Any]:
+    """The first answer to a command, whatever it is."""
+    async with connect(url, compression=None) as socket:
+        await socket.send('{"op":"hello"}')
+        await socket.send(json.dumps(frame))
+        async for data in socket:
+            answer: dict[str, Any] = json.loads(data)
+            if answer.get("id") == frame["id"]:
+                return answer
+    raise AssertionError("no answer")
 
 
-async def test_a_run_that_kills_its_process_is_not_begun_for_ever(server: Any, tmp_path: Path) -> None:
-    await server.start()
-    sent = await say(server, "killer")
-    for _ in range(2):
-        await anyio.to_thread.run_sync(server.wait)
-        await server.start()
-    await anyio.to_thread.run_sync(server.wait)
-    await server.start()
-    assert (await ended(server, sent["run"]))["status"] == "interrupted"
-    assert count("killer", tmp_path) == 3
+async def test_a_restart_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    assert await restarted(tmp_path) == []
 
 
-@pytest.mark.parametrize("server", ["resuming.py:resumer"], indirect=True)
-async def test_a_pydantic_ai_run_goes_on_after_its_last_step(server: Any, tmp_path: Path) -> None:
-    await server.start()
-    sent = await say(server, "resumer")
-    await text_reaches(server, sent["run"], 40)
-    server.kill()
-    await server.start()
-    answer = await ended(server, sent["run"])
-    assert answer["status"] == "done"
-    run = await judged(server, sent)
-    assert (run.attempt, shown(run)) == (2, ("I pay. " + TEXT, {"pay": "done"}))
-    assert (count("pay", tmp_path), count("asked", tmp_path)) == (1, 2)
-
-
-# --- stopping ---------------------------------------------------------------------------------------------------------
-
-
-async def test_a_stop_past_the_drain_leaves_such_a_run_to_the_next_process(server: Any, tmp_path: Path) -> None:
-    server.environment["RUNCAST_DRAIN_TIMEOUT_S"] = "0.1"
-    await server.start()
-    sent = await say(server, "speaker")
-    queued = await say(server, "speaker", thread=sent["thread"])
-    await text_reaches(server, sent["run"], 40)
-    server.send_signal(signal.SIGTERM)
-    await anyio.to_thread.run_sync(server.wait)
-    await server.start()
-    assert (await ended(server, sent["run"]))["text"] == TEXT
-    with anyio.fail_after(DEADLINE_S):
-        while (answer := await ended(server, queued["run"]))["status"] != "done":
-            await anyio.sleep(0.02)
-    assert answer["text"] == TEXT
-    assert (await judged(server, sent)).attempt == 2
-    assert (await judged(server, queued)).attempt == 1, "what was queued stayed queued (I18)"
-
-
-async def test_a_stop_past_the_drain_ends_what_cannot_go_on(server: Any, tmp_path: Path) -> None:
-    server.environment["RUNCAST_DRAIN_TIMEOUT_S"] = "0.1"
-    await server.start()
-    sent = await say(server, "payer", "60")
-    with anyio.fail_after(DEADLINE_S):
-        while count("pay", tmp_path) == 0:
-            await anyio.sleep(0.01)
-    server.send_signal(signal.SIGTERM)
-    await anyio.to_thread.run_sync(server.wait)
-    await server.start()
-    answer = await ended(server, sent["run"])
-    assert answer["status"] == "interrupted" and "shut down" in answer["error"]
-
-
-async def test_ctrl_c_in_a_terminal_lets_a_run_end(server: Any, tmp_path: Path) -> None:
-    """The signal goes to the whole group of processes, as a terminal sends it."""
-    await server.start()
-    sent = await say(server, "speaker")
-    queued = await say(server, "speaker", thread=sent["thread"])
-    await text_reaches(server, sent["run"], 40)
-    os.killpg(server.pid, signal.SIGINT)
-    async with httpx.AsyncClient(base_url=server.http, timeout=DEADLINE_S) as http:
-        with anyio.fail_after(DEADLINE_S):
-            while (ready := await http.get("/readyz")).status_code != 503:
-                await anyio.sleep(0.005)
-        assert ready.json() == {"status": "draining"}
-        assert (await http.get(f"/v1/runs/{sent['run']}")).json()["status"] == "running", "readyz was first"
-        refused = await http.post("/v1/messages", json={"message": "more"})
-        assert refused.status_code == 503
-    await anyio.to_thread.run_sync(server.wait)
-    await server.start()
-    answer = await ended(server, sent["run"])
-    assert (answer["status"], answer["text"]) == ("done", TEXT)
-    with anyio.fail_after(DEADLINE_S):
-        while (await ended(server, queued["run"]))["status"] != "done":
-            await anyio.sleep(0.02)
-    assert (await judged(server, sent)).attempt == 1
-    assert "Traceback" not in server.log()
+async def test_planted_a_server_that_sends_all_away_at_once_is_noticed(tmp_path: Path) -> None:
+    problems = await restarted(tmp_path, patches={"runcast.transports.gateway:ROUND": 1000})
+    assert "all were sent away at once" in problems

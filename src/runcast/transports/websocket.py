@@ -162,6 +162,8 @@ class NativeConnection:
     async def _send(self, frame: bytes) -> None:
         async with self._lock:
             self._sending_since = self._gateway.clock.monotonic()
+            if self._line is not None and self._line.is_full:
+                self._pending_then = self._line.pending()
             try:
                 await self._asgi_send({"type": "websocket.send", "text": frame.decode()})
             except OSError:  # uvicorn's ClientDisconnected is one
