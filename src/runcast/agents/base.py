@@ -10,6 +10,9 @@ is cancelled (`asyncio.CancelledError` is raised where it awaits: let it pass, t
 if it wants to say more than "success", with one `RunFinished` of its own (result, usage, or outcome `interrupt` with the
 interrupts it has announced by INTERRUPT_REQUESTED, each with an id of the form `<run id>.<n>`: the run then ends as *waiting*, and the answers start a run with
 `resumes` and `answers`).
+
+What an adapter may do: say `steerable = True` and read what is said while it runs, by `context.steered()`, or from
+`context.handed.unread`, each confirmed by `context.read(message)`.
 """
 
 from __future__ import annotations

@@ -63,6 +63,7 @@ class FunctionAgent:
         title: str | None = None,
         timeout_s: float | None = None,
         on_crash: Literal["never"] = "never",
+        steerable: bool = False,
     ) -> None:
         """
         Raises:
@@ -77,6 +78,8 @@ class FunctionAgent:
         """The run's wall-clock limit in seconds; None: the server's."""
         self.on_crash: Literal["never"] = on_crash
         """What happens to a run whose process died: `never` is started again."""
+        self.steerable = steerable
+        """Whether it reads what is said while it runs, by `run.steered()` or `run.steering()`."""
         problems: list[str] = []
         if not NAME.match(self.name):
             problems.append(f"{self.name!r} is no name for an agent: use 1-64 characters of A-Za-z0-9_-, by name=…")
@@ -105,6 +108,7 @@ class FunctionAgent:
             title=self.title,
             timeout_s=self.timeout_s,
             on_crash=self.on_crash,
+            steerable=self.steerable,
         )
 
     async def run(self, input: RunInput, context: RunContext) -> AsyncIterator[Event]:
@@ -153,6 +157,7 @@ def agent(
     title: str | None = None,
     timeout_s: float | None = None,
     on_crash: Literal["never"] = "never",
+    steerable: bool = False,
 ) -> Callable[[Callable[..., Any]], FunctionAgent]: ...
 def agent(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function an agent: `@runcast.agent`, or `@runcast.agent(name=…, description=…, timeout_s=…)`.

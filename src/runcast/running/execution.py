@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 
 from runcast.agents.base import Agent, RunContext, Turn
+from runcast.agents.steering import Steering
 from runcast.errors import RunEnded
 from runcast.events import Event, RunError, RunFinished
 from runcast.ids import Clock, IdSource
@@ -44,8 +45,16 @@ class Execution:
         self.principal = principal
         self.limit_s = limit_s
         self.recorder = Recorder(input.run)
+        self.handed = Steering()
+        """What was said to the agent while it runs, and not read by it."""
         self.context = RunContext(
-            input=input, principal=principal, new_id=new_id, emit=self.emit, history=history, app=app
+            input=input,
+            principal=principal,
+            new_id=new_id,
+            emit=self.emit,
+            history=history,
+            app=app,
+            handed=self.handed,
         )
         self.finish: RunFinished | None = None
         """What the agent itself said at its end: outcome, result, usage."""

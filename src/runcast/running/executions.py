@@ -28,8 +28,9 @@ from runcast.running.execution import SHUTDOWN, Execution
 from runcast.running.lane import Lane, WaitingRun
 from runcast.running.lanes import Lanes
 from runcast.running.limits import Limits
-from runcast.running.opening import started
+from runcast.running.opening import queued, started
 from runcast.running.recall import Recall
+from runcast.running.unread import join, requeued
 from runcast.runs import Answer, Message, Principal, Run, RunInput, Thread
 
 logger = logging.getLogger("runcast.runner")
@@ -146,7 +147,7 @@ class Executions:
             return
         entry = lane.queue[0]
         run = msgspec.structs.replace(entry.run, status="running", started_at=self._clock.now_ms())
-        await self._appender.write(lane, [started(run, entry.messages)], runs=[run], head_run=run.id)
+        await self._appender.write(lane, [started(run, entry.messages)], runs=[run])
         lane.queue.popleft()
         self.launch(lane, run, entry.messages, entry.principal)
 
@@ -209,19 +210,38 @@ class Executions:
         while not lane.lost:
             try:
                 async with lane.lock:
+                    unread = execution.handed.unread
                     if closing is None:
                         # I4: what the store refused was seen by nobody and is dropped; the log alone says what is open.
                         closing = (await self._recall.recorder(lane.thread, run)).close(end.status)
+                        unread = await self._recall.unread(lane.thread, run.id)
                     events = [*closing, e.of_run(end.terminal, run.id)]
+                    now = self._clock.now_ms()
+                    left = requeued(
+                        lane,
+                        run,
+                        unread,
+                        execution.principal,
+                        first_seq=lane.head + len(events) + 1,
+                        new_id=self._new_id,
+                        now=now,
+                    )
                     code = end.terminal.code if isinstance(end.terminal, e.RunError) else UNSET
                     ended = msgspec.structs.replace(
                         run,
                         status=end.status,
-                        ended_at=self._clock.now_ms(),
+                        ended_at=now,
                         last_seq=lane.head + len(events),
                         code=None if code is UNSET else code,
                     )
-                    await self._appender.write(lane, events, runs=[ended], agent_state=execution.context.saved)
+                    await self._appender.write(
+                        lane,
+                        [*events, *(queued(entry.run, entry.messages) for entry in left)],
+                        runs=[ended, *(entry.run for entry in left)],
+                        head_run=left[-1].run.id if left else None,
+                        agent_state=execution.context.saved,
+                    )
+                    join(lane, left)
                     self._unwritten.discard(run.id)
                     lane.running = None
                     if end.interrupts:

@@ -12,6 +12,7 @@ from msgspec import UNSET
 from runcast import events as e
 from runcast.events import Event
 from runcast.ids import Clock, IdSource
+from runcast.running.accepting import move, resumed
 from runcast.running.appender import Appender
 from runcast.running.executions import Executions
 from runcast.running.lane import Lane, WaitingRun
@@ -55,6 +56,7 @@ class Interrupts:
         resuming: Run | None = None
         answers = {**waiting.answers, answer.interrupt_id: answer}
         ordered: tuple[Answer, ...] = ()
+        moved, tip = dict[str, Run](), lane.tip
         if len(answers) == len(waiting.interrupts):
             now = self._clock.now_ms()
             resuming = Run(
@@ -70,7 +72,8 @@ class Interrupts:
             )
             ordered = tuple(answers[one] for one in waiting.interrupts)
             events.append(started(resuming, (), ordered))
-            runs = [msgspec.structs.replace(waiting.run, status="done"), resuming]
+            moved, tip = resumed(lane, run.id, resuming.id)
+            runs = [msgspec.structs.replace(waiting.run, status="done"), *moved.values(), resuming]
         seq = lane.head + 1
         result = {
             "interrupt": answer.interrupt_id,
@@ -82,14 +85,15 @@ class Interrupts:
             lane,
             events,
             runs=runs,
-            head_run=None if resuming is None else resuming.id,
+            head_run=None if resuming is None else tip,
             receipt=receipt._replace(result=msgspec.json.encode(result)),
         )
         waiting.answers = answers
         if resuming is None:
             return None, seq
         lane.waiting = None
-        lane.tip = resuming.id
+        lane.tip = tip
+        move(lane, moved)
         self._executions.launch(lane, resuming, (), principal, ordered)
         return resuming.id, seq
 

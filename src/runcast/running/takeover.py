@@ -12,13 +12,15 @@ import msgspec
 
 from runcast import events as e
 from runcast.errors import LeaseLost, NotFound
-from runcast.ids import Clock
+from runcast.ids import Clock, IdSource
 from runcast.running.appender import Appender
 from runcast.running.ending import interrupted
 from runcast.running.executions import Executions
 from runcast.running.lane import Lane, QueuedRun
 from runcast.running.lanes import Lanes
+from runcast.running.opening import queued
 from runcast.running.recall import Recall
+from runcast.running.unread import join, requeued
 from runcast.runs import Principal, Run
 from runcast.stores.base import Store
 
@@ -27,7 +29,15 @@ logger = logging.getLogger("runcast.runner")
 
 class Takeover:
     def __init__(
-        self, store: Store, lanes: Lanes, appender: Appender, executions: Executions, recall: Recall, *, clock: Clock
+        self,
+        store: Store,
+        lanes: Lanes,
+        appender: Appender,
+        executions: Executions,
+        recall: Recall,
+        *,
+        clock: Clock,
+        new_id: IdSource,
     ) -> None:
         self._store = store
         self._lanes = lanes
@@ -35,19 +45,20 @@ class Takeover:
         self._executions = executions
         self._recall = recall
         self._clock = clock
+        self._new_id = new_id
 
     async def load(self, lane: Lane) -> None:
         """Bring a lane just acquired up to how its thread stands. Its lock is held."""
         thread = lane.thread
         principal = Principal(user=thread.user, tenant=thread.tenant)
-        for run in await self._store.runs(thread=thread.id, status=["queued", "running", "waiting"]):
+        runs = await self._store.runs(thread=thread.id, status=["queued", "running", "waiting"])
+        for run in await self._recall.in_order([run for run in runs if run.status == "queued"]):
+            lane.queue.append(QueuedRun(run, await self._recall.messages(run), principal))
+        for run in runs:
             if run.status == "running":
                 await self._end_dead(lane, run)
             elif run.status == "waiting":
                 lane.waiting = await self._recall.waiting(thread, run)
-            else:
-                lane.queue.append(QueuedRun(run, await self._recall.messages(run), principal))
-        lane.tip = lane.queue[-1].run.id if lane.queue else thread.head_run
         await self._executions.advance(lane)
 
     async def adopt_orphans(self) -> None:
@@ -68,12 +79,28 @@ class Takeover:
         recorder = await self._recall.recorder(lane.thread, run)
         terminal = e.of_run(interrupted("The server was restarted while this run was under way."), run.id)
         events = [*recorder.close("interrupted"), terminal]
+        now = self._clock.now_ms()
+        left = requeued(
+            lane,
+            run,
+            await self._recall.unread(lane.thread, run.id),
+            Principal(user=lane.thread.user, tenant=lane.thread.tenant),
+            first_seq=lane.head + len(events) + 1,
+            new_id=self._new_id,
+            now=now,
+        )
         ended = msgspec.structs.replace(
             run,
             status="interrupted",
-            ended_at=self._clock.now_ms(),
+            ended_at=now,
             last_seq=lane.head + len(events),
             code="interrupted",
         )
-        await self._appender.write(lane, events, runs=[ended])
+        await self._appender.write(
+            lane,
+            [*events, *(queued(entry.run, entry.messages) for entry in left)],
+            runs=[ended, *(entry.run for entry in left)],
+            head_run=left[-1].run.id if left else None,
+        )
+        join(lane, left)
         logger.warning("run %s was interrupted", run.id, extra={"action": "run_interrupted", "run": run.id})
