@@ -22,7 +22,7 @@ import msgspec
 from msgspec import UNSET
 from pydantic_ai import exceptions as pai
 from pydantic_ai.agent import AbstractAgent
-from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart, repair_messages
+from pydantic_ai.messages import EnqueuedMessagesEvent, ModelMessage, ModelResponse, ToolCallPart, repair_messages
 from pydantic_ai.output import NativeOutput, PromptedOutput
 from pydantic_ai.run import AgentRunResultEvent
 from pydantic_ai.settings import ModelSettings
@@ -34,6 +34,7 @@ from runcast.agents.base import Turn
 from runcast.agents.context import RunContext
 from runcast.agents.function import NAME
 from runcast.agents.pydantic_ai_history import arguments, messages_of, save
+from runcast.agents.pydantic_ai_steering import Steerer
 from runcast.agents.pydantic_ai_stream import Artifact, Stream, ToolProgress, ToolText
 from runcast.errors import AgentError, ConfigError, RunTimeout
 from runcast.events import Event
@@ -85,6 +86,9 @@ class PydanticAIAgent:
         ConfigError: without a usable name, with both `deps` and `deps_factory`, or with a tool that needs approval in an
             agent whose output cannot say so.
     """
+
+    steerable = True
+    """A message handed to the run is in the next request to its model, or leads to one more."""
 
     def __init__(
         self,
@@ -139,7 +143,9 @@ class PydanticAIAgent:
             structured=self._structured,
             sentences=lambda name: self._tools.get(name, ToolText()),
         )
+        steerer = Steerer(context)
         options: dict[str, Any] = {
+            "capabilities": [steerer],
             "message_history": history or None,
             "deferred_tool_results": results,
             "usage_limits": self._usage_limits,
@@ -160,6 +166,8 @@ class PydanticAIAgent:
                                 save(context, done.new_messages())
                                 for end in self._end(input, context, done.output, done.new_messages()):
                                     yield end
+                            elif isinstance(event, EnqueuedMessagesEvent):
+                                await steerer.read(event)
                             else:
                                 for mapped in stream.events(event):
                                     yield mapped

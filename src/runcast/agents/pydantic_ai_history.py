@@ -26,9 +26,10 @@ from pydantic_ai.messages import (
 
 from runcast.agents.base import Turn
 from runcast.agents.context import RunContext
+from runcast.runs import Message
+from runcast.transcript import ActivityPart, TranscriptMessage, TranscriptRun
 from runcast.transcript import TextPart as SeenText
 from runcast.transcript import ToolPart as SeenTool
-from runcast.transcript import TranscriptMessage, TranscriptRun
 
 logger = logging.getLogger("runcast.agents")
 
@@ -113,6 +114,11 @@ def _assistant(message: TranscriptMessage) -> list[ModelMessage]:
                     outcome=_OUTCOMES.get(part.status, "interrupted"),
                 )
             )
+        elif isinstance(part, ActivityPart) and part.activity_type == "steer":
+            text = Message(id=part.id, content=part.content.get("content") or "").text
+            if text:
+                flush()
+                messages.append(ModelRequest(parts=[UserPromptPart(content=text)]))
     flush()
     return messages
 

@@ -54,14 +54,23 @@ def threads(database: str, query: str, limit: int) -> None:
 @click.argument("thread")
 @click.option("--format", "form", type=click.Choice(["md", "json"]), default="md", show_default=True)
 @click.option(
+    "--run",
+    metavar="ID",
+    help="The version that this run is part of.  [default: the newest]",
+)
+@click.option(
     "--output", "-o", type=click.Path(dir_okay=False, writable=True), help="File to write.  [default: stdout]"
 )
 @_database
-def export(thread: str, form: Literal["md", "json"], output: str | None, database: str) -> None:
-    """Write one conversation as Markdown, or whole (every event of its log) as JSON."""
+def export(thread: str, form: Literal["md", "json"], run: str | None, output: str | None, database: str) -> None:
+    """Write one conversation as Markdown, or whole (every event of its log) as JSON.
+
+    Where messages were edited or tried again, Markdown has one version of it: the newest, or the one over --run. JSON has all of
+    them in its events; with --run its transcript is that version's.
+    """
 
     async def work(store: Store) -> bytes:
-        return await _export(store, thread, form)
+        return await _export(store, thread, form, run)
 
     data = _with_store(database, work)
     if output is None:
@@ -71,7 +80,8 @@ def export(thread: str, form: Literal["md", "json"], output: str | None, databas
         click.echo(f"Wrote {output} ({len(data)} bytes)", err=True)
 
 
-async def _export(store: Store, thread_id: str, form: Literal["md", "json"]) -> bytes:
+async def _export(store: Store, thread_id: str, form: Literal["md", "json"], run: str | None) -> bytes:
+    from runcast.paths import along, path_of
     from runcast.transcript import Transcript, dump, fold
 
     thread = await store.get_thread(thread_id)
@@ -87,6 +97,11 @@ async def _export(store: Store, thread_id: str, form: Literal["md", "json"]) -> 
         transcript = fold(transcript, (record.event for record in records))
         raws.extend(msgspec.Raw(record.data) for record in records)
         after = records[-1].seq
+    path = path_of(transcript, run)
+    if run is not None and not path:
+        raise NotFound(f"There is no run {run!r} in this conversation.")
+    if form == "md" or run is not None:
+        transcript = along(transcript, path)
     if form == "md":
         return markdown.render(thread, transcript).encode()
     whole: dict[str, Any] = {

@@ -1,0 +1,50 @@
+"""Handing messages to a pydantic-ai agent that runs: before its next request to the model, or instead of its end.
+
+pydantic-ai's own queue does it (`RunContext.enqueue`): what is enqueued becomes part of the next request, or leads to one
+more when the agent would have ended, and an `EnqueuedMessagesEvent` says when the model gets it. Then it counts as read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.messages import EnqueuedMessagesEvent
+from pydantic_ai.tools import DeferredToolRequests
+from pydantic_ai.tools import RunContext as PydanticContext
+from pydantic_graph import End
+
+from runcast.agents.context import RunContext
+from runcast.runs import Message
+
+
+class Steerer(AbstractCapability[Any]):
+    """One per run: enqueues what was handed over, each message once."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._enqueued: dict[str, Message] = {}
+        """By pydantic-ai's id of the queued message."""
+        self._given: set[str] = set()
+
+    async def before_model_request(self, ctx: PydanticContext[Any], request_context: Any) -> Any:
+        self._enqueue(ctx)
+        return request_context
+
+    async def after_node_run(self, ctx: PydanticContext[Any], *, node: Any, result: Any) -> Any:
+        # A run that is about to ask a person is left to ask: what it was told meanwhile is queued behind the answer.
+        if isinstance(result, End) and not isinstance(result.data.output, DeferredToolRequests):
+            self._enqueue(ctx)
+        return result
+
+    async def read(self, event: EnqueuedMessagesEvent) -> None:
+        """The model gets it with the request that begins now."""
+        message = self._enqueued.pop(event.enqueue_id, None)
+        if message is not None:
+            await self._context.read(message)
+
+    def _enqueue(self, ctx: PydanticContext[Any]) -> None:
+        for message in self._context.handed.unread:
+            if message.id not in self._given and (id := ctx.enqueue(message.text)) is not None:
+                self._given.add(message.id)
+                self._enqueued[id] = message
