@@ -27,14 +27,18 @@ def steer(run: str, text: str, **fields: Any) -> Steer:
 
 async def tree(service: Service, thread: str) -> Transcript:
     """The thread's transcript, after what the rows say was compared with it: parents, statuses and the head run."""
-    transcript = fold(Transcript(), await log(service, thread))
-    for run in transcript.runs:
-        row = await service.get_run(ME, run.id)
-        assert (row.parent, row.resumes, row.replaces) == (run.parent, run.resumes, run.replaces), run.id
-        assert row.status == run.status, run.id
-    view = await service.view(ME, thread)
+    while True:
+        transcript = fold(Transcript(), await log(service, thread))
+        rows = [await service.get_run(ME, run.id) for run in transcript.runs]
+        view = await service.view(ME, thread)
+        row = await service.get_thread(ME, thread)
+        if view.seq == row.head == transcript.seq:
+            break  # else a run went on between two of the questions
+    for run, of_run in zip(transcript.runs, rows, strict=True):
+        assert (of_run.parent, of_run.resumes, of_run.replaces) == (run.parent, run.resumes, run.replaces), run.id
+        assert of_run.status == run.status, run.id
     assert load(view.transcript) == transcript  # I14
-    assert (await service.get_thread(ME, thread)).head_run == transcript.head_run
+    assert row.head_run == transcript.head_run
     return transcript
 
 

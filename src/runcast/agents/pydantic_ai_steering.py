@@ -6,7 +6,7 @@ more when the agent would have ended, and an `EnqueuedMessagesEvent` says when t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final, cast
 
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.messages import EnqueuedMessagesEvent
@@ -16,6 +16,8 @@ from pydantic_graph import End
 
 from runcast.agents.context import RunContext
 from runcast.runs import Message
+
+_GOES_ON: Final = object()
 
 
 class Steerer(AbstractCapability[Any]):
@@ -33,9 +35,10 @@ class Steerer(AbstractCapability[Any]):
 
     async def after_node_run(self, ctx: PydanticContext[Any], *, node: Any, result: Any) -> Any:
         # A run that is about to ask a person is left to ask: what it was told meanwhile is queued behind the answer.
-        if isinstance(result, End) and not isinstance(result.data.output, DeferredToolRequests):
+        output: object = cast(Any, result).data.output if isinstance(result, End) else _GOES_ON
+        if output is not _GOES_ON and not isinstance(output, DeferredToolRequests):
             self._enqueue(ctx)
-        return result
+        return cast(Any, result)
 
     async def read(self, event: EnqueuedMessagesEvent) -> None:
         """The model gets it with the request that begins now."""
