@@ -33,7 +33,7 @@ function follow(f: Folding, place: string, run: string | undefined, but: number)
 /** Whether the queued run `id` follows `ancestor`, at whatever distance. */
 function isBehind(f: Folding, id: string, ancestor: string): boolean {
   const seen = new Set<string>();
-  for (let i = f.runIndex(id); i >= 0; ) {
+  for (let i = f.runIndex(id); i >= 0;) {
     const run = f.run(i);
     if (seen.has(run.id) || run.status !== "queued" || run.parent === undefined) return false;
     if (run.parent === ancestor) return true;
