@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
 PYTEST_ARGS ?=
+SOAK_MINUTES ?= 60
 
 # What a stamp file stands for: everything that decides what is installed, and nothing else.
 PYTHON_STAMP := $(VENV)/.runcast-installed
@@ -17,7 +18,7 @@ WEB_SOURCES := $(shell find apps/web packages -type f \
 SPEC_SOURCES := $(shell find spec -type f -name '*.json' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup web demo test test-fast test-python test-node test-browser check format bench clean python-found node-found
+.PHONY: help setup web demo test test-fast test-python test-node test-browser check format bench bench-full bench-installed soak autobahn clean python-found node-found
 
 help: ## list these commands
 	@echo "Runcast: make <command>"
@@ -58,13 +59,24 @@ format: setup ## rewrite Python and TypeScript the way `make check` wants it
 	$(BIN)/ruff check --fix .
 	npm run format
 
-bench: setup ## measure against the goals (minutes; writes benchmarks/RESULTS.md)
+bench: bench-installed ## measure the short set against the goals (10 minutes; writes benchmarks/RESULTS.md)
+	$(BIN)/python benchmarks/run.py
+
+bench-full: bench-installed ## measure everything, with every peer (an hour; installs the peers under .bench)
+	$(BIN)/python benchmarks/run.py --full
+
+soak: bench-installed ## an hour of everything at once: is memory flat, is nothing missed? (SOAK_MINUTES=60)
+	$(BIN)/python benchmarks/soak.py --minutes $(SOAK_MINUTES)
+
+autobahn: setup ## test the WebSocket with the Autobahn testsuite (needs Python 2.7 and the network)
+	$(BIN)/python scripts/autobahn.py
+
+bench-installed: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]" -c constraints.txt
-	cd benchmarks && ../$(BIN)/python run.py
 
 clean: ## remove everything that these commands made
 	rm -rf $(VENV) node_modules apps/*/node_modules packages/*/node_modules src/runcast/web/dist dist build \
-		.pytest_cache .ruff_cache .hypothesis .import_linter_cache test-results
+		.bench .pytest_cache .ruff_cache .hypothesis .import_linter_cache test-results
 	find src tests examples benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 python-found:

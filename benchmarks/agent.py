@@ -10,7 +10,7 @@ import anyio.lowlevel
 
 
 async def tokens(*phases: float) -> AsyncIterator[str]:
-    """Phases of `count, rate`, one after the other: `"<CLOCK_MONOTONIC in ns> "` each time, paced against a schedule so
+    """Phases of `count, rate`, one after the other: `"~<CLOCK_MONOTONIC in ns> "` each time, paced against a schedule so
     that a late token does not delay the next. A rate of 0: no pace."""
     for count, rate in zip(phases[::2], phases[1::2], strict=True):
         start = time.monotonic()
@@ -21,7 +21,7 @@ async def tokens(*phases: float) -> AsyncIterator[str]:
                     await anyio.sleep(delay)
             elif number % 16 == 0:
                 await anyio.lowlevel.checkpoint()
-            yield f"{time.monotonic_ns()} "
+            yield f"~{time.monotonic_ns()} "
 
 
 def parse(prompt: str) -> list[float]:

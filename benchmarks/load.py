@@ -1,115 +1,76 @@
-"""The clients: `python load.py KIND PORT CLIENTS TOKENS RATE` opens CLIENTS sockets, each asks for a run of its own,
-and prints one line of JSON: tokens and bytes received, seconds, CPU seconds of this process, latencies in ms."""
+"""One process of clients. `python load.py JOB`, JOB being JSON of a `Job`: joins, says `ready`, waits for a line, starts
+the runs, and prints one line of JSON when every token has arrived."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
-import uuid
 
 import msgspec
-import psutil
-from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+import uvloop
+from clients import PROTOCOLS
 
 
-class _Event(msgspec.Struct):
-    type: str
-    delta: str = ""
+class Seat(msgspec.Struct):
+    """One client: the room it joins, and whether it is the one that asks."""
+
+    room: str
+    asks: bool
 
 
-class _Frame(msgspec.Struct):
-    op: str = ""
-    type: str = ""
-    content: str = ""
-    sub: int = 0
-    thread: str = ""
-    run: str = ""
-    events: list[_Event] = []
+class Job(msgspec.Struct):
+    kind: str
+    port: int
+    seats: list[Seat]
+    prompt: str
+    expected: int
+    with_latency: bool = True
+    timeout_s: float = 300
 
 
-_decode = msgspec.json.Decoder(_Frame).decode
+class Report(msgspec.Struct):
+    """What one process saw. Latencies in ms; times in seconds on the monotonic clock, which all processes share."""
+
+    tokens: int
+    bytes: int
+    started: float
+    ended: float
+    cpu_s: float
+    latencies: list[float]
+    """A sorted sample, at most `SAMPLE`."""
 
 
-class Client(WSListener):
-    """One socket, one run; `done` is set at the run's end."""
-
-    def __init__(self, kind: str, prompt: str) -> None:
-        self.kind, self.prompt = kind, prompt
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.tokens = 0
-        self.bytes = 0
-        self.latencies: list[float] = []
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self._transport = transport
-        if self.kind == "naive":
-            self._send({"message": self.prompt})
-        else:
-            self._send({"op": "hello"})
-            message = {"id": str(uuid.uuid4()), "content": self.prompt}
-            self._send({"op": "send", "id": str(uuid.uuid4()), "message": message})
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if frame.msg_type == WSMsgType.CLOSE:
-            if not self.done.done():
-                self.done.set_exception(RuntimeError(f"closed: {frame.get_close_code()} {frame.get_close_message()}"))
-            return
-        now = time.monotonic_ns()
-        data = frame.get_payload_as_memoryview()
-        self.bytes += len(data)
-        decoded = _decode(data)
-        if self.kind == "naive":
-            if decoded.type == "token":
-                self._count(decoded.content, now)
-            elif decoded.type == "done":
-                self.done.set_result(None)
-        elif decoded.op == "events":
-            for event in decoded.events:
-                if event.type == "TEXT_MESSAGE_CONTENT":
-                    self._count(event.delta, now)
-                elif event.type in ("RUN_FINISHED", "RUN_ERROR"):
-                    self.done.set_result(None)
-        elif decoded.op == "ack" and decoded.run:
-            self._send({"op": "subscribe", "id": "s", "thread": decoded.thread, "after": 0})
-        elif decoded.op == "error":
-            self.done.set_exception(RuntimeError(bytes(data).decode()))
-
-    def _count(self, text: str, now: int) -> None:
-        for made in text.split():
-            self.tokens += 1
-            self.latencies.append((now - int(made)) / 1e6)
-
-    def _send(self, frame: dict[str, object]) -> None:
-        self._transport.send(WSMsgType.TEXT, msgspec.json.encode(frame))
+SAMPLE = 20_000
 
 
-async def main(kind: str, port: int, clients: int, count: int, rate: float) -> None:
-    url = f"ws://127.0.0.1:{port}" + ("/ws" if kind == "naive" else "/v1/ws")
-    opened: list[Client] = []
-    started = time.monotonic()
-    for number in range(clients):
-        _, client = await ws_connect(lambda: Client(kind, f"{count} {rate}"), url, use_aiofastnet=False)
-        opened.append(client)
-        if number % 10 == 9:
-            await asyncio.sleep(0.01)  # a burst of handshakes is not what is measured
-    await asyncio.gather(*(client.done for client in opened))
-    latencies = sorted(latency for client in opened for latency in client.latencies)
-    times = psutil.Process().cpu_times()
-    print(
-        json.dumps(
-            {
-                "tokens": sum(client.tokens for client in opened),
-                "bytes": sum(client.bytes for client in opened),
-                "seconds": time.monotonic() - started,
-                "cpu_s": times.user + times.system,
-                "p50_ms": latencies[len(latencies) // 2],
-                "p99_ms": latencies[int(len(latencies) * 0.99)],
-            }
-        )
+async def main(job: Job) -> None:
+    kind = PROTOCOLS[job.kind]
+    readers = [kind(job.port, seat.room, job.expected, with_latency=job.with_latency) for seat in job.seats]
+    for start in range(0, len(readers), 20):  # a burst of handshakes is not what is measured here
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(reader.join() for reader in readers[start : start + 20]))
+    print("ready", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    started, used = time.monotonic(), time.process_time()
+    for reader, seat in zip(readers, job.seats, strict=True):
+        if seat.asks:
+            reader.ask(job.prompt)
+    async with asyncio.timeout(job.timeout_s):
+        await asyncio.gather(*(reader.done for reader in readers))
+    ended, used = time.monotonic(), time.process_time() - used
+    latencies = sorted(latency for reader in readers for latency in reader.latencies)
+    step = max(1, len(latencies) // SAMPLE)
+    report = Report(
+        tokens=sum(reader.tokens for reader in readers),
+        bytes=sum(reader.bytes for reader in readers),
+        started=started,
+        ended=ended,
+        cpu_s=used,
+        latencies=latencies[::step],
     )
+    print(msgspec.json.encode(report).decode(), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])))
+    uvloop.run(main(msgspec.json.decode(sys.argv[1], type=Job)))

@@ -1,77 +1,130 @@
-"""The short set: every row in one run, into `RESULTS.md` and `results.json`."""
+"""The rows in one run, into `results.json` and `RESULTS.md`.
+
+`python run.py` is the short set, under 10 minutes. `--full` takes every peer and every size. `--only P3,P4` measures some rows
+again and keeps the others as they are, `--render` only writes RESULTS.md anew. What was measured is kept row by row.
+"""
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import importlib.metadata
 import json
+import os
 import platform
-import statistics
-import sys
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import delivery
+import fanout
+import growth
+import lagging
+import memory
+import path
 import psutil
 import reload
+import restart
+import results
+import saturated
+from installing import PEERS, PLACE
+from rounds import note
 
 HERE = Path(__file__).parent
-PACKAGES = ("fastapi", "uvicorn", "websockets", "uvloop", "httptools", "msgspec", "picows")
+FILE = HERE / "results.json"
+PACKAGES = ("fastapi", "starlette", "uvicorn", "websockets", "uvloop", "httptools", "msgspec", "anyio", "picows")
 
 
-def verdict(name: str, value: float, goal: float, unit: str = "") -> str:
-    return f"- {name}: {value:.2f}{unit}, goal ≤ {goal:g}{unit}: {'met' if value <= goal else '**not met**'}"
+class Row(NamedTuple):
+    goals: str
+    short: Callable[[], Any]
+    full: Callable[[], Any]
 
 
-def render(paced: dict[str, Any], full: dict[str, Any], reloads: list[dict[str, float]]) -> str:
-    """`RESULTS.md`, with what each figure says about its goal."""
-    median = statistics.median
-    ours, naive = paced["ours"], paced["naive"]
-    ratio = median(ours["cpu_us_per_token"]) / median(naive["cpu_us_per_token"])
-    verdicts = "\n".join(
-        [
-            verdict("P1, CPU per delivered token against naive FastAPI", ratio, 1.5, " ×"),
-            verdict("P5, added latency p50", median(ours["p50_ms"]), 1, " ms"),
-            verdict("P5, added latency p99", median(ours["p99_ms"]), 10, " ms"),
-            verdict("P6, reload to caught up", median(row["ms"] for row in reloads), 50, " ms"),
-            verdict("P6, bytes against the text", median(r["bytes"] / r["text_bytes"] for r in reloads), 2, " ×"),
-        ]
-    )
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
-    machine = f"{platform.platform()}, {psutil.cpu_count()} cores"
-    return f"""# Results
+ROWS = {
+    "own": Row("P1, P5", lambda: delivery.measure(), lambda: delivery.measure(delivery.FULL)),
+    "shared": Row(
+        "P1",
+        lambda: delivery.measure(runs=25, readers=4, tokens=300),
+        lambda: delivery.measure(runs=25, readers=4),
+    ),
+    "saturated": Row("P2", lambda: saturated.measure(), lambda: saturated.measure(saturated.FULL)),
+    "fanout": Row("P3", lambda: fanout.measure(seconds=3, rounds=2), lambda: fanout.measure(seconds=5, rounds=3)),
+    "lagging": Row("P4", lambda: lagging.measure(), lambda: lagging.measure(tokens=50_000, rounds=5)),
+    "reload": Row("P6", lambda: reload.run(), lambda: reload.run(30)),
+    "restart": Row("P7", lambda: restart.measure(rounds=2), lambda: restart.measure(rounds=5)),
+    "memory": Row("P8", lambda: memory.measure(rounds=1), lambda: memory.measure(rounds=3)),
+    "growth": Row(
+        "P9",
+        lambda: growth.measure(rounds=1, runs=(1, 100, 1000), stored=(1, 10_000)),
+        lambda: growth.measure(rounds=3),
+    ),
+    "path": Row(
+        "stages", lambda: path.measure(list(path.STAGES), 20_000, 2), lambda: path.measure(list(path.STAGES), 50_000, 5)
+    ),
+}
 
-{datetime.date.today()}, {machine}, {platform.python_implementation()} {platform.python_version()}; {versions}.
-Durability `process`: every event is committed before anyone sees it; the peer keeps nothing. Median (min-max) of 3
-alternating rounds.
 
-{verdicts}
+def versions() -> dict[str, dict[str, str]]:
+    """What ran: ours, and each peer's environment as far as it was installed."""
+    found = {"ours": {name: importlib.metadata.version(name) for name in PACKAGES}}
+    for peer in PEERS:
+        python = PLACE / peer / "bin" / "python"
+        if not python.exists():
+            continue
+        pinned = {line.split("==")[0].split("[")[0] for line in (HERE / "peers" / f"{peer}.txt").read_text().split()}
+        listed = subprocess.run([str(python), "-m", "pip", "list", "--format", "json"], capture_output=True, check=True)
+        found[peer] = {one["name"]: one["version"] for one in json.loads(listed.stdout) if one["name"] in pinned}
+    return found
 
-## P1, P5: 100 clients, each with its own run of 500 tokens at 100 tokens/s
 
-{delivery.table(paced)}
-
-## P2 (for orientation): 100 clients, 1000 tokens each, as fast as they can
-
-{delivery.table(full)}
-
-## P6: reload in the middle of a run of 10 000 tokens
-
-{reload.table(reloads)}
-"""
+def machine() -> dict[str, Any]:
+    model = ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        model = next((ln.split(":")[1].strip() for ln in cpuinfo.read_text().splitlines() if "model name" in ln), "")
+    return {
+        "date": str(datetime.date.today()),
+        "system": platform.platform(),
+        "processor": model,
+        "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "versions": versions(),
+    }
 
 
 def main() -> None:
-    if "--render" in sys.argv:
-        measured = json.loads((HERE / "results.json").read_text())
-    else:
-        measured = {
-            "paced": delivery.measure(clients=100, count=500, rate=100, rounds=3),
-            "full": delivery.measure(clients=100, count=1000, rate=0, rounds=3),
-            "reloads": reload.run(),
-        }
-        (HERE / "results.json").write_text(json.dumps(measured, indent=1) + "\n")
-    text = render(**measured)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--only", default="", help=", ".join(f"{name} ({row.goals})" for name, row in ROWS.items()))
+    parser.add_argument("--render", action="store_true")
+    given = parser.parse_args()
+    kept: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
+    if not given.render:
+        wanted = {word.strip() for word in given.only.split(",") if word.strip()}
+        names = [
+            name for name, row in ROWS.items() if not wanted or name in wanted or wanted & {*row.goals.split(", ")}
+        ]
+        if not names:
+            parser.error(f"no such row: {given.only}")
+        if "rows" not in kept or not wanted:
+            kept = {"rows": {}}
+        for name in names:
+            began = time.monotonic()
+            note(f"== {name} ({ROWS[name].goals})")
+            row, before = ROWS[name], os.getloadavg()[0]
+            kept["rows"][name] = {
+                "measured": (row.full if given.full else row.short)(),
+                "seconds": round(time.monotonic() - began, 1),
+                "set": "full" if given.full else "short",
+                "load_average_before": before,
+                **machine(),
+            }
+            FILE.write_text(json.dumps(kept, indent=1) + "\n")
+    text = results.render(kept["rows"])
     (HERE / "RESULTS.md").write_text(text)
     print(text)
 

@@ -26,6 +26,7 @@ from runcast.config import Settings
 from runcast.errors import ConfigError, Unavailable
 from runcast.server import Process, Server, check_bind, serve, url_of
 from runcast.transports.listener import listen
+from runcast.transports.straight import StraightProtocol
 from serving import said, serving_app
 
 PAGE = "<!doctype html><html><head><title>x</title></head></html>"
@@ -292,7 +293,7 @@ async def test_a_second_signal_stops_at_once(tmp_path: Path, number: signal.Sign
 
 def test_process_serves_what_was_measured_to_be_fast() -> None:
     config = Process(make()).config
-    assert config.ws == "websockets-sansio"
+    assert config.ws is StraightProtocol
     assert config.ws_per_message_deflate is False
     assert config.proxy_headers is False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,17 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from msgspec import UNSET
 
 from core import DEADLINE_S, ME, Gated, Reader, Told, core, ended, log, said, send
 from runcast import events as e
 from runcast.agents.base import RunContext
 from runcast.commands import Subscribe
 from runcast.events import Event, Record
+from runcast.hub import Hub
 from runcast.runs import RunInput
 from runcast.service import open_service
+from runcast.stores.base import Write
 from runcast.stores.sqlite import SqliteStore
 from runcast.updates import CaughtUp, Events, Resync, ThreadSnapshot
 
@@ -154,3 +158,63 @@ async def test_a_deleted_thread_ends_its_subscriptions() -> None:
             await reader.until(lambda: reader.caught_up is not None)
             await service.delete_thread(ME, sent.thread)
             await reader.until(lambda: reader.resyncs == ["deleted"])
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_what_is_handed_over_at_once_and_what_is_read_make_one_order(seed: int) -> None:
+    """I7: a sink that takes, refuses and fails as it likes, wake-ups that are lost or doubled, and a reader that dawdles."""
+    chance = random.Random(seed)
+    store = await SqliteStore.open(":memory:")
+    thread = await store.create_thread(ME, "t", now=1)
+    fence = await store.acquire("t", "node", now=1, ttl_ms=10_000)
+    hub = Hub(store)
+    subscription = hub.subscribe(thread, after=0)
+    got: list[int] = []
+    handed = 0
+
+    def sink(events: Events) -> bool:
+        nonlocal handed
+        match chance.choice(["take", "take", "refuse", "fail"]):
+            case "take":
+                give(events)
+                handed += 1
+                return True
+            case "refuse":
+                return False
+            case _:
+                raise OSError
+
+    def give(events: Events) -> None:
+        for record in events.records:
+            first = record.seq if record.event.from_ is UNSET else record.event.from_
+            assert first == (got[-1] if got else 0) + 1
+            got.append(record.seq)
+
+    async def write() -> None:
+        head = 0
+        while head < 200:
+            size = chance.choice([1, 1, 1, 2, 5])
+            deltas = [e.TextMessageContent(run_id="r", message_id="m", delta="x") for _ in range(size)]
+            write = Write(thread="t", fence=fence, expected_seq=head, events=deltas)
+            records = (await store.append(write, now=1)).records
+            head += size
+            for _ in range(chance.choice([0, 1, 1, 1, 1, 2])):
+                hub.push("t", records)
+            if chance.random() < 0.6:
+                await anyio.lowlevel.checkpoint()
+        hub.push("t", (await store.read("t", head - 1)))
+
+    subscription.deliver_to(sink)
+    with anyio.fail_after(DEADLINE_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(write)
+            while not got or got[-1] < 200:
+                update = await subscription.next(0.01)
+                if isinstance(update, Events):
+                    give(update)
+                if chance.random() < 0.3:
+                    await anyio.lowlevel.checkpoint()
+    subscription.close()
+    hub.push("t", [])
+    await store.close()
+    assert handed or seed, "the first seed shows that something is handed over at all"

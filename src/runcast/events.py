@@ -25,7 +25,14 @@ Json = Any
 
 
 class Event(
-    Struct, frozen=True, kw_only=True, tag_field="type", rename="camel", omit_defaults=True, repr_omit_defaults=True
+    Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    rename="camel",
+    omit_defaults=True,
+    repr_omit_defaults=True,
+    gc=False,  # a tree of JSON values has no cycles, and thousands of these live in the tails of the logs
 ):
     """The root. The first four fields are the envelope: an agent leaves them alone, runner and append fill them."""
 

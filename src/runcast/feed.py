@@ -13,6 +13,9 @@ from runcast.events import Record
 TAIL_EVENTS = 2_000
 TAIL_BYTES = 1 << 20
 
+Wake = Callable[[Sequence[Record]], None]
+"""What a reader is woken with: the records just pushed, or none. They are a shortcut: it must not rely on getting them."""
+
 
 class Feed:
     """The tail of `thread`: at most `max_events` records and `max_bytes` of JSON, the newest."""
@@ -28,14 +31,14 @@ class Feed:
         self._max_events = max_events
         self._max_bytes = max_bytes
         # A dict, not a set: waking in the order of subscribing keeps a seeded simulation deterministic.
-        self._wakes: dict[int, Callable[[], None]] = {}
+        self._wakes: dict[int, Wake] = {}
         self._next_wake = 0
 
     @property
     def watchers(self) -> int:
         return len(self._wakes)
 
-    def on_wake(self, wake: Callable[[], None]) -> Callable[[], None]:
+    def on_wake(self, wake: Wake) -> Callable[[], None]:
         """Call `wake` whenever there is more to read. Returns what takes it back."""
         key = self._next_wake
         self._next_wake += 1
@@ -46,9 +49,9 @@ class Feed:
 
         return remove
 
-    def wake(self) -> None:
+    def wake(self, pushed: Sequence[Record] = ()) -> None:
         for wake in tuple(self._wakes.values()):
-            wake()
+            wake(pushed)
 
     def push(self, records: Sequence[Record]) -> None:
         """Take committed records. Doubled ones are dropped; a gap empties the tail, and readers turn to the store."""
@@ -66,7 +69,7 @@ class Feed:
         self._bytes += sum(len(record.data) for record in records)
         self.head = last
         self._trim()
-        self.wake()
+        self.wake(records)
 
     def note_head(self, seq: int) -> None:
         """The log is known to reach `seq` at least."""

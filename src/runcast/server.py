@@ -41,6 +41,7 @@ from runcast.transports.http import build_api
 from runcast.transports.listener import listen
 from runcast.transports.problems import problem
 from runcast.transports.site import BUILT, Site, SiteSettings
+from runcast.transports.straight import StraightProtocol
 from runcast.transports.websocket import NativeSocket
 from runcast.transports.wire import App, Receive, Scope, Send, StreamCut
 
@@ -294,30 +295,34 @@ def url_of(listener: socket.socket, root_path: str = "") -> str:
     return f"http://{name}:{port}{root_path}/"
 
 
+def configuration(application: App, *, log_level: str) -> uvicorn.Config:
+    """How uvicorn listens for us: the HTTP and WebSocket implementations with their limits. `scripts/autobahn.py` has an
+    echo served under the same."""
+    return uvicorn.Config(
+        cast(Any, application),
+        interface="asgi3",
+        ws=StraightProtocol,  # uvicorn's websockets-sansio
+        ws_max_size=1024 * 1024,
+        ws_per_message_deflate=False,  # costs more CPU and memory than it saves, and a bomb cannot be sent
+        ws_ping_interval=20,
+        ws_ping_timeout=20,
+        lifespan="on",
+        access_log=False,  # the guard writes one without query strings
+        server_header=False,
+        proxy_headers=False,
+        log_config=None,
+        log_level=log_level,
+        timeout_graceful_shutdown=10,
+    )
+
+
 class Process(uvicorn.Server):
     """uvicorn with our way of stopping: its own closes every connection within a tenth of a second."""
 
     def __init__(self, server: Server, *, on_started: Callable[[], None] = lambda: None) -> None:
         self.failure: RuncastError | None = None
         """What kept the server from starting: uvicorn only logs it."""
-        super().__init__(
-            uvicorn.Config(
-                cast(Any, self._application),
-                interface="asgi3",
-                ws="websockets-sansio",
-                ws_max_size=1024 * 1024,
-                ws_per_message_deflate=False,  # costs more CPU and memory than it saves, and a bomb cannot be sent
-                ws_ping_interval=20,
-                ws_ping_timeout=20,
-                lifespan="on",
-                access_log=False,  # the guard writes one without query strings
-                server_header=False,
-                proxy_headers=False,
-                log_config=None,
-                log_level=server.settings.log_level,
-                timeout_graceful_shutdown=10,
-            )
-        )
+        super().__init__(configuration(self._application, log_level=server.settings.log_level))
         self._server = server
         self._on_started = on_started
         self._signal: int | None = None

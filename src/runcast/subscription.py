@@ -3,12 +3,15 @@
 History and live are the same read: take from the feed what it holds, else from the store, else sleep. There is no queue:
 a reader that is slow simply asks later, gets a bigger batch, and consecutive deltas in it are joined. So a lagging reader
 costs nobody anything, and one that was away for a day is only lagging more.
+
+A reader that is caught up and sleeps can be spared its waking: what is pushed then is handed to its sink at once
+(`deliver_to`). Whether it is caught up changes only inside one synchronous step, so that nothing is given twice or late.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import anyio
 
@@ -19,6 +22,7 @@ from runcast.stores.base import MAX_BYTES, MAX_EVENTS, Store
 from runcast.updates import CaughtUp, Events, Resync, ResyncReason, ThreadSnapshot, Update, join
 
 SnapshotSource = Callable[[Thread], Awaitable[ThreadSnapshot]]
+Sink = Callable[[Events], bool]
 
 
 class Subscription:
@@ -53,7 +57,10 @@ class Subscription:
         self._caught_up = False
         self._closed = False
         self._wake = asyncio.Event()
-        self._unregister = feed.on_wake(self._wake.set)
+        self._asleep = False
+        """Caught up, and nothing has woken it yet: the next event pushed is the next one it needs."""
+        self._sink: Sink | None = None
+        self._unregister = feed.on_wake(self._on_wake)
         self._on_close = on_close
 
     def __aiter__(self) -> AsyncIterator[Update]:
@@ -67,7 +74,43 @@ class Subscription:
             update = await self._read()
             if update is not None:
                 return update
-            await self._wake.wait()
+            if not self._wake.is_set():
+                self._asleep = True
+                try:
+                    await self._wake.wait()
+                finally:
+                    self._asleep = False
+
+    def deliver_to(self, sink: Sink) -> None:
+        """Give `sink` what is pushed while the reader is caught up and waits for the next update, without waking it.
+
+        `sink` is called inside the step that commits: it must not wait. It returns whether it took the events, whole; if
+        not (its socket is full, something else is being sent), or if it raises, the reader is woken and gets them itself.
+        """
+        self._sink = sink
+
+    def _on_wake(self, pushed: Sequence[Record]) -> None:
+        if self._asleep and self._sink is not None and pushed and self._takes(self._sink, pushed):
+            return
+        self._asleep = False
+        self._wake.set()
+
+    def _takes(self, sink: Sink, pushed: Sequence[Record]) -> bool:
+        if len(pushed) > 1:
+            pushed = [record for record in pushed if record.seq > self.cursor]
+        if self._closed or self._feed.deleted:
+            return False
+        if not pushed or pushed[0].seq != self.cursor + 1:
+            return False
+        if len(pushed) > MAX_EVENTS or sum([len(record.data) for record in pushed]) > MAX_BYTES:
+            return False
+        try:
+            taken = sink(Events(join(pushed) if len(pushed) > 1 else list(pushed)))
+        except Exception:  # one reader's fault must not reach the others; it meets it again when it reads
+            return False
+        if taken:
+            self.cursor = pushed[-1].seq
+        return taken
 
     async def next(self, timeout_s: float | None = None) -> Update | None:
         """The next update; None after `timeout_s` seconds without one, or when the subscription has ended (`ended`)."""
@@ -86,6 +129,7 @@ class Subscription:
         """End the iteration, also while it waits. Idempotent."""
         if not self._closed:
             self._closed = True
+            self._asleep = False
             self._unregister()
             self._wake.set()
             self._on_close()

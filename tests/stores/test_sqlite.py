@@ -379,3 +379,59 @@ async def test_a_closed_store_says_so(path: Path) -> None:
     with pytest.raises(StoreError, match="closed"):
         await one.append(delta("x"))
     assert told and all("closed" in error.message for error in told)
+
+
+@pytest.mark.anyio
+async def test_appends_at_once_are_committed_here_and_never_wait_for_another(path: Path) -> None:
+    store = await SqliteStore.open(path)
+    one = await line(store)
+    assert [written is None for written in store.append_now([one.write(delta("1"))], now=NOW)] == [False]
+    writer = store._writer
+    assert writer is not None
+    with writer._turn:  # somebody else writes
+        assert store.append_now([one.write(delta("2"), expected_seq=1)], now=NOW) == [None]
+    assert [record.seq for record in await one.all()] == [1]
+    await store.close()
+    power = await SqliteStore.open(path, durability="power")
+    one = Line(power, one.thread, await power.acquire(one.id, NODE, now=NOW, ttl_ms=TTL_MS))
+    assert power.append_now([one.write(delta("2"), expected_seq=1)], now=NOW) == [None]  # its commits wait for the disk
+    await power.close()
+
+
+@pytest.mark.anyio
+async def test_a_commit_at_once_that_fails_is_left_to_the_long_way(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I4: nothing of it is seen, and `append` says what is wrong."""
+    store = await SqliteStore.open(path)
+    one = await line(store)
+    await one.append(delta("1"))
+    assert store._ledger is not None
+    commit = store._ledger.commit
+
+    def full() -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(store._ledger, "commit", full)
+    assert store.append_now([one.write(delta("2"))], now=NOW) == [None]
+    with pytest.raises(StoreError):
+        await one.append(delta("2"))
+    monkeypatch.setattr(store._ledger, "commit", commit)
+    assert len(await one.all()) == 1
+    await one.append(delta("2"))
+    assert [record.seq for record in await one.all()] == [1, 2]
+    await store.close()
+
+
+@pytest.mark.anyio
+async def test_the_write_ahead_log_begins_anew_while_much_is_written_at_once(path: Path) -> None:
+    store = await SqliteStore.open(path)
+    one = await line(store)
+    text = "x" * 64 * 1024
+    for _ in range(640):
+        write = one.write(delta(text))
+        if store.append_now([write], now=NOW) == [None]:
+            await store.append(write, now=NOW)
+        one.head += 1
+        await anyio.lowlevel.checkpoint()  # the thread that brings it into the file wants its turn, too
+    size = path.with_name(path.name + "-wal").stat().st_size
+    assert size < 25 << 20, f"{size >> 20} MiB for 40 MiB of events"
+    await store.close()

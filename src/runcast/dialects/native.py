@@ -184,6 +184,8 @@ class NativeEncoder:
     def payload(self, record: Record) -> bytes:
         """The event's JSON as this reader gets it."""
         event = record.event
+        if isinstance(event, e.DELTAS):
+            return record.data  # first: they are the many
         if isinstance(event, _STARTS):
             self._seen.add(_item(event))
         elif isinstance(event, _ENDS):

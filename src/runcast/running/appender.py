@@ -2,11 +2,17 @@
 
 A write that was begun is waited for, also when whoever asked for it is gone: a write of which nobody knows whether it
 happened would be a lane lost.
+
+What agents give comes in by two ways. `offer` is the short one: at the end of the event loop's turn everything offered in it
+is appended in one commit, if the store can do that at once, and told in the same step. Whatever cannot go that way (the
+lane is in use, the store is busy or refuses) goes the long one, `events`, by the task that drives the run.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from typing import Protocol
 
 import anyio
 from msgspec import UNSET
@@ -19,7 +25,19 @@ from runcast.ids import Clock
 from runcast.running.lane import Lane
 from runcast.running.lanes import Lanes
 from runcast.runs import AgentState, Run
-from runcast.stores.base import Receipt, Store, Write
+from runcast.stores.base import Receipt, Store, Write, Written
+
+
+class Source(Protocol):
+    """Who has events for the log."""
+
+    def take_now(self) -> list[Event]:
+        """What came since the last group; empty if there is nothing, or if the long way has begun already."""
+        ...
+
+    def go_the_long_way(self, events: list[Event]) -> None:
+        """These could not be appended; they come before whatever came since."""
+        ...
 
 
 class Appender:
@@ -28,6 +46,31 @@ class Appender:
         self._hub = hub
         self._lanes = lanes
         self._clock = clock
+        self._offered: dict[int, tuple[Lane, Source]] = {}
+
+    def offer(self, lane: Lane, source: Source) -> None:
+        """`source` has something to append; it is taken at the end of this turn of the event loop."""
+        if not self._offered:
+            asyncio.get_running_loop().call_soon(self._append_offered)
+        self._offered[id(source)] = (lane, source)
+
+    def _append_offered(self) -> None:
+        offered, self._offered = self._offered, {}
+        taken: list[tuple[Lane, Source, Write]] = []
+        for lane, source in offered.values():
+            if lane.lost or lane.lock.locked():
+                source.go_the_long_way([])
+            elif events := source.take_now():
+                write = Write(thread=lane.thread.id, fence=lane.fence, expected_seq=lane.head, events=events)
+                taken.append((lane, source, write))
+        if not taken:
+            return
+        done = self._store.append_now([write for _, _, write in taken], now=self._clock.now_ms())
+        for (lane, source, write), written in zip(taken, done, strict=True):
+            if written is None:
+                source.go_the_long_way(list(write.events))
+            else:
+                self._tell(lane, write, written)
 
     async def events(self, lane: Lane, events: Sequence[Event]) -> None:
         """Append what an agent gave. The lane's lock is held, the caller is shielded.
@@ -92,6 +135,9 @@ class Appender:
         except LeaseLost:
             self._lanes.lose(lane)
             raise
+        self._tell(lane, write, written)
+
+    def _tell(self, lane: Lane, write: Write, written: Written) -> None:
         lane.head += len(write.events)
         self._hub.push(lane.thread.id, written.records)
         if written.inbox is not None:

@@ -72,6 +72,10 @@ class Execution:
         self._scope = anyio.CancelScope()
         self._buffer: list[Event] = []
         self._sealed = False
+        self._offer: Callable[[], None] | None = None
+        self._long_way = False
+        """`next_group` has given events that may not be in the log yet."""
+        self._refused = False
         self._more = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -95,7 +99,10 @@ class Execution:
             await asyncio.sleep(0)  # who gives only what the log does not need must not keep the event loop to himself
             return
         self._buffer.extend(events)
-        self._more.set()
+        if self._offer is not None and not self._long_way:
+            self._offer()
+        else:
+            self._more.set()
         while len(self._buffer) >= BUFFER_EVENTS and not self._sealed:
             self._room.clear()
             await self._room.wait()
@@ -140,14 +147,37 @@ class Execution:
             self.timed_out = True
             self.seal()
 
+    def offer_by(self, offer: Callable[[], None]) -> None:
+        """Call `offer` when there is something to write: whoever it tells may then use `take_now`."""
+        self._offer = offer
+
+    def take_now(self) -> list[Event]:
+        """What came since the last group; nothing while `next_group` has the word."""
+        return [] if self._long_way or self._sealed else self.drain()
+
+    def go_the_long_way(self, events: list[Event]) -> None:
+        """`events`, which `take_now` gave, and what follows are to be had from `next_group`."""
+        self._buffer[:0] = events
+        self._refused = True
+        self._more.set()
+
     async def next_group(self) -> list[Event]:
-        """What came since the last call, at least one event; empty once the agent has stopped and all was given."""
-        while not self._buffer:
-            if self.stopped.is_set() or self._sealed:
-                return []
+        """What came and was not taken otherwise, at least one event; empty once the agent has stopped and all was given.
+
+        Until the next call nothing can be taken: what this gave may not be in the log yet.
+        """
+        self._long_way = self._refused = False
+        if self._buffer and self._offer is not None and not self._is_over:
+            self._offer()
+        while not (self._is_over or (self._buffer and (self._refused or self._offer is None))):
             self._more.clear()
             await self._more.wait()
+        self._long_way = bool(self._buffer)
         return self.drain()
+
+    @property
+    def _is_over(self) -> bool:
+        return self._sealed or self.stopped.is_set()
 
     def drain(self) -> list[Event]:
         """What came since the last group, possibly nothing."""

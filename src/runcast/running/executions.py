@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
@@ -184,6 +185,7 @@ class Executions:
         )
         try:
             execution.context.state = await self._recall.state(lane.thread, run)
+            execution.offer_by(partial(self._appender.offer, lane, execution))
             # Not in the task group: an agent that never stops must not keep the server from stopping.
             agent = asyncio.create_task(execution.drive())  # noqa: TID251
             self._tasks_of_agents.add(agent)

@@ -113,10 +113,31 @@ class Recorder:
 
     def take(self, event: Event, now_s: float) -> list[Event]:
         """What enters the log for one event of the agent; `now_s` is monotonic, in seconds."""
+        if self._goes_on(event):
+            return [e.of_run(event, self.run)]
         event = storable(event)
         out = [*self._end_chunked(event)]
         out.extend(self._expand(self._named(event), now_s))
         return [e.of_run(one, self.run) for one in out]
+
+    def _goes_on(self, event: Event) -> bool:
+        """Whether it is what nearly all events are: one more piece of text for an item that is open under its own id. Then
+        it is taken as it is; all others have to be looked at more closely."""
+        if not isinstance(event, e.DELTAS) or self._chunked is not None or not _is_plain(event):
+            return False
+        match event:
+            case e.TextMessageContent(message_id=item, delta=delta):
+                pieces, name = self._texts.get(item), self._names.get(("text", item), item)
+            case e.ReasoningMessageContent(message_id=item, delta=delta):
+                pieces, name = self._reasoning.get(item), self._names.get(("reasoning", item), item)
+            case e.ToolCallArgs(tool_call_id=item, delta=delta):
+                pieces, name = self._calls.get(item), self._names.get(("call", item), item)
+            case _:
+                return False
+        if pieces is None or name != item or not delta:
+            return False
+        pieces.append(delta)
+        return True
 
     def close(self, ending: Ending) -> list[Event]:
         """What closes everything that is open, in the order: progress held back, texts, calls, results, steps, subagents.
@@ -368,7 +389,7 @@ def storable(event: AnyEvent) -> AnyEvent:
     Raises:
         AgentError: code `invalid_yield`: a field holds what its type is not, so no reader could read the log any more.
     """
-    if isinstance(event, e.DELTAS) and event.raw_event is UNSET and event.metadata is UNSET and _is_text(event):
+    if isinstance(event, e.DELTAS) and _is_plain(event):
         return event  # the many: such strings are read as they are written
     try:
         data = e.encode(event)
@@ -381,10 +402,28 @@ def storable(event: AnyEvent) -> AnyEvent:
         raise AgentError(f"The agent gave a {event.type} that holds a wrong value.", code="invalid_yield") from error
 
 
-def _is_text(event: Event) -> bool:
-    item = event.tool_call_id if isinstance(event, e.ToolCallArgs) else cast(e.TextMessageContent, event).message_id
-    delta = cast(e.TextMessageContent, event).delta
-    return type(item) is str and type(delta) is str and item.isascii() and delta.isascii()
+def _is_plain(event: Event) -> bool:
+    """Whether a delta holds nothing but its strings, and these what UTF-8 can: it is read as it is written."""
+    delta = cast(e.TextMessageContent, event)
+    item = event.tool_call_id if isinstance(event, e.ToolCallArgs) else delta.message_id
+    return (
+        event.raw_event is UNSET
+        and event.metadata is UNSET
+        and event.subagent_run_id is UNSET
+        and _is_text(item)
+        and _is_text(delta.delta)
+    )
+
+
+def _is_text(value: object) -> bool:
+    if type(value) is not str:
+        return False
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # a lone surrogate
+            return False
+    return True
 
 
 def _clean(value: Any) -> Any:

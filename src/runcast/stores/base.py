@@ -158,6 +158,16 @@ class Store(ABC):
             NotFound: no such thread, or deleted.
         """
 
+    def append_now(self, writes: Sequence[Write], *, now: int) -> list[Written | None]:
+        """Make those of `writes` durable that can be at once, in one commit, without waiting and without a thread between.
+
+        For each: what `append` would have returned, or None if nothing was written and the caller should `append` it: always
+        allowed, and what happens to a write that the store would refuse, that changes more than the log, or when the store
+        is busy or slow. Never raises. The promise of what is returned is that of `append`.
+        """
+        del now
+        return [None] * len(writes)
+
     @abstractmethod
     async def read(
         self, thread: str, after: int, *, max_bytes: int = MAX_BYTES, max_events: int = MAX_EVENTS

@@ -38,7 +38,17 @@ from runcast.stores.base import (
     Written,
 )
 from runcast.stores.sql import SQL
-from runcast.stores.sqlite_file import MEMORY, Durability, FileLock, check_version, connect, lock, map_error, migrate
+from runcast.stores.sqlite_file import (
+    MEMORY,
+    Checkpointer,
+    Durability,
+    FileLock,
+    check_version,
+    connect,
+    lock,
+    map_error,
+    migrate,
+)
 from runcast.stores.sqlite_ledger import Appending, Ledger, run_of, thread_of
 from runcast.stores.sqlite_log import Place, read
 from runcast.stores.sqlite_search import matching, words
@@ -97,8 +107,8 @@ class SqliteStore(Store):
         if read_only:
             return cls(None, None, await _in_thread(partial(_open_readers, name, durability)), None)
         new_id = Uuid7Source(clock or SystemClock())
-        connection, ledger, readers, held = await _in_thread(partial(_open, name, durability, new_id))
-        return cls(ledger, Writer(connection, ledger), readers, held)
+        connection, ledger, checkpointer, readers, held = await _in_thread(partial(_open, name, durability, new_id))
+        return cls(ledger, Writer(connection, ledger, checkpointer, inline=durability == "process"), readers, held)
 
     async def close(self) -> None:
         if self._closed:
@@ -159,6 +169,14 @@ class SqliteStore(Store):
         ledger, writer = self._writing()
         appending = Appending(write, now)
         return await writer.do(partial(ledger.append, appending), "plain" if appending.is_plain else "write")
+
+    def append_now(self, writes: Sequence[Write], *, now: int) -> list[Written | None]:
+        if self._writer is None or self._ledger is None or not self._writer.may_write_now:
+            return [None] * len(writes)
+        appendings = [Appending(write, now) for write in writes]
+        append = self._ledger.append
+        works = [partial(append, one) if one.is_plain else None for one in appendings]
+        return self._writer.do_now(works)
 
     async def read(
         self, thread: str, after: int, *, max_bytes: int = MAX_BYTES, max_events: int = MAX_EVENTS
@@ -337,15 +355,16 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
 def _open(
     path: str, durability: Durability, new_id: Uuid7Source
-) -> tuple[sqlite3.Connection, Ledger, list[sqlite3.Connection], FileLock]:
+) -> tuple[sqlite3.Connection, Ledger, Checkpointer | None, list[sqlite3.Connection], FileLock]:
     held = lock(path)
     connection: sqlite3.Connection | None = None
     try:
         connection = connect(path, durability=durability)
         migrate(connection)
         ledger = Ledger(connection, new_id)
-        readers = [] if path == MEMORY else _open_readers(path, durability)
-        return connection, ledger, readers, held
+        if path == MEMORY:
+            return connection, ledger, None, [], held
+        return connection, ledger, Checkpointer(path, durability=durability), _open_readers(path, durability), held
     except BaseException:
         if connection is not None:
             connection.close()

@@ -102,12 +102,30 @@ def connect(path: str, *, durability: Durability, read_only: bool = False) -> sq
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
             connection.execute("PRAGMA journal_size_limit = 67108864")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")  # a commit must not wait for one: see Checkpointer
             connection.execute("PRAGMA cache_size = -16000")
     except sqlite3.Error:
         connection.close()
         raise
     return connection
+
+
+class Checkpointer:
+    """Brings the write-ahead log into the file, over a connection of its own, so that it can go on beside commits."""
+
+    def __init__(self, path: str, *, durability: Durability) -> None:
+        self._db = connect(path, durability=durability)
+
+    def is_due(self, pages: int) -> bool:
+        """Whether a log that grew by about `pages` pages should be brought in."""
+        return pages >= CHECKPOINT_PAGES
+
+    def run(self) -> None:
+        """Bring in what no reader holds back (sqlite.org/pragma.html#pragma_wal_checkpoint, PASSIVE)."""
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    def close(self) -> None:
+        self._db.close()
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration] | None = None) -> None:

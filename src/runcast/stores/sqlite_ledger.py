@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from runcast.errors import IdempotencyConflict, NotFound, SequenceConflict, StoreError
-from runcast.events import Event, Record, encode, stamp
+from runcast.events import DELTAS, Event, Record, encode, stamp
 from runcast.ids import IdSource, new_epoch
 from runcast.runs import AgentState, Principal, Run, RunStatus, Thread, ThreadKind
 from runcast.stores.base import Orphan, Receipt, Snapshot, Write, Written
@@ -45,17 +45,27 @@ class Appending:
         self.now = now
         self.records = stamped(write.events, write.expected_seq, now)
         self.blob = b"\n".join([record.data for record in self.records])
-        self.is_plain = not (
-            write.runs
-            or write.notices
-            or write.receipt is not None
-            or write.title is not None
-            or write.pinned is not None
-            or write.head_run is not None
-            or write.agent_state is not None
-            or next(said(write.events, ()), None) is not None
-        )
+        self.is_plain = not _changes_rows(write) and not _says(write.events)
         """Nothing but events that the search need not know."""
+
+
+def _changes_rows(write: Write) -> bool:
+    return bool(
+        write.runs
+        or write.notices
+        or write.receipt is not None
+        or write.title is not None
+        or write.pinned is not None
+        or write.head_run is not None
+        or write.agent_state is not None
+    )
+
+
+def _says(events: Sequence[Event]) -> bool:
+    """Whether the search has to know of one of them."""
+    if all(isinstance(event, DELTAS) for event in events):
+        return False
+    return next(said(events, ()), None) is not None
 
 
 def stamped(events: Iterable[Event], head: int, now: int) -> list[Record]:
@@ -111,6 +121,8 @@ class Ledger:
         """Rows before it are sealed and may go."""
         self._sealed = 0
         """Rows sealed since it was last looked which may go."""
+        self.pages = 0
+        """About how many pages the write-ahead log grew by; whoever brings it into the file sets it back."""
         self._journal: list[tuple[int, int, int, int, bytes]] = []
         self._placed: list[tuple[Log, int]] = []
         """The log of each row in `_journal`, and its last seq."""
@@ -177,9 +189,11 @@ class Ledger:
         journal = self._journal
         if len(journal) > INSERT_ROWS:
             self.begin()
+        self.pages += 8 if self._db.in_transaction else 2
         for start in range(0, len(journal), INSERT_ROWS):
             part = journal[start : start + INSERT_ROWS]
             self._db.execute(_INSERT_ROWS[len(part)], [value for row in part for value in row])
+            self.pages += sum([len(row[4]) for row in part]) // 4096
         if self._db.in_transaction:
             self._db.execute("COMMIT")
         for (number, *_), (log, last_seq) in zip(journal, self._placed, strict=True):

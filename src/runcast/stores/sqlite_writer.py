@@ -4,6 +4,10 @@ Work waits in a queue. The thread takes all that is there, carries it out in one
 event loop of all results with one call. What arrives meanwhile is the next group: no timer, the first is never held
 back, and the busier the store the larger its groups. A write that is refused fails alone; when the commit fails, every
 write of its group does.
+
+Appends of events alone may be committed by the event loop itself (`do_now`): with `synchronous=NORMAL` such a commit is one
+write into the page cache, cheaper than telling a thread of it. Whoever writes holds the turn; the loop never waits for it,
+and gives it up for a while when a commit took long.
 """
 
 from __future__ import annotations
@@ -14,11 +18,12 @@ import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 from runcast.errors import RuncastError, StoreError
-from runcast.stores.sqlite_file import map_error
+from runcast.stores.sqlite_file import CHECKPOINT_PAGES, Checkpointer, map_error
 from runcast.stores.sqlite_ledger import Ledger
 
 logger = logging.getLogger("runcast.stores.sqlite")
@@ -32,25 +37,50 @@ MAX_WAITING = 4096
 """Work accepted and not done yet; beyond it callers wait."""
 BACKLOG = 256
 """Threads that wait to be sealed; beyond it they are, however busy the store is."""
+SLOW_S = 0.010
+SLOW_TIMES = 3
+RECOVER_S = 1.0
+"""`SLOW_TIMES` commits in a row on the event loop that took longer than `SLOW_S` show a disk that is busy (one alone may be a
+busy machine): for `RECOVER_S` the loop leaves all commits to the thread."""
+MAX_BEHIND_PAGES = 4 * CHECKPOINT_PAGES
+"""A write-ahead log that is longer waits for its checkpoint: writes go to the thread that does it."""
 
 
 class _Job:
     __slots__ = ("error", "future", "kind", "result", "work")
 
-    def __init__(self, work: Callable[[], Any], kind: Kind, future: asyncio.Future[Any]) -> None:
+    def __init__(self, work: Callable[[], Any], kind: Kind, future: asyncio.Future[Any] | None) -> None:
         self.work, self.kind, self.future = work, kind, future
         self.result: Any = None
         self.error: RuncastError | None = None
 
 
+class _LookAround:
+    """What wakes the thread to do what is due beside writing."""
+
+
+_LOOK_AROUND = _LookAround()
+
+
 class Writer:
     """Runs until `close`. All methods are the event loop's."""
 
-    def __init__(self, connection: sqlite3.Connection, ledger: Ledger) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, ledger: Ledger, checkpointer: Checkpointer | None, *, inline: bool
+    ) -> None:
+        """`inline`: commits do not wait for the disk, so the event loop may do them."""
         self._db = connection
         self._ledger = ledger
+        self._checkpointer = checkpointer
+        self._inline = inline
+        self._inline_from = 0.0
+        self._slow = 0
+        self._asked = False
+        """The thread was woken for a checkpoint and has not done it yet."""
+        self._turn = threading.Lock()
+        """Held by whoever uses `connection` and `ledger`."""
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Job | _LookAround | None] = queue.SimpleQueue()
         self._waiting = 0
         self._room = asyncio.Event()
         self._closing = False
@@ -74,6 +104,35 @@ class Writer:
         self._queue.put(_Job(work, kind, future))
         return await future
 
+    @property
+    def may_write_now(self) -> bool:
+        """Whether `do_now` is worth preparing for: commits do not wait for the disk and are quick, and checkpoints keep up."""
+        return (
+            self._inline
+            and not self._closing
+            and self._ledger.pages < MAX_BEHIND_PAGES
+            and (not self._inline_from or time.monotonic() >= self._inline_from)
+        )
+
+    def do_now(self, works: Sequence[Callable[[], T] | None]) -> list[T | None]:
+        """Do plain appends in one commit, here and now; None for those that were not done, and for each None given."""
+        undone: list[T | None] = [None] * len(works)
+        if not self.may_write_now or not self._turn.acquire(blocking=False):
+            return undone
+        try:
+            began = time.monotonic()
+            jobs = [_Job(work, "plain", None) for work in works if work is not None]
+            self._carry_out(jobs)
+            self._slow = self._slow + 1 if time.monotonic() - began > SLOW_S else 0
+            self._inline_from = time.monotonic() + RECOVER_S if self._slow >= SLOW_TIMES else 0.0
+        finally:
+            self._turn.release()
+        if not self._asked and self._checkpointer is not None and self._checkpointer.is_due(self._ledger.pages):
+            self._asked = True
+            self._queue.put(_LOOK_AROUND)
+        done = iter(jobs)
+        return [None if work is None else next(done).result for work in works]
+
     async def close(self) -> None:
         """Do what was accepted, then end the thread. Idempotent."""
         if not self._closing:
@@ -87,7 +146,7 @@ class Writer:
         if self._waiting < MAX_WAITING:
             self._room.set()
         for job in jobs:
-            if job.future.done():
+            if job.future is None or job.future.done():
                 continue  # its caller was cancelled
             if job.error is not None:
                 job.future.set_exception(job.error)
@@ -101,17 +160,21 @@ class Writer:
         while not closing:
             jobs, closing = self._gather()
             if jobs:
-                self._carry_out(jobs)
+                with self._turn:
+                    self._carry_out(jobs)
                 self._tell(self._deliver, jobs)
                 del jobs
+            self._checkpoint()
             if self._ledger.backlog > BACKLOG:
                 self._tidy()
         while self._ledger.backlog:
             self._tidy()
         with contextlib.suppress(sqlite3.Error):
             self._db.execute("PRAGMA optimize")
-        with contextlib.suppress(sqlite3.Error):
-            self._db.close()
+        for connection in (self._db, self._checkpointer):
+            if connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.close()
         self._tell(self._end)
 
     def _gather(self) -> tuple[list[_Job], bool]:
@@ -119,7 +182,7 @@ class Writer:
         first = self._next()
         if first is None:
             return [], True
-        jobs = [first]
+        jobs = [first] if isinstance(first, _Job) else []
         while len(jobs) < MAX_GROUP:
             try:
                 job = self._queue.get_nowait()
@@ -127,16 +190,31 @@ class Writer:
                 break
             if job is None:
                 return jobs, True
-            jobs.append(job)
+            if isinstance(job, _Job):
+                jobs.append(job)
         return jobs, False
 
-    def _next(self) -> _Job | None:
+    def _next(self) -> _Job | _LookAround | None:
         while self._ledger.backlog:
             try:
                 return self._queue.get_nowait()
             except queue.Empty:
                 self._tidy()
         return self._queue.get()
+
+    def _checkpoint(self) -> None:
+        """Bring the write-ahead log into the file when it has grown. The long part beside the writing, the rest in a turn of
+        its own: only a log that is brought in whole can begin anew."""
+        if self._checkpointer is None or not self._checkpointer.is_due(self._ledger.pages):
+            return
+        try:
+            self._checkpointer.run()
+            with self._turn:
+                self._checkpointer.run()
+                self._ledger.pages = 0
+        except sqlite3.Error as error:
+            logger.warning("a checkpoint failed", exc_info=error, extra={"action": "checkpoint_failed"})
+        self._asked = False
 
     def _carry_out(self, jobs: list[_Job]) -> None:
         ledger = self._ledger
@@ -185,7 +263,8 @@ class Writer:
 
     def _tidy(self) -> None:
         try:
-            self._ledger.tidy()
+            with self._turn:
+                self._ledger.tidy()
         except (sqlite3.Error, StoreError) as error:
             logger.warning("the journal could not be tidied", exc_info=error, extra={"action": "tidy_failed"})
 

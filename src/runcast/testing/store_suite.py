@@ -179,6 +179,29 @@ class StoreSuite:
         await one.append(delta("b"))
 
     @pytest.mark.anyio
+    async def test_what_is_appended_at_once_is_as_good_and_all_else_is_left_alone(self, store: Store) -> None:
+        one, two, three = [await line(store) for _ in range(3)]
+        await two.append(delta("a"))
+        good = one.write(delta("1"), delta("2"))
+        writes = [
+            good,
+            two.write(delta("b"), expected_seq=7),
+            three.write(delta("c"), fence=three.fence - 1),
+            three.write(delta("c"), runs=[three.run("r")]),
+        ]
+        written = store.append_now(writes, now=NOW)
+        assert written[1:] == [None, None, None]
+        if written[0] is None:
+            written[0] = await store.append(good, now=NOW)
+        assert await one.all() == written[0].records and [record.seq for record in written[0].records] == [1, 2]
+        assert len(await two.all()) == 1 and await three.all() == []
+        assert await store.runs(thread=three.id) == []
+        with pytest.raises(SequenceConflict):
+            await store.append(good, now=NOW)
+        again = store.append_now([one.write(delta("3"), expected_seq=2)], now=NOW)
+        assert again == [None] or [record.seq for record in (await one.all())] == [1, 2, 3]
+
+    @pytest.mark.anyio
     async def test_nothing_with_an_old_fence_is_ever_visible(self, store: Store) -> None:
         """I22."""
         one = await line(store)

@@ -1,7 +1,8 @@
 """The native WebSocket: moves bytes between one socket and one `Session`, and carries out its commands.
 
 One task reads and carries out commands in the order they came; one pump per subscription sends; one keeps time. All sends go
-through one fair lock, so that frames never interleave and no subscription starves another. A client that does not read holds
+through one fair lock, so that frames never interleave and no subscription starves another; what a caught-up reader gets is
+written at once, if nothing is being sent (`transports.straight`). A client that does not read holds
 its own pumps back (they await the send) and nothing else; one that makes no progress within `send_timeout_s` is let go.
 
 The socket is accepted first and closed then: a close before the accept reaches a browser as HTTP 403, without its code.
@@ -10,6 +11,7 @@ The socket is accepted first and closed then: a close before the accept reaches 
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import anyio
 import anyio.abc
@@ -36,6 +38,7 @@ from runcast.errors import ClientError, Forbidden, RuncastError, Unauthenticated
 from runcast.session import Close, CloseCode, Session, SessionLimits, close_for, negotiate
 from runcast.subscription import Subscription
 from runcast.transports.gateway import FLUSH_S, RETRY_MS, Gateway
+from runcast.transports.straight import straight_of
 from runcast.transports.wire import Receive, Scope, Send, headers_of
 from runcast.updates import Events, Resync
 
@@ -68,6 +71,7 @@ class NativeConnection:
         self._scope = scope
         self._receive = receive
         self._asgi_send = send
+        self._straight = straight_of(scope)
         self._session = Session(clock=gateway.clock, new_id=gateway.new_id, limits=limits)
         self._lock = anyio.Lock(fast_acquire=True)
         self._sending_since: float | None = None
@@ -129,6 +133,15 @@ class NativeConnection:
                 self._end(None)
             finally:
                 self._sending_since = None
+
+    def _deliver(self, sub: int, events: Events) -> bool:
+        """What a reader that is caught up is given inside the step that commits; whether it could be."""
+        straight = self._straight
+        if straight is None or self._over or self._lock.locked() or not straight.has_room:
+            return False
+        for frame in self._session.encode(sub, events):
+            straight.write_text(frame)
+        return True
 
     async def _pump(self, sub: int, subscription: Subscription, scope: anyio.CancelScope) -> None:
         with scope:
@@ -269,6 +282,8 @@ class NativeConnection:
                 except BaseException:
                     subscription.close()
                     raise
+                if self._straight is not None:
+                    subscription.deliver_to(partial(self._deliver, sub))
                 self._tasks.start_soon(self._pump, sub, subscription, scope)
             case Unsubscribe():
                 ack = session.unsubscribed(command)

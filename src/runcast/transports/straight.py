@@ -1,0 +1,60 @@
+"""Frames written straight to the socket, for readers that are caught up.
+
+uvicorn's `send` is a coroutine and makes several objects for each frame; one text frame is a header of 2 to 10 bytes and the
+text (RFC 6455, section 5.2). Under our own process this protocol offers, in the connection's scope, a way to write such a
+frame at once when the socket has room. Everything else (handshake, close, pings, frames that have to wait) stays uvicorn's.
+Mounted under another server there is no such offer, and every frame goes the ordinary way.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from runcast.transports.wire import Scope
+
+EXTENSION: Final = "runcast.straight"
+
+_TEXT: Final = 0x81
+"""FIN, opcode 1 (text): RFC 6455, section 5.2."""
+
+
+class StraightProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket with one more way out. The connection must not use extensions that change frames (deflate)."""
+
+    def handle_connect(self, event: Any) -> None:
+        super().handle_connect(event)
+        scope = getattr(self, "scope", None)
+        if scope is not None:  # the handshake was sound; the application's task has not begun yet
+            scope["extensions"][EXTENSION] = self
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a frame could be written at once: the handshake is over, nobody closes, the socket takes more."""
+        return (
+            self.handshake_complete
+            and not self.close_sent
+            and not self.disconnected
+            and self.writable.is_set()
+            and not self.transport.is_closing()
+        )
+
+    def write_text(self, text: bytes) -> None:
+        """Write one text frame. Only after `has_room`, in the same step; the bytes are UTF-8."""
+        self.transport.write(text_frame(text))
+
+
+def straight_of(scope: Scope) -> StraightProtocol | None:
+    """The offer of this connection's server, if it makes one."""
+    return cast("StraightProtocol | None", scope.get("extensions", {}).get(EXTENSION))
+
+
+def text_frame(text: bytes) -> bytes:
+    """One unmasked, whole text frame (RFC 6455, section 5.2: a server does not mask)."""
+    size = len(text)
+    if size < 126:
+        return b"%c%c%b" % (_TEXT, size, text)
+    if size < 65_536:
+        return b"%c\x7e%b%b" % (_TEXT, size.to_bytes(2, "big"), text)
+    return b"%c\x7f%b%b" % (_TEXT, size.to_bytes(8, "big"), text)
