@@ -1,6 +1,7 @@
-import { ArrowUp, Square } from "lucide-react";
+import { ArrowUp, ChevronDown, CircleStop, ListPlus, MessageSquareShare, Square } from "lucide-react";
 import { useEffect, useImperativeHandle, useLayoutEffect, useRef, useState, type KeyboardEvent, type Ref } from "react";
 import { strings } from "./strings.ts";
+import { Menu } from "./ui/menu.tsx";
 import { keep, kept } from "./ui/theme.ts";
 import { useMedia } from "./ui/media.ts";
 
@@ -21,15 +22,20 @@ interface ComposerProps {
   busy: boolean;
   stopping: boolean;
   placeholder: string;
-  onSend: (text: string) => void;
+  /** The agent that runs reads what it is told meanwhile. */
+  steerable?: boolean;
+  onSend: (text: string, onBusy?: "interrupt" | "steer") => void;
   onStop: () => void;
+  /** ↑ in the empty field: false if there is nothing to edit. */
+  onEditLast?: () => boolean;
   ref?: Ref<ComposerHandle>;
 }
 
 const draftName = (key: string): string => `runcast.draft.${key}`;
 
 /** Where a message is written. It is never switched off: without a connection what is sent waits. */
-export function Composer({ draftKey, busy, stopping, placeholder, onSend, onStop, ref }: ComposerProps) {
+export function Composer(props: ComposerProps) {
+  const { draftKey, busy, stopping, placeholder, steerable = false, onSend, onStop, onEditLast, ref } = props;
   const [text, setText] = useState(() => kept(draftName(draftKey)) ?? "");
   const [problem, setProblem] = useState("");
   const area = useRef<HTMLTextAreaElement>(null);
@@ -70,7 +76,7 @@ export function Composer({ draftKey, busy, stopping, placeholder, onSend, onStop
     },
   }));
 
-  function send(): void {
+  function send(onBusy?: "interrupt" | "steer"): void {
     const value = newest.current.trim();
     if (!value) return;
     if (new TextEncoder().encode(value).length > MAX_MESSAGE) {
@@ -79,7 +85,8 @@ export function Composer({ draftKey, busy, stopping, placeholder, onSend, onStop
     }
     write("");
     sentAt.current = Date.now();
-    onSend(value);
+    if (onBusy) onSend(value, onBusy);
+    else onSend(value);
     area.current?.focus({ preventScroll: true });
   }
 
@@ -99,6 +106,8 @@ export function Composer({ draftKey, busy, stopping, placeholder, onSend, onStop
       event.stopPropagation();
       if (busy && !stopping) onStop();
       else area.current?.blur();
+    } else if (event.key === "ArrowUp" && !composing && newest.current === "" && !event.shiftKey && onEditLast?.()) {
+      event.preventDefault();
     }
   }
 
@@ -144,6 +153,32 @@ export function Composer({ draftKey, busy, stopping, placeholder, onSend, onStop
           >
             <Square size={13} fill="currentColor" aria-hidden />
           </button>
+        )}
+        {busy && !empty && (
+          <Menu
+            label={words.how}
+            className="icon-button"
+            face={<ChevronDown size={16} aria-hidden />}
+            items={[
+              { key: "queue", icon: <ListPlus size={15} aria-hidden />, words: words.queue, run: () => send() },
+              {
+                key: "interrupt",
+                icon: <CircleStop size={15} aria-hidden />,
+                words: words.interrupt,
+                run: () => send("interrupt"),
+              },
+              ...(steerable
+                ? [
+                    {
+                      key: "steer",
+                      icon: <MessageSquareShare size={15} aria-hidden />,
+                      words: words.steer,
+                      run: () => send("steer"),
+                    },
+                  ]
+                : []),
+            ].map((item) => ({ ...item, keepsFocus: true }))}
+          />
         )}
         {(!busy || !empty) && (
           <button

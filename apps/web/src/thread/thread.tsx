@@ -1,30 +1,23 @@
 import type { ThreadHandle, ThreadState, TranscriptMessage, TranscriptRun } from "@runcast/client";
 import { useConnection } from "@runcast/react";
-import { ArrowDown } from "lucide-react";
+import { ArrowDown, ArrowRight } from "lucide-react";
 import { memo, useEffect, useMemo, useRef } from "react";
 import { strings } from "../strings.ts";
 import { shortly } from "../words.ts";
 import { lastTurn, useScroll } from "./scroll.ts";
-import { PendingTurn, textOf, Turn, UserMessage, type TurnActions } from "./turn.tsx";
+import { PendingTurn, Turn, UserMessage, type TurnActions } from "./turn.tsx";
+import { versionsOf } from "./versions.tsx";
 
 interface ThreadProps {
   state: ThreadState;
   thread: ThreadHandle;
   /** Counts the messages sent from this page: each takes the view to its question. */
   sent: number;
-  onRetry: (text: string) => void;
-}
-
-/** The words of a run's question; of a run that went on after an answer, those of the run it goes on with. */
-function questionOf(run: TranscriptRun, path: readonly TranscriptRun[]): string {
-  for (let at: TranscriptRun | undefined = run; at; at = path.find((other) => other.id === at?.resumes)) {
-    const text = at.messages
-      .filter((message) => message.role === "user")
-      .map((message) => textOf(message.parts))
-      .join("\n\n");
-    if (text) return text;
-  }
-  return "";
+  onRetry: (run: TranscriptRun) => void;
+  onEdit: TurnActions["edit"];
+  onChoose: TurnActions["choose"];
+  /** Leads to the newest version; null if nothing happens there. */
+  onElsewhere: (() => void) | null;
 }
 
 /** The reader's name on the server, also while the line is down. */
@@ -36,7 +29,8 @@ function useMe(): string | null {
 }
 
 /** A conversation, oldest first. */
-export const Thread = memo(function Thread({ state, thread, sent, onRetry }: ThreadProps) {
+export const Thread = memo(function Thread(props: ThreadProps) {
+  const { state, thread, sent, onRetry, onEdit, onChoose, onElsewhere } = props;
   const { path, pending, activity, transcript } = state;
   const turns = path.length + pending.length;
   const scroll = useScroll(state.status === "loading" ? "loading" : "shown", turns);
@@ -48,13 +42,12 @@ export const Thread = memo(function Thread({ state, thread, sent, onRetry }: Thr
     () => ({
       me,
       resolve: (interrupt, answer) => thread.resolve(interrupt, answer),
-      retry: (run) => {
-        const text = questionOf(run, thread.get().path);
-        if (text) onRetry(text);
-      },
+      retry: onRetry,
+      edit: onEdit,
+      choose: onChoose,
       cancel: (run) => void thread.cancel(run).catch(() => undefined),
     }),
-    [thread, onRetry, me],
+    [thread, onRetry, onEdit, onChoose, me],
   );
 
   const { toTurn, content, news } = scroll;
@@ -91,6 +84,8 @@ export const Thread = memo(function Thread({ state, thread, sent, onRetry }: Thr
                 position={queuedBefore.get(run.id)}
                 last={run === lastEnded}
                 canRetry={!busy && run === newest}
+                final={path[index + 1]?.resumes !== run.id}
+                versions={versionsOf(transcript, run)}
                 actions={actions}
               />
               <Posted messages={transcript.posted} after={run.id} />
@@ -112,6 +107,14 @@ export const Thread = memo(function Thread({ state, thread, sent, onRetry }: Thr
       </div>
       <div className="fade-top" aria-hidden />
       <div className="fade-bottom" aria-hidden />
+      {onElsewhere && (
+        <div className="pointer-events-none absolute inset-x-0 top-3 flex justify-center no-print" role="status">
+          <button type="button" className="pill pointer-events-auto" onClick={onElsewhere}>
+            {strings.versions.elsewhere}
+            <ArrowRight size={15} aria-hidden />
+          </button>
+        </div>
+      )}
       {scroll.below && (
         <div className="pointer-events-none absolute inset-x-0 bottom-4 flex justify-center no-print">
           <button
