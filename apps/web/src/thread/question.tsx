@@ -47,24 +47,28 @@ export function Question({
     );
   const can = editable && text !== "";
   return (
-    <div className="question flex flex-col gap-0.5">
-      <UserMessage id={message.id} parts={message.parts} />
-      {(can || versions.length > 1) && (
-        <div className="-me-1 flex h-8 items-center justify-end gap-1 text-meta text-ink-3 no-print touch:h-11">
-          {versions.length > 1 && <Versions run={run.id} versions={versions} onChoose={actions.choose} />}
-          {can && (
-            <button
-              ref={pencil}
-              type="button"
-              data-edit
-              className="icon-button question-edit"
-              aria-label={words.start}
-              title={words.start}
-              onClick={() => setEditing(true)}
-            >
-              <Pencil size={14} aria-hidden />
-            </button>
-          )}
+    <div className="question flex flex-col">
+      <div className="flex items-start justify-end">
+        {can && (
+          <button
+            ref={pencil}
+            type="button"
+            data-edit
+            className="icon-button question-edit z-1 mt-1 -me-9 no-print touch:-me-11 touch:mt-0"
+            aria-label={words.start}
+            title={words.start}
+            onClick={() => setEditing(true)}
+          >
+            <Pencil size={14} aria-hidden />
+          </button>
+        )}
+        <div className="min-w-0">
+          <UserMessage id={message.id} parts={message.parts} />
+        </div>
+      </div>
+      {versions.length > 1 && (
+        <div className="-me-1 -mb-1.5 flex justify-end text-meta text-ink-3 no-print">
+          <Versions run={run.id} versions={versions} onChoose={actions.choose} />
         </div>
       )}
     </div>
