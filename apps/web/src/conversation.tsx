@@ -38,7 +38,7 @@ interface ConversationProps {
 /** One conversation, from its empty page on: what is said, what is written, and what stands beside it. */
 export function Conversation({ thread, config, railShown, onShowRail }: ConversationProps) {
   const whole = useReadable(thread);
-  const { state, parent, elsewhere, choose } = useShown(whole);
+  const { state, parent, elsewhere, chosen, choose } = useShown(whole);
   const narrow = useNarrow();
   const [, navigate] = useLocation();
   const [sent, setSent] = useState(0);
@@ -63,9 +63,12 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
     },
     [thread, parent],
   );
+  // What goes on in sight is given up for another version; what goes on in a version that is not shown is waited for.
+  const onBusy = useRef<"interrupt" | "enqueue">("enqueue");
+  onBusy.current = state.path.some((run) => isUnderWay(run) || run.status === "waiting") ? "interrupt" : "enqueue";
   const retry = useCallback(
     (run: TranscriptRun) => {
-      thread.retry(run.id, { onBusy: "interrupt" }).then(
+      thread.retry(run.id, { onBusy: onBusy.current }).then(
         () => choose(null),
         (error: unknown) => show(isRuncastError(error) ? error.message : strings.run.failedPlain),
       );
@@ -75,7 +78,7 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
   const edit = useCallback(
     (run: TranscriptRun, text: string, content?: readonly JsonObject[]) => {
       if (text === questionOf(run)) return retry(run);
-      thread.edit(run.id, text, { onBusy: "interrupt", content }).then(
+      thread.edit(run.id, text, { onBusy: onBusy.current, content }).then(
         () => choose(null),
         () => undefined,
       );
@@ -162,7 +165,8 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
           </Sheet>
         )}
       </div>
-      <Announcer state={state} />
+      {/* What a reader turns to is not news. */}
+      <Announcer key={chosen ?? ""} state={state} />
     </DiagramContext>
   );
 }

@@ -5,7 +5,7 @@ import { memoryLocation } from "wouter/memory-location";
 import { Router } from "wouter";
 import type { ReactNode } from "react";
 import { Question } from "../src/thread/question.tsx";
-import { useShown, Versions, versionsOf } from "../src/thread/versions.tsx";
+import { useShown, useVersions, Versions } from "../src/thread/versions.tsx";
 
 const run = (id: string, parent?: string, more: Partial<TranscriptRun> = {}): TranscriptRun => ({
   id,
@@ -85,15 +85,24 @@ describe("the shown path", () => {
 });
 
 describe("versions", () => {
-  it("are those with one parent, if there are several", () => {
-    const { transcript } = thread(TREE, ["a", "b2"]);
-    expect(versionsOf(transcript, TREE[1] as TranscriptRun).map(({ id }) => id)).toEqual(["b", "b2"]);
-    expect(versionsOf(transcript, TREE[0] as TranscriptRun)).toEqual([]);
+  it("are those with one parent, if there are several; the same list while it has the same runs", () => {
+    const given = (runs: readonly TranscriptRun[]) => thread(runs, ["a", "b2"]).transcript;
+    const { result, rerender } = renderHook(useVersions, { initialProps: given(TREE) });
+    const [a, b] = TREE as [TranscriptRun, TranscriptRun];
+    const before = result.current(b);
+    expect([before, result.current(a)]).toEqual([["b", "b2"], []]);
+    rerender(given([...TREE, run("d", "b2", { status: "running" })]));
+    expect(result.current(b)).toBe(before);
+    expect(result.current(a)).toBe(result.current(run("c", "b")));
+    const taken = run("b4", "a", { status: "cancelled", messages: [] });
+    rerender(given([...TREE, run("b3", "a"), taken]));
+    expect(result.current(b)).toEqual(["b", "b2", "b3"]);
+    expect(result.current(taken)).toEqual([]);
   });
 
   it("say where one is, and stop at the ends", () => {
     const choose = vi.fn<(run: string) => void>();
-    render(<Versions run="b" versions={[run("b"), run("b2")]} onChoose={choose} />);
+    render(<Versions run="b" versions={["b", "b2"]} onChoose={choose} />);
     const previous = screen.getByRole("button", { name: "Previous version, showing 1 of 2" });
     expect(previous.getAttribute("aria-disabled")).toBe("true");
     fireEvent.click(previous);

@@ -22,7 +22,7 @@ export function Question({
 }: {
   message: TranscriptMessage;
   run: TranscriptRun;
-  versions: readonly TranscriptRun[];
+  versions: readonly string[];
   editable: boolean;
   actions: QuestionActions;
 }) {

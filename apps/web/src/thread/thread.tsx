@@ -6,7 +6,7 @@ import { strings } from "../strings.ts";
 import { shortly } from "../words.ts";
 import { lastTurn, useScroll } from "./scroll.ts";
 import { PendingTurn, Turn, UserMessage, type TurnActions } from "./turn.tsx";
-import { versionsOf } from "./versions.tsx";
+import { useVersions } from "./versions.tsx";
 
 interface ThreadProps {
   state: ThreadState;
@@ -37,6 +37,7 @@ export const Thread = memo(function Thread(props: ThreadProps) {
   const newest = path.at(-1);
   const busy = state.busy || newest?.status === "waiting";
 
+  const versionsOf = useVersions(transcript);
   const me = useMe();
   const actions: TurnActions = useMemo(
     () => ({
@@ -85,7 +86,7 @@ export const Thread = memo(function Thread(props: ThreadProps) {
                 last={run === lastEnded}
                 canRetry={!busy && run === newest}
                 final={path[index + 1]?.resumes !== run.id}
-                versions={versionsOf(transcript, run)}
+                versions={versionsOf(run)}
                 actions={actions}
               />
               <Posted messages={transcript.posted} after={run.id} />

@@ -57,11 +57,11 @@ interface TurnProps {
   /** No other run of the path goes on with this one: it can be asked again. */
   final?: boolean | undefined;
   /** The run and those beside it, if there are some. */
-  versions?: readonly TranscriptRun[] | undefined;
+  versions?: readonly string[] | undefined;
   actions: TurnActions;
 }
 
-const NONE: readonly TranscriptRun[] = [];
+const NONE: readonly string[] = [];
 
 /** One run: what was asked, and what came of it, in the order in which it came. */
 export const Turn = memo(function Turn(props: TurnProps) {

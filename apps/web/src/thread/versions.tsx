@@ -1,4 +1,4 @@
-import { isDequeued, pathOf, siblingsOf, type ThreadState, type Transcript, type TranscriptRun } from "@runcast/client";
+import { isDequeued, pathOf, type ThreadState, type Transcript, type TranscriptRun } from "@runcast/client";
 import { ChevronLeft, ChevronRight } from "lucide-react";
 import { useCallback, useEffect, useMemo, useRef } from "react";
 import { useLocation, useSearch } from "wouter";
@@ -14,6 +14,8 @@ export interface Shown {
   parent: string | undefined;
   /** Something happens, or has happened, in a version that the reader does not look at. */
   elsewhere: boolean;
+  /** The run whose version the reader chose to look at; null: the newest. */
+  chosen: string | null;
   /** Look at the version that `run` is part of; null: at the newest, whichever that will be. */
   choose: (run: string | null) => void;
 }
@@ -69,13 +71,35 @@ export function useShown(state: ThreadState): Shown {
     const busy = cut.some(({ status }) => status === "queued" || status === "running");
     return { ...state, path: cut, busy, activity: cut.some(isUnderWay) ? state.activity : { kind: "idle" } };
   }, [state, path, other, onPath]);
-  return { state: shown, parent: other ? path.at(-1)?.id : undefined, elsewhere, choose };
+  return { state: shown, parent: other ? path.at(-1)?.id : undefined, elsewhere, chosen: other ? asked : null, choose };
 }
 
-/** The versions of what `run` was asked, if there are several: those with the parent of the first of its chain. */
-export function versionsOf(transcript: Transcript, run: TranscriptRun): readonly TranscriptRun[] {
-  const versions = siblingsOf(transcript, run.id);
-  return versions.length > 1 && !isDequeued(run) ? versions : [];
+const NONE: readonly string[] = [];
+
+/**
+ * The versions of a run, itself included, if there are several. The same list each time while it has the same runs: a token of
+ * one turn must not render the others.
+ */
+export function useVersions({ runs }: Transcript): (run: TranscriptRun) => readonly string[] {
+  const known = useRef(new Map<string, readonly string[]>());
+  return useMemo(() => {
+    const found = new Map<string, string[]>();
+    for (const run of runs) {
+      if (isDequeued(run)) continue;
+      const parent = run.parent ?? "";
+      const beside = found.get(parent);
+      if (beside) beside.push(run.id);
+      else found.set(parent, [run.id]);
+    }
+    const versions = new Map<string, readonly string[]>();
+    for (const [parent, ids] of found) {
+      const before = known.current.get(parent);
+      if (ids.length > 1)
+        versions.set(parent, before?.length === ids.length && ids.every((id, at) => id === before[at]) ? before : ids);
+    }
+    known.current = versions;
+    return (run) => (isDequeued(run) ? NONE : (versions.get(run.parent ?? "") ?? NONE));
+  }, [runs]);
 }
 
 /** ‹ 1/2 ›: goes from one version of a message to the next. */
@@ -85,11 +109,11 @@ export function Versions({
   onChoose,
 }: {
   run: string;
-  versions: readonly TranscriptRun[];
+  versions: readonly string[];
   onChoose: (run: string) => void;
 }) {
   const self = useRef<HTMLDivElement>(null);
-  const at = versions.findIndex(({ id }) => id === run);
+  const at = versions.indexOf(run);
   const words = strings.versions;
   // The turn of another version takes the place of this one: the focus goes on where it was.
   useEffect(() => {
@@ -99,9 +123,9 @@ export function Versions({
   }, [run]);
   const go = (way: 0 | 1): void => {
     const next = versions[at + (way === 0 ? -1 : 1)];
-    if (!next) return;
-    wanted = { run: next.id, way };
-    onChoose(next.id);
+    if (next === undefined) return;
+    wanted = { run: next, way };
+    onChoose(next);
   };
   return (
     <div ref={self} role="group" aria-label={words.label} className="flex items-center" data-testid="versions">
