@@ -39,6 +39,21 @@ def test_what_was_pushed_is_read_from_memory() -> None:
     assert feed.after(3, 10_000, 100) is None
 
 
+def test_what_the_log_has_and_the_feed_has_not_is_read_from_the_store() -> None:
+    """I9: and who sleeps is told."""
+    feed = Feed("t")
+    feed.push(records(1, 4))
+    woken: list[int] = []
+    feed.on_wake(lambda pushed: woken.append(feed.head))
+    feed.note_head(6)
+    assert woken == [6]
+    assert seqs(feed.after(2, 10_000, 100)) == [3, 4]
+    assert feed.after(4, 10_000, 100) is None and feed.after(5, 10_000, 100) is None
+    feed.push(records(7, 8))
+    assert feed.after(4, 10_000, 100) is None
+    assert seqs(feed.after(6, 10_000, 100)) == [7, 8]
+
+
 def test_doubles_are_dropped_and_a_gap_empties_the_tail() -> None:
     feed = Feed("t")
     feed.push(records(1, 4))

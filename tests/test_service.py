@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import anyio
 import anyio.lowlevel
 import msgspec
 import pytest
 
-from core import ME, OTHER, Gated, cancel, core, ended, log, new_id, resolve, send, types
+from core import ME, OTHER, Gated, Told, cancel, core, ended, log, new_id, resolve, send, types
 from runcast import events as e
+from runcast.agents.base import RunContext
 from runcast.commands import Cancel, Send, Subscribe
 from runcast.errors import ConfigError, IdempotencyConflict, InvalidRequest, NotFound, TooLarge
-from runcast.runs import Message
+from runcast.runs import Message, OnBusy, RunInput
 from runcast.service import Sent, open_service
 from runcast.stores.sqlite import SqliteStore
 from runcast.transcript import load
@@ -59,6 +62,84 @@ async def test_a_cancel_that_is_repeated_stops_nothing_newer() -> None:
             await service.cancel(ME, Cancel(id=stop.id, run=newer.run))
         agent.gate.set()
         assert await ended(service, newer) == "done"
+
+
+async def test_a_cancel_that_found_nothing_stops_nothing_newer_either() -> None:
+    """I5: the run had just ended, the answer was lost, a newer run began, and the cancel is sent again."""
+    agent = Gated()
+    async with core(agent) as service:
+        first = await service.send(ME, send("1"))
+        agent.gate.set()
+        assert await ended(service, first) == "done"
+        stop = Cancel(id=new_id(), thread=first.thread)
+        assert (await service.cancel(ME, stop)).status == "done"
+        agent.gate = anyio.Event()
+        newer = await service.send(ME, send("2", first.thread))
+        again = await service.cancel(ME, stop)
+        assert (again.run, again.status, again.replayed) == (first.run, "done", True)
+        agent.gate.set()
+        assert await ended(service, newer) == "done"
+
+
+async def test_a_second_cancel_of_a_run_that_is_being_stopped_has_an_answer_of_its_own() -> None:
+    """I5: and its retry does not stop what comes next."""
+    agent = Gated()
+    async with core(agent) as service:
+        first = await service.send(ME, send("1"))
+        await agent.reached.wait()
+        stops = [Cancel(id=new_id(), thread=first.thread) for _ in range(2)]
+        answers = [await service.cancel(ME, stop) for stop in stops]
+        assert await ended(service, first) == "cancelled"
+        newer = await service.send(ME, send("2", first.thread))
+        for stop, answer in zip(stops, answers, strict=True):
+            again = await service.cancel(ME, stop)
+            assert (again.run, again.status, again.replayed) == (first.run, answer.status, True)
+        agent.gate.set()
+        assert await ended(service, newer) == "done"
+
+
+@pytest.mark.parametrize("on_busy", ["interrupt", "reject"])
+async def test_a_send_delivered_twice_at_once_is_not_in_its_own_way(on_busy: OnBusy) -> None:
+    """I5: the second delivery neither stops the run that the first one started, nor is refused because of it."""
+    agent = Gated()
+    async with core(agent) as service:
+        known = await service.create_thread(ME)
+        command = send("hello", known.id, on_busy=on_busy)
+        answers: list[Sent] = []
+
+        async def deliver() -> None:
+            answers.append(await service.send(ME, command))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(deliver)
+        assert len({sent.run for sent in answers}) == 1
+        agent.gate.set()
+        assert await ended(service, answers[0]) == "done"
+
+
+async def test_an_answer_delivered_twice_at_once_gets_one_answer() -> None:
+    """I5: who sends an answer again because the line broke is not told that somebody was faster."""
+
+    async def asks(input: RunInput, context: RunContext) -> AsyncIterator[e.Event]:
+        if not input.answers:
+            asked = [e.Interrupt(id=f"{input.run}.1", reason="confirmation")]
+            yield e.InterruptRequested(interrupt=asked[0])
+            yield e.RunFinished(thread_id=input.thread, outcome=e.Outcome(type="interrupt", interrupts=asked))
+
+    async with core(Told(asks)) as service:
+        sent = await service.send(ME, send("go"))
+        assert await ended(service, sent) == "waiting"
+        command = resolve(f"{sent.run}.1", {"approved": True})
+        runs: list[str | None] = []
+
+        async def deliver() -> None:
+            runs.append((await service.resolve(ME, command)).run)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(deliver)
+        assert len(runs) == 5 and len(set(runs)) == 1 and runs[0] is not None
 
 
 async def test_what_is_not_yours_does_not_exist() -> None:

@@ -330,6 +330,20 @@ def test_what_is_sent_puts_the_heartbeat_off(open_session: Session, clock: Manua
     assert [frame(due) for due in open_session.tick()] == [{"op": "heartbeat", "heads": {"1": 5}}]
 
 
+def test_a_heartbeat_says_how_far_the_log_reaches(open_session: Session, clock: ManualClock) -> None:
+    sub = subscribe(open_session, start=4)
+    clock.seconds += 15
+    assert [frame(due) for due in open_session.tick({sub: 9})] == [{"op": "heartbeat", "heads": {"1": 9}}]
+    clock.seconds += 15
+    assert [frame(due) for due in open_session.tick({sub: 3})] == [{"op": "heartbeat", "heads": {"1": 4}}]
+
+
+def test_a_full_line_gets_no_heartbeat_on_top(open_session: Session, clock: ManualClock) -> None:
+    clock.seconds += 15
+    assert open_session.tick(is_blocked=True) == []
+    assert open_session.next_deadline() == clock.seconds + 15
+
+
 def test_token_is_said_to_expire_then_ends(session: Session, clock: ManualClock) -> None:
     session.receive('{"op":"hello","token":"x"}')
     expires = clock.now_ms() + 100_000

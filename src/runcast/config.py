@@ -55,6 +55,11 @@ class Settings(BaseSettings):
     send_timeout_s: float = Field(
         45, gt=0, le=3600, description="Longest time one write to a reader may block, in seconds; then it is let go."
     )
+    connections_per_user: int = Field(
+        20,
+        ge=0,
+        description="Most WebSockets one user may have open at once; 0: any number. Without authentication: any.",
+    )
     title: str = Field(
         "", max_length=80, description="Name shown in the web app; empty takes the default agent's name."
     )

@@ -14,7 +14,8 @@ TAIL_EVENTS = 2_000
 TAIL_BYTES = 1 << 20
 
 Wake = Callable[[Sequence[Record]], None]
-"""What a reader is woken with: the records just pushed, or none. They are a shortcut: it must not rely on getting them."""
+"""What a reader is woken with: the records just pushed, the same object for all readers, or none. They are a shortcut: nobody
+may rely on getting them."""
 
 
 class Feed:
@@ -72,9 +73,10 @@ class Feed:
         self.wake(records)
 
     def note_head(self, seq: int) -> None:
-        """The log is known to reach `seq` at least."""
+        """The log is known to reach `seq` at least: what is not held here is read from the store."""
         if seq > self.head:
             self.head = seq
+            self.wake()
 
     def after(self, cursor: int, max_bytes: int, max_events: int) -> list[Record] | None:
         """The records after `cursor`, as `Store.read` would give them; None if they must be read from the store."""
@@ -83,7 +85,7 @@ class Feed:
         if len(self._records) == self._start:
             return None
         index = self._start + cursor + 1 - self._records[self._start].seq
-        if index < self._start:
+        if not self._start <= index < len(self._records):
             return None
         stop = min(len(self._records), index + max_events)
         size = 0

@@ -52,6 +52,12 @@ class Hub:
         if place is not None:
             place.feed.push(records)
 
+    def note_head(self, thread: str, seq: int) -> None:
+        """The log reaches `seq` at least, whatever this node has heard of it."""
+        place = self._places.get(thread)
+        if place is not None:
+            place.feed.note_head(seq)
+
     def deleted(self, thread: str) -> None:
         """The thread is gone: its readers are told and end."""
         place = self._places.pop(thread, None)

@@ -73,6 +73,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     code: str | None = None
     """The code of its RUN_ERROR, if it failed or was interrupted."""
 
+    def not_before(self, now: int) -> int:
+        """`now`, but not before what happened to the run already: the wall clock may have been set back meanwhile."""
+        return max(now, self.created_at, self.started_at or 0)
+
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A message that someone sends: AG-UI 1.0 `UserMessage`. `content` is text or a list of AG-UI content parts."""

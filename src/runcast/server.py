@@ -38,6 +38,7 @@ from runcast.stores.base import Store
 from runcast.transports.gateway import Gateway
 from runcast.transports.guard import Guard
 from runcast.transports.http import build_api
+from runcast.transports.line import http_protocol
 from runcast.transports.listener import listen
 from runcast.transports.problems import problem
 from runcast.transports.site import BUILT, Site, SiteSettings
@@ -95,6 +96,7 @@ class Server:
             clock=self._clock,
             new_id=new_id,
             send_timeout_s=self.settings.send_timeout_s,
+            connections_per_user=self.settings.connections_per_user,
         )
         self._api = cast(App, build_api(self.gateway))
         self._sockets: dict[str, App] = {"/v1/ws": NativeSocket(self.gateway)}
@@ -146,9 +148,9 @@ class Server:
         stack.push_async_callback(store.close)
         return store
 
-    async def drain(self) -> None:
+    async def drain(self, before_closing: Callable[[], None] = lambda: None) -> None:
         """Stop kindly: start nothing new, say so, let runs go on for `drain_timeout_s`, end the rest as interrupted, then
-        end all connections with a restart's code."""
+        end all connections with a restart's code, in rounds."""
         if not self.gateway.is_started:
             return
         service = self.gateway.service
@@ -156,6 +158,7 @@ class Server:
         logger.info("draining: %d runs under way", service.runner.active)
         await service.runner.drain(self.settings.drain_timeout_s)
         await service.runner.stop()
+        before_closing()
         await self.gateway.stop(timeout_s=STOP_TIMEOUT_S)
 
     @property
@@ -301,6 +304,7 @@ def configuration(application: App, *, log_level: str) -> uvicorn.Config:
     return uvicorn.Config(
         cast(Any, application),
         interface="asgi3",
+        http=http_protocol(),
         ws=StraightProtocol,  # uvicorn's websockets-sansio
         ws_max_size=1024 * 1024,
         ws_per_message_deflate=False,  # costs more CPU and memory than it saves, and a bomb cannot be sent
@@ -351,7 +355,7 @@ class Process(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._give_up_on_force, tasks.cancel_scope)
-            await self._server.drain()
+            await self._server.drain(self._stop_listening)
             tasks.cancel_scope.cancel()
         stuck = self._server.unstoppable
         await super().shutdown(sockets)
@@ -360,6 +364,11 @@ class Process(uvicorn.Server):
             logger.warning("%d agents did not stop and are left behind", stuck)
             signal.signal(self._signal, signal.SIG_DFL)
             signal.raise_signal(self._signal)
+
+    def _stop_listening(self) -> None:
+        """Who is sent away comes back to the next process, not to this one."""
+        for listener in self.servers:
+            listener.close()
 
     def leave_threads_behind(self) -> None:
         """A function without `async` that never returns would be waited for when the interpreter ends: end by the signal."""
@@ -378,12 +387,14 @@ class Process(uvicorn.Server):
 
 
 class _NoCuts(logging.Filter):
-    """uvicorn tells of what we stop on purpose (a stream, all at a second signal) as of a crash, and its accept line has the
-    query string in it."""
+    """uvicorn tells of what we stop on purpose (a stream, all at a second signal) and of a client's broken text as of a crash,
+    and its accept line has the query string in it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        return not isinstance(error, StreamCut | asyncio.CancelledError) and "WebSocket %s" not in str(record.msg)
+        if isinstance(error, StreamCut | asyncio.CancelledError):
+            return False
+        return not str(record.msg).startswith(('%s - "WebSocket %s', "Invalid UTF-8 sequence"))
 
 
 def quiet_uvicorn() -> None:

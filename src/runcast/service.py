@@ -7,7 +7,7 @@ does not exist.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -309,7 +309,13 @@ class Service:
                 raise NotFound("Nothing has run in this conversation.")
             run = runs[0]
         thread = await self._mine(principal, run.thread)
-        status = await self.runner.cancel(principal, thread, run, reason=command.reason or None, receipt=receipt)
+        try:
+            status = await self.runner.cancel(principal, thread, run, reason=command.reason or None, receipt=receipt)
+        except SequenceConflict:
+            known = await self._replayed(principal, receipt, CancelResult)
+            if known is None:
+                raise
+            return known
         return CancelResult(run=run.id, status=status)
 
     async def resolve(self, principal: Principal, command: Resolve) -> ResolveResult:
@@ -327,7 +333,13 @@ class Service:
         answer = Answer(
             interrupt_id=command.interrupt, status=command.status, payload=command.payload, by=principal.user
         )
-        resuming, seq = await self.runner.resolve(principal, thread, run, answer, receipt=receipt)
+        try:
+            resuming, seq = await self.runner.resolve(principal, thread, run, answer, receipt=receipt)
+        except SequenceConflict:
+            known = await self._replayed(principal, receipt, ResolveResult)
+            if known is None:
+                raise
+            return known
         return ResolveResult(interrupt=command.interrupt, status=command.status, run=resuming, seq=seq)
 
     async def get_run(self, principal: Principal, run: str) -> Run:
@@ -505,9 +517,10 @@ async def open_service(
     limits: Limits | None = None,
     app: Mapping[str, Any] | None = None,
     poll_s: float = 2.0,
+    make_hub: Callable[..., Hub] = Hub,
 ) -> AsyncGenerator[Service]:
     """The core, running: orphans of a dead process are taken over before this yields; at the end what still runs is
-    ended as *interrupted*. The store stays open: it is the caller's.
+    ended as *interrupted*. The store stays open: it is the caller's. `make_hub` is for simulations that lose wake-ups.
 
     Raises:
         ConfigError: no agents, or two of one name.
@@ -520,7 +533,7 @@ async def open_service(
         raise ConfigError(f"Agents need different names; more than one is called {', '.join(doubled)}.")
     clock = clock or SystemClock()
     new_id = new_id or Uuid7Source(clock)
-    hub = Hub(store, broker, poll_s=poll_s)
+    hub = make_hub(store, broker, poll_s=poll_s)
     runner = Runner(store, hub, agents, clock=clock, new_id=new_id, limits=limits or Limits(), app=app or {})
     try:
         async with anyio.create_task_group() as tasks:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
@@ -268,9 +269,10 @@ class Session:
         match update:
             case Events():
                 state.cursor = update.records[-1].seq
-                return [
-                    self._out(native.events_frame(sub, [state.encoder.payload(record) for record in update.records]))
-                ]
+                frame = native.shared_frame(sub, update)
+                if frame is None:
+                    frame = native.events_frame(sub, [state.encoder.payload(record) for record in update.records])
+                return [self._out(frame)]
             case ThreadSnapshot():
                 state.cursor = update.seq
                 state.encoder.forget()
@@ -298,8 +300,9 @@ class Session:
             deadline = min(deadline, self._clock.monotonic() + max(0.0, left - margin))
         return deadline
 
-    def tick(self) -> list[bytes | Close]:
-        """What is due now: nothing, a heartbeat, a warning, or the end."""
+    def tick(self, heads: Mapping[int, int] = MappingProxyType({}), *, is_blocked: bool = False) -> list[bytes | Close]:
+        """What is due now: nothing, a heartbeat, a warning, or the end. `heads`: how far the log of a subscription reaches,
+        if that may be more than was given. While a frame waits for room (`is_blocked`) the line is not silent but full."""
         now = self._clock.monotonic()
         if self._hello_by is not None:
             if now < self._hello_by:
@@ -312,9 +315,16 @@ class Session:
         if left is not None and left <= self._limits.token_warning_s and not self._expiry_told:
             self._expiry_told = True
             due.append(self._out(control("token_expiring", at=self.identity.expires_at if self.identity else None)))
+        if is_blocked:
+            self._last_sent = now
         if now >= self._last_sent + self._limits.heartbeat_s:
             due.append(
-                self._out(control("heartbeat", heads={str(sub): state.cursor for sub, state in self._subs.items()}))
+                self._out(
+                    control(
+                        "heartbeat",
+                        heads={str(sub): max(state.cursor, heads.get(sub, 0)) for sub, state in self._subs.items()},
+                    )
+                )
             )
         return due
 

@@ -96,16 +96,17 @@ class Subscription:
         self._wake.set()
 
     def _takes(self, sink: Sink, pushed: Sequence[Record]) -> bool:
-        if len(pushed) > 1:
-            pushed = [record for record in pushed if record.seq > self.cursor]
         if self._closed or self._feed.deleted:
             return False
-        if not pushed or pushed[0].seq != self.cursor + 1:
-            return False
-        if len(pushed) > MAX_EVENTS or sum([len(record.data) for record in pushed]) > MAX_BYTES:
+        if pushed[0].seq != self.cursor + 1:
+            pushed = [record for record in pushed if record.seq > self.cursor]
+            if not pushed or pushed[0].seq != self.cursor + 1:
+                return False
+        update = _shared(pushed)
+        if update is None:
             return False
         try:
-            taken = sink(Events(join(pushed) if len(pushed) > 1 else list(pushed)))
+            taken = sink(update)
         except Exception:  # one reader's fault must not reach the others; it meets it again when it reads
             return False
         if taken:
@@ -124,6 +125,11 @@ class Subscription:
     @property
     def ended(self) -> bool:
         return self._closed
+
+    @property
+    def latest(self) -> int:
+        """The log's head as this node knows it now."""
+        return max(self._feed.head, self.cursor)
 
     def close(self) -> None:
         """End the iteration, also while it waits. Idempotent."""
@@ -158,6 +164,26 @@ class Subscription:
             self._caught_up = True
             return CaughtUp(self.cursor)
         return None
+
+
+class _SharedUpdate:
+    """The update made of what was pushed last, once for all readers that are caught up: they are asked one after the other.
+    Held together with what it was made of, so that nothing else can be taken for it."""
+
+    def __init__(self) -> None:
+        self._of: Sequence[Record] = ()
+        self._update: Events | None = None
+
+    def __call__(self, pushed: Sequence[Record]) -> Events | None:
+        """None if it is more than a reader is given at once."""
+        if pushed is not self._of:
+            self._of = pushed
+            small = len(pushed) <= MAX_EVENTS and sum([len(record.data) for record in pushed]) <= MAX_BYTES
+            self._update = Events(join(pushed) if len(pushed) > 1 else list(pushed)) if small else None
+        return self._update
+
+
+_shared = _SharedUpdate()
 
 
 class RunSubscription:

@@ -195,7 +195,7 @@ async def test_a_broken_line_in_the_middle_of_a_run_costs_nothing(tmp_path: Path
 
 
 async def test_a_restarted_server_is_found_again_and_nothing_is_missing_or_doubled(tmp_path: Path) -> None:
-    """I2, I7: the connection breaks in the middle, another process serves the same log on the same port."""
+    """I2, I7, I24: the connection breaks in the middle, another process serves the same log on the same port."""
     gate = Gate()
     states: list[str] = []
     got: list[e.Event] = []

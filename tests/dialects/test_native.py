@@ -46,6 +46,16 @@ def test_is_a_dialect() -> None:
     assert json.loads(frame.data) == {"op": "error", "code": "not_found", "message": "Nothing.", "requestId": "q"}
 
 
+def test_a_call_without_arguments_ends_with_what_no_delta_said() -> None:
+    """I14: who followed live must not fold it to other arguments than who reads the log again."""
+    encoder = NativeEncoder(START)
+    encoder.payload(record(e.ToolCallStart(tool_call_id="c", tool_call_name="look"), 1))
+    end = record(e.ToolCallEnd(tool_call_id="c", args="{}"), 2)
+    assert encoder.payload(end) == end.data
+    encoder.payload(record(e.ToolCallStart(tool_call_id="d", tool_call_name="look"), 3))
+    assert "args" not in json.loads(encoder.payload(record(e.ToolCallEnd(tool_call_id="d", args='{"a":1}'), 4)))
+
+
 @given(st.lists(st.text(max_size=8), max_size=4), st.data())
 def test_a_resumed_stream_says_the_same_as_the_continued_one(texts: list[str], data: st.DataObject) -> None:
     """Except that an END whose START was not given again is whole: nothing is missing, nothing differs otherwise."""

@@ -1,5 +1,5 @@
-"""Clients that do not trust the server, and what judges them: each keeps what it saw, frame by frame, over any number of
-connections; the checker compares that with the log. Written against the wire (`spec/PROTOCOL.md`), not against our client.
+"""Clients that do not trust the server: each keeps what it saw, frame by frame, over any number of connections; the judge of
+the simulation compares that with the log. Written against the wire (`spec/PROTOCOL.md`), not against our client.
 """
 
 from __future__ import annotations
@@ -9,11 +9,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-DELTAS = {"TEXT_MESSAGE_CONTENT", "REASONING_MESSAGE_CONTENT", "TOOL_CALL_ARGS"}
-TERMINAL = {"RUN_FINISHED", "RUN_ERROR", "RUN_DEQUEUED"}
+from runcast import events
+from runcast.client import connect as connected
+from runcast.client.effects import StateChanged
+from runcast.errors import RuncastError
+from simulation.judge import judge_log as judge_log
+from simulation.judge import judge_view
+
+
+class Wrong(Exception):
+    """A client got what it must not get: it stops, and its `problems` say what."""
 
 
 @dataclass
@@ -31,13 +40,25 @@ class Follower:
     def last(self) -> int:
         return self.seen[-1]["seq"] if self.seen else 0
 
+    def take(self, event: dict[str, Any]) -> None:
+        first = event.get("from", event["seq"])
+        if first != self.last + 1:
+            self.problems.append(f"after {self.last} came {first}")
+            raise Wrong
+        self.seen.append(event)
+
+    def note_epoch(self, epoch: str) -> None:
+        self.epoch = self.epoch or epoch
+        if epoch != self.epoch:
+            self.problems.append("the epoch changed though nothing was lost")
+
     async def follow(self) -> None:
-        while True:
+        while not self.problems:
             try:
                 async with connect(self.url, compression=None, open_timeout=5) as socket:
                     self.connections += 1
                     await self._read(socket)
-            except (OSError, ConnectionClosed, InvalidHandshake, TimeoutError, EOFError):
+            except (Wrong, OSError, ConnectionClosed, InvalidHandshake, TimeoutError, EOFError):
                 await anyio.sleep(0.02)
 
     async def _read(self, socket: ClientConnection) -> None:
@@ -50,19 +71,99 @@ class Follower:
             frame = json.loads(data)
             match frame["op"]:
                 case "ack":
-                    self.epoch = self.epoch or frame["epoch"]
-                    if frame["epoch"] != self.epoch:
-                        self.problems.append("the epoch changed though nothing was lost")
+                    self.note_epoch(frame["epoch"])
                 case "events":
                     for event in frame["events"]:
-                        first = event.get("from", event["seq"])
-                        if first != self.last + 1:
-                            self.problems.append(f"after {self.last} came {first}")
-                        self.seen.append(event)
+                        self.take(event)
                 case "resync" | "error":
                     self.problems.append(f"{frame}")
                 case _:
                     pass
+
+
+@dataclass
+class SseFollower(Follower):
+    """The same over server-sent events; `url` is the server's HTTP address."""
+
+    async def follow(self) -> None:
+        while not self.problems:
+            try:
+                async with httpx.AsyncClient(base_url=self.url, timeout=httpx.Timeout(5, read=60)) as client:
+                    headers = {"accept": "text/event-stream"}
+                    if self.seen:
+                        headers["last-event-id"] = f"{self.epoch}:{self.last}"
+                    path = f"/v1/threads/{self.thread}/events"
+                    async with client.stream("GET", path, params={"after": 0}, headers=headers) as response:
+                        if response.status_code == 200:
+                            self.connections += 1
+                            await self._take(response)
+            except (Wrong, httpx.HTTPError, OSError):
+                pass
+            await anyio.sleep(0.02)
+
+    async def _take(self, response: httpx.Response) -> None:
+        fields: dict[str, str] = {}
+        async for line in response.aiter_lines():
+            if line == "":
+                self._event(fields)
+                fields = {}
+            elif not line.startswith(":"):
+                name, _, value = line.partition(": ")
+                fields[name] = value
+
+    def _event(self, fields: dict[str, str]) -> None:
+        if fields.get("event") in ("resync", "error", "snapshot"):
+            self.problems.append(f"{fields}")
+        elif "data" in fields and "event" not in fields:
+            event = json.loads(fields["data"])
+            self.take(event)
+            epoch, _, seq = fields["id"].rpartition(":")
+            self.note_epoch(epoch)
+            if int(seq) != event["seq"]:
+                self.problems.append(f"the id {fields['id']} is of another event than {event['seq']}")
+
+
+@dataclass
+class PollFollower(Follower):
+    """The same by long polling."""
+
+    async def follow(self) -> None:
+        path = f"/v1/threads/{self.thread}/events"
+        while not self.problems:
+            try:
+                async with httpx.AsyncClient(base_url=self.url, timeout=httpx.Timeout(5, read=30)) as client:
+                    while True:
+                        answer = await client.get(path, params={"after": self.last, "wait": 5, "limit": 100})
+                        if answer.status_code != 200:
+                            break
+                        self.connections += 1
+                        page = answer.json()
+                        self.note_epoch(page["epoch"])
+                        if page.get("resync"):
+                            self.problems.append(f"{page}")
+                        for event in page["events"]:
+                            self.take(event)
+            except (Wrong, httpx.HTTPError, OSError, ValueError):
+                pass
+            await anyio.sleep(0.02)
+
+
+@dataclass
+class ClientFollower(Follower):
+    """The Python client, which comes back by itself; `url` is the server's HTTP address."""
+
+    async def follow(self) -> None:
+        def counts(state: StateChanged) -> None:
+            self.connections += state.state == "open"
+
+        async with connected(self.url, on_state=counts, patient=True) as client:
+            try:
+                async for event in client.follow(self.thread, after=0):
+                    self.take(json.loads(events.encode(event)))
+            except Wrong:
+                pass
+            except RuncastError as error:
+                self.problems.append(f"the client gave up: {error}")
 
 
 async def command(url: str, frame: dict[str, Any]) -> dict[str, Any]:
@@ -82,60 +183,7 @@ async def command(url: str, frame: dict[str, Any]) -> dict[str, Any]:
 
 def judge(follower: Follower, log: list[dict[str, Any]]) -> list[str]:
     """What is wrong with what this client saw, given the whole log: gaps, doubles, phantoms, altered events."""
-    problems = list(follower.problems)
-    by_seq = {event["seq"]: event for event in log}
-    for event in follower.seen:
-        first = event.get("from", event["seq"])
-        span = [by_seq.get(seq) for seq in range(first, event["seq"] + 1)]
-        if None in span:
-            problems.append(f"phantom: seq {first}..{event['seq']} was seen and is not in the log")
-            continue
-        logged = [one for one in span if one is not None]
-        if event["type"] in DELTAS:
-            if event["delta"] != "".join(one["delta"] for one in logged):
-                problems.append(f"altered: {event}")
-            same = {key: event[key] for key in event if key not in ("delta", "from", "seq", "timestamp")}
-            if any({**one, **same} != one for one in logged):
-                problems.append(f"joined what does not belong together: {event}")
-        elif {**logged[0], **event} != logged[0]:  # live frames may leave the whole text of an END out
-            problems.append(f"altered: {event} is {logged[0]}")
+    problems = [*follower.problems, *judge_view(follower.seen, log)]
     if log and follower.last != log[-1]["seq"]:
         problems.append(f"saw up to {follower.last} of {log[-1]['seq']}")
-    return problems
-
-
-def judge_log(log: list[dict[str, Any]]) -> list[str]:
-    """What is wrong with the log itself: I1, I16, I17, I23."""
-    problems: list[str] = []
-    if [event["seq"] for event in log] != list(range(1, len(log) + 1)):
-        problems.append("I1: the seqs have a hole")
-    running: str | None = None
-    ended: set[str] = set()
-    open_items: dict[str, set[str]] = {}
-    for event in log:
-        run = event.get("runId")
-        if run is None:
-            continue
-        if run in ended:
-            problems.append(f"I16: {event['type']} after the end of its run")
-        items = open_items.setdefault(run, set())
-        item = event.get("messageId") or event.get("toolCallId")
-        match event["type"]:
-            case "RUN_STARTED":
-                if running is not None:
-                    problems.append("I17: two runs at once")
-                running = run
-            case "TEXT_MESSAGE_START" | "TOOL_CALL_START" | "REASONING_MESSAGE_START":
-                items.add(item)
-            case "TEXT_MESSAGE_END" | "TOOL_CALL_END" | "REASONING_MESSAGE_END":
-                items.discard(item)
-            case kind if kind in TERMINAL:
-                ended.add(run)
-                running = None if running == run else running
-                if items:
-                    problems.append(f"I23: {items} were open at the end of their run")
-            case _:
-                pass
-    if unended := set(open_items) - ended:
-        problems.append(f"I21: runs without an end: {unended}")
     return problems

@@ -184,13 +184,16 @@ async def test_a_character_may_be_cut_by_a_fragment() -> None:
         pytest.param([frame(TEXT, b" " * (1024 * 1024 + 1))], 1009, id="more than is even taken in"),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_ends_the_connection_with_the_code_that_says_why(wrong: list[bytes], code: int) -> None:
+async def test_what_is_wrong_ends_the_connection_with_the_code_that_says_why(
+    wrong: list[bytes], code: int, caplog: pytest.LogCaptureFixture
+) -> None:
     async with wire() as client:
         try:
             await client.say(*wrong)
         except anyio.BrokenResourceError:
             pass  # it need not read all of it
         assert await client.closed() == code
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")] == []
 
 
 @pytest.mark.anyio

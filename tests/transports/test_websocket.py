@@ -7,6 +7,7 @@ import json
 import resource
 import socket
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -501,3 +502,46 @@ async def test_heads_come_when_nothing_else_does(monkeypatch: pytest.MonkeyPatch
             ack = await client.ask("subscribe", thread=thread)
             frame = await client.until(lambda frame: frame["op"] == "heartbeat" and frame["heads"] != {})
             assert frame["heads"] == {str(ack["sub"]): ack["head"]}
+
+
+class Named:
+    """Lets everybody in who says a name."""
+
+    is_open = False
+
+    async def authenticate(self, credentials: Credentials) -> Identity:
+        return Identity(Principal(credentials.token or "nobody"))
+
+
+async def test_a_user_has_so_many_connections_and_no_more() -> None:
+    async with serving(authenticator=Named(), connections_per_user=2) as running:
+
+        async def come(name: str, stack: AsyncExitStack) -> NativeClient:
+            client = NativeClient(await stack.enter_async_context(running.socket()))
+            await client.say({"op": "hello", "token": name})
+            return client
+
+        async with AsyncExitStack() as stack:
+            first, second, third = [await come("ada", stack) for _ in range(3)]
+            assert (await first.hear())["op"] == (await second.hear())["op"] == "welcome"
+            assert await third.close_code() == 4009
+            other = await come("bob", stack)
+            assert (await other.hear())["op"] == "welcome"
+            await first.socket.close()
+            with anyio.fail_after(DEADLINE_S):
+                while running.server.gateway.connections > 2:
+                    await anyio.sleep(0.01)
+            assert (await (await come("ada", stack)).hear())["op"] == "welcome"
+
+
+async def test_a_revoked_user_is_sent_away_at_once() -> None:
+    async with serving(authenticator=Named()) as running, running.socket() as one, running.socket() as two:
+        ada, bob = NativeClient(one), NativeClient(two)
+        await ada.say({"op": "hello", "token": "ada"})
+        await bob.say({"op": "hello", "token": "bob"})
+        await ada.hear()
+        await bob.hear()
+        running.server.gateway.revoke(Principal("ada"))
+        assert await ada.close_code() == 4010
+        await bob.say({"op": "ping", "t": 1})
+        assert (await bob.hear())["op"] == "pong"

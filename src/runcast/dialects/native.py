@@ -141,6 +141,31 @@ def events_frame(sub: int, payloads: Sequence[bytes]) -> bytes:
     return b'{"op":"events","sub":%d,"events":[%b]}' % (sub, b",".join(payloads))
 
 
+class _SharedFrames:
+    """The frames of the update that was encoded last, by subscription number. Pieces of text are the same bytes for every
+    reader, and whoever is caught up is given the same update, one after the other: each number's frame is made once."""
+
+    def __init__(self) -> None:
+        self._of: Events | None = None
+        self._same = False
+        self._frames: dict[int, bytes] = {}
+
+    def __call__(self, sub: int, update: Events) -> bytes | None:
+        """None if its bytes depend on the reader."""
+        if update is not self._of:
+            self._of, self._frames = update, {}
+            self._same = all(isinstance(record.event, e.DELTAS) for record in update.records)
+        if not self._same:
+            return None
+        frame = self._frames.get(sub)
+        if frame is None:
+            frame = self._frames[sub] = events_frame(sub, [record.data for record in update.records])
+        return frame
+
+
+shared_frame = _SharedFrames()
+
+
 def snapshot_frame(update: ThreadSnapshot, sub: int | None = None) -> bytes:
     head = control("snapshot", sub, seq=update.seq, epoch=update.epoch, thread=update.thread)
     return b'%b,"transcript":%b}' % (head[:-1], update.transcript)
@@ -192,7 +217,8 @@ class NativeEncoder:
             item = _item(event)
             if item in self._seen:
                 self._seen.discard(item)
-                return _slim(event)
+                # A call without arguments ends with `{}`, which no delta said: its reader must be told.
+                return record.data if isinstance(event, e.ToolCallEnd) and event.args == "{}" else _slim(event)
         elif isinstance(event, (e.RunFinished, e.RunError)):
             self._seen.clear()  # everything open was closed before it (I16)
         return record.data
@@ -231,6 +257,11 @@ def _item(event: e.Event) -> str:
             raise AssertionError(event)
 
 
+MAX_SHARED = 64 * 1024
+"""Characters of an END event that is held for the next reader. Longer ones would be kept in memory for long, and to encode
+them without their text costs the same."""
+
+
 class _SlimEnds:
     """The last END events' bytes without their texts, encoded once for all readers: those of one thread ask soon after each
     other. Held by the event itself, so that no two events can be taken for one."""
@@ -243,11 +274,17 @@ class _SlimEnds:
         held = self._held.get(id(event))
         if held is not None and held[0] is event:
             return held[1]
-        if len(self._held) >= self._size:
-            del self._held[next(iter(self._held))]
         data = e.encode(_without_whole(event))
-        self._held[id(event)] = (event, data)
+        if _length(event) <= MAX_SHARED:
+            if len(self._held) >= self._size:
+                del self._held[next(iter(self._held))]
+            self._held[id(event)] = (event, data)
         return data
+
+
+def _length(event: e.Event) -> int:
+    whole = event.args if isinstance(event, e.ToolCallEnd) else cast(e.TextMessageEnd, event).text
+    return len(whole) if isinstance(whole, str) else 0
 
 
 def _without_whole(event: e.Event) -> e.Event:

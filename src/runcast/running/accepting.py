@@ -108,7 +108,7 @@ class Acceptance:
 def leaving(stopped: Stopped, seq: int, now: int) -> tuple[Event, Run]:
     """What says at `seq` that a queued run is taken back, and its row then."""
     event = e.RunDequeued(reason=UNSET if stopped.reason is None else stopped.reason)
-    run = msgspec.structs.replace(stopped.run, status="cancelled", ended_at=now, last_seq=seq)
+    run = msgspec.structs.replace(stopped.run, status="cancelled", ended_at=stopped.run.not_before(now), last_seq=seq)
     return e.of_run(event, run.id), run
 
 

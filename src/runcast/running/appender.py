@@ -1,7 +1,9 @@
 """How anything of a lane gets into the log: append, then tell.
 
-A write that was begun is waited for, also when whoever asked for it is gone: a write of which nobody knows whether it
-happened would be a lane lost.
+A write that was begun is waited for, also when whoever asked for it is gone. When the store fails in the middle of one, it
+may have landed all the same: then a new fence is got, under which nothing older can land any more, and the log says which
+it was. Until that is known nothing else is written, or the log would get two ends of one run; and what landed after it was
+called failed makes the lane a lost one: whoever acquires the thread next learns from the log how it stands.
 
 What agents give comes in by two ways. `offer` is the short one: at the end of the event loop's turn everything offered in it
 is appended in one commit, if the store can do that at once, and told in the same step. Whatever cannot go that way (the
@@ -15,11 +17,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import anyio
+import msgspec
 from msgspec import UNSET
 
 from runcast import events as e
-from runcast.errors import LeaseLost
-from runcast.events import Event
+from runcast.errors import LeaseLost, NotFound, SequenceConflict, StoreError
+from runcast.events import Event, Record
 from runcast.hub import Hub
 from runcast.ids import Clock
 from runcast.running.lane import Lane
@@ -58,7 +61,7 @@ class Appender:
         offered, self._offered = self._offered, {}
         taken: list[tuple[Lane, Source, Write]] = []
         for lane, source in offered.values():
-            if lane.lost or lane.lock.locked():
+            if lane.lost or lane.doubtful or lane.lock.locked():
                 source.go_the_long_way([])
             elif events := source.take_now():
                 write = Write(thread=lane.thread.id, fence=lane.fence, expected_seq=lane.head, events=events)
@@ -76,7 +79,8 @@ class Appender:
         """Append what an agent gave. The lane's lock is held, the caller is shielded.
 
         Raises:
-            LeaseLost: the lane is lost, nothing was written. StoreError: nothing was written.
+            LeaseLost: the lane is lost. StoreError: nothing was written, or that is not known and nothing more will be
+                until it is.
         """
         await self._append(lane, Write(thread=lane.thread.id, fence=lane.fence, expected_seq=lane.head, events=events))
 
@@ -130,11 +134,22 @@ class Appender:
     async def _append(self, lane: Lane, write: Write) -> None:
         if lane.lost:
             raise LeaseLost("This node no longer owns the thread.")
+        if lane.doubtful:
+            await self.find_out(lane)
+            write = msgspec.structs.replace(write, fence=lane.fence)
         try:
             written = await self._store.append(write, now=self._clock.now_ms())
         except LeaseLost:
             self._lanes.lose(lane)
             raise
+        except SequenceConflict:
+            if write.receipt is None:  # with one, it may only say that the command was carried out before
+                self._lanes.lose(lane)
+            raise
+        except StoreError:
+            written = await self._landed(lane, write)
+            if written is None:
+                raise
         self._tell(lane, write, written)
 
     def _tell(self, lane: Lane, write: Write, written: Written) -> None:
@@ -142,3 +157,48 @@ class Appender:
         self._hub.push(lane.thread.id, written.records)
         if written.inbox is not None:
             self._hub.push(written.inbox, written.notices)
+
+    async def _landed(self, lane: Lane, write: Write) -> Written | None:
+        """What the store did although it failed; None if nothing, or if it is not known yet. The caller is shielded."""
+        lane.doubtful = True
+        try:
+            await self._lanes.settle(lane)
+            records = await self._read(lane, len(write.events))
+        except (StoreError, NotFound):
+            return None
+        if [_plain(record.event) for record in records] != [_plain(event) for event in write.events]:
+            if records:
+                self._lanes.lose(lane)
+            lane.doubtful = False
+            return None
+        if not write.events:
+            return None  # a receipt alone: its command will find it
+        lane.doubtful = False
+        return Written(records, None, [])  # the inbox's readers learn of its notices from the next ones, or a poll
+
+    async def find_out(self, lane: Lane) -> None:
+        """Whether the write that failed had landed after all. The lane's lock is held.
+
+        Raises:
+            LeaseLost: another node has the thread. StoreError: it had, and the lane is lost; or that cannot be known yet.
+        """
+        await self._lanes.settle(lane)
+        if await self._read(lane, 1):
+            self._lanes.lose(lane)
+            raise StoreError("The conversation is being read again after a failure; try again.", retry_after_ms=100)
+        lane.doubtful = False
+
+    async def _read(self, lane: Lane, count: int) -> list[Record]:
+        """What follows the head that is known, up to one record more than `count`."""
+        records: list[Record] = []
+        while len(records) <= count:
+            more = await self._store.read(lane.thread.id, lane.head + len(records), max_events=count + 1 - len(records))
+            if not more:
+                break
+            records += more
+        return records
+
+
+def _plain(event: Event) -> Event:
+    """The event without what the append gives it."""
+    return msgspec.structs.replace(event, seq=UNSET, timestamp=UNSET)

@@ -147,7 +147,9 @@ class Executions:
         if lane.running is not None or lane.waiting is not None or not lane.queue or self.draining or lane.deleting:
             return
         entry = lane.queue[0]
-        run = msgspec.structs.replace(entry.run, status="running", started_at=self._clock.now_ms())
+        run = msgspec.structs.replace(
+            entry.run, status="running", started_at=entry.run.not_before(self._clock.now_ms())
+        )
         await self._appender.write(lane, [started(run, entry.messages)], runs=[run])
         lane.queue.popleft()
         self.launch(lane, run, entry.messages, entry.principal)
@@ -215,6 +217,7 @@ class Executions:
                     unread = execution.handed.unread
                     if closing is None:
                         # I4: what the store refused was seen by nobody and is dropped; the log alone says what is open.
+                        self._hub.note_head(lane.thread.id, lane.head)
                         closing = (await self._recall.recorder(lane.thread, run)).close(end.status)
                         unread = await self._recall.unread(lane.thread, run.id)
                     events = [*closing, e.of_run(end.terminal, run.id)]
@@ -232,7 +235,7 @@ class Executions:
                     ended = msgspec.structs.replace(
                         run,
                         status=end.status,
-                        ended_at=now,
+                        ended_at=run.not_before(now),
                         last_seq=lane.head + len(events),
                         code=None if code is UNSET else code,
                     )

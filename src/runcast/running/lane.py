@@ -49,10 +49,17 @@ class Lane:
         """The parent of the next run: the one accepted last, unless it was taken back or took another's place in the queue."""
         self.lost = False
         """The lease is gone: nothing may be written under this lane any more."""
+        self.doubtful = False
+        """The store failed in a write and it is not known whether it landed: `head` may be behind the log."""
         self.deleting = False
         """The thread is being deleted: nothing new begins in it."""
         self.idle_since = 0.0
         self.users = 0
+
+    @property
+    def stalled(self) -> bool:
+        """Something is queued, and nothing is in its way."""
+        return bool(self.queue) and self.running is None and self.waiting is None and not self.deleting
 
     @property
     def busy(self) -> bool:

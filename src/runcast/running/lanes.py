@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from runcast.errors import NotFound, StoreError
+from runcast.errors import LeaseLost, NotFound, StoreError
 from runcast.ids import Clock
 from runcast.running.lane import Lane
 from runcast.runs import Thread
@@ -81,22 +81,49 @@ class Lanes:
         if self._lanes.get(lane.thread.id) is lane:
             del self._lanes[lane.thread.id]
 
-    async def renew(self) -> None:
-        """Extend every lease; a lane whose lease was taken, or can no longer be extended in time, is lost."""
+    async def renew(self) -> list[str]:
+        """Extend every lease; a lane whose lease was taken, or can no longer be extended in time, is lost.
+
+        Returns the threads whose lease this node has without a lane: nobody else can take them, so it must (I21). A lane
+        was lost while the store kept its lease, or a lease was given and the answer did not arrive.
+        """
         before = self.all()
-        try:
-            ttl_ms = int(self._ttl_s * 1000)
-            held = await self._store.renew(self._node, now=self._clock.now_ms(), ttl_ms=ttl_ms)
-        except StoreError as error:
-            logger.warning("leases could not be renewed", exc_info=error, extra={"action": "renew_failed"})
+        asked = self._clock.monotonic()
+        if asked - self._renewed > self._ttl_s and before:
+            # The process stood still. What it does is right as long as no other took the threads: their fences say so (I22).
+            late_s = asked - self._renewed - self._ttl_s
+            logger.warning("the leases ran out %.1f s ago", late_s, extra={"action": "leases_overdue"})
+        held: set[str] | None = None
+        # A store that does not answer is one that refuses: the work must stop before the lease has run out.
+        with anyio.move_on_after(self._ttl_s / 3):
+            try:
+                ttl_ms = int(self._ttl_s * 1000)
+                held = await self._store.renew(self._node, now=self._clock.now_ms(), ttl_ms=ttl_ms)
+            except StoreError as error:
+                logger.warning("leases could not be renewed", exc_info=error, extra={"action": "renew_failed"})
+        if held is None:
             if self._clock.monotonic() - self._renewed > self._ttl_s * 2 / 3:
                 for lane in before:
                     self.lose(lane)
-            return
-        self._renewed = self._clock.monotonic()
+            return []
+        self._renewed = asked
         for lane in before:
             if lane.thread.id not in held:
                 self.lose(lane)
+        return sorted(thread for thread in held if thread not in self._lanes and thread not in self._opening)
+
+    async def settle(self, lane: Lane) -> None:
+        """Get a new fence, so that nothing under way with the old one can land any more. The lane's lock is held.
+
+        Raises:
+            LeaseLost: another node has the thread now. NotFound: it was deleted. StoreError.
+        """
+        try:
+            ttl_ms = int(self._ttl_s * 1000)
+            lane.fence = await self._store.acquire(lane.thread.id, self._node, now=self._clock.now_ms(), ttl_ms=ttl_ms)
+        except (LeaseLost, NotFound):
+            self.lose(lane)
+            raise
 
     async def give_up_idle(self, idle_s: float) -> None:
         for lane in self.all():

@@ -70,10 +70,11 @@ class Recorder:
 
     def __init__(self, run: str) -> None:
         self.run = run
-        self._texts: dict[str, list[str]] = {}
-        self._reasoning: dict[str, list[str]] = {}
+        # What was said so far, as UTF-8: a list of its small strings would take up to ten times as much.
+        self._texts: dict[str, bytearray] = {}
+        self._reasoning: dict[str, bytearray] = {}
         self._spans: dict[str, None] = {}
-        self._calls: dict[str, list[str]] = {}
+        self._calls: dict[str, bytearray] = {}
         """Calls whose arguments still arrive."""
         self._unanswered: dict[str, str] = {}
         """Calls without a result, by id: their names."""
@@ -95,11 +96,11 @@ class Recorder:
             for part in message.parts:
                 match part:
                     case TextPart(open=True):
-                        recorder._texts[part.id] = [part.text]
+                        recorder._texts[part.id] = bytearray(part.text.encode())
                     case ReasoningPart(open=True):
-                        recorder._reasoning[part.id] = [part.text]
+                        recorder._reasoning[part.id] = bytearray(part.text.encode())
                     case ToolPart(status="preparing"):
-                        recorder._calls[part.id] = [part.args]
+                        recorder._calls[part.id] = bytearray(part.args.encode())
                         recorder._unanswered[part.id] = part.name
                     case ToolPart(status="running"):
                         recorder._unanswered[part.id] = part.name
@@ -127,16 +128,16 @@ class Recorder:
             return False
         match event:
             case e.TextMessageContent(message_id=item, delta=delta):
-                pieces, name = self._texts.get(item), self._names.get(("text", item), item)
+                text, name = self._texts.get(item), self._names.get(("text", item), item)
             case e.ReasoningMessageContent(message_id=item, delta=delta):
-                pieces, name = self._reasoning.get(item), self._names.get(("reasoning", item), item)
+                text, name = self._reasoning.get(item), self._names.get(("reasoning", item), item)
             case e.ToolCallArgs(tool_call_id=item, delta=delta):
-                pieces, name = self._calls.get(item), self._names.get(("call", item), item)
+                text, name = self._calls.get(item), self._names.get(("call", item), item)
             case _:
                 return False
-        if pieces is None or name != item or not delta:
+        if text is None or name != item or not delta:
             return False
-        pieces.append(delta)
+        text += delta.encode()
         return True
 
     def close(self, ending: Ending) -> list[Event]:
@@ -187,7 +188,7 @@ class Recorder:
             return event if name == event.message_id else msgspec.structs.replace(event, message_id=name)
         return event
 
-    def _name(self, item: str, kind: str, items: dict[str, list[str]], *, opens: bool) -> str:
+    def _name(self, item: str, kind: str, items: dict[str, bytearray], *, opens: bool) -> str:
         name = self._names.get((kind, item), item)
         if opens and name not in items:
             count = self._used[item] = self._used.get(item, 0) + 1
@@ -200,14 +201,14 @@ class Recorder:
         match event:
             case e.TextMessageContent(message_id=item, delta=delta):
                 if item not in self._texts:
-                    self._texts[item] = []
+                    self._texts[item] = bytearray()
                     yield e.TextMessageStart(message_id=item)
                 if delta:
-                    self._texts[item].append(delta)
+                    self._texts[item] += delta.encode()
                     yield event
             case e.TextMessageStart(message_id=item):
                 if item not in self._texts:
-                    self._texts[item] = []
+                    self._texts[item] = bytearray()
                     yield event
             case e.TextMessageEnd(message_id=item):
                 if item in self._texts:
@@ -218,14 +219,14 @@ class Recorder:
                     yield event
             case e.ReasoningMessageStart(message_id=item):
                 if item not in self._reasoning:
-                    self._reasoning[item] = []
+                    self._reasoning[item] = bytearray()
                     yield event
             case e.ReasoningMessageContent(message_id=item, delta=delta):
                 if item not in self._reasoning:
-                    self._reasoning[item] = []
+                    self._reasoning[item] = bytearray()
                     yield e.ReasoningMessageStart(message_id=item, role="reasoning")
                 if delta:
-                    self._reasoning[item].append(delta)
+                    self._reasoning[item] += delta.encode()
                     yield event
             case e.ReasoningMessageEnd(message_id=item):
                 if item in self._reasoning:
@@ -236,12 +237,12 @@ class Recorder:
                     yield event
             case e.ToolCallStart(tool_call_id=call):
                 if call not in self._calls:
-                    self._calls[call] = []
+                    self._calls[call] = bytearray()
                     self._unanswered[call] = event.tool_call_name
                     yield event
             case e.ToolCallArgs(tool_call_id=call, delta=delta):
                 if delta and call in self._calls:
-                    self._calls[call].append(delta)
+                    self._calls[call] += delta.encode()
                     yield event
             case e.ToolCallEnd(tool_call_id=call):
                 if call in self._calls:
@@ -295,28 +296,28 @@ class Recorder:
         match event:
             case e.TextMessageChunk():
                 if item not in self._texts:
-                    self._texts[item] = []
+                    self._texts[item] = bytearray()
                     yield e.TextMessageStart(message_id=item, role=event.role, name=event.name)
                 if delta:
-                    self._texts[item].append(delta)
+                    self._texts[item] += delta.encode()
                     yield e.TextMessageContent(message_id=item, delta=delta)
             case e.ReasoningMessageChunk():
                 if item not in self._reasoning:
-                    self._reasoning[item] = []
+                    self._reasoning[item] = bytearray()
                     yield e.ReasoningMessageStart(message_id=item, role="reasoning")
                 if delta:
-                    self._reasoning[item].append(delta)
+                    self._reasoning[item] += delta.encode()
                     yield e.ReasoningMessageContent(message_id=item, delta=delta)
             case e.ToolCallChunk():
                 if item not in self._calls:
                     name = event.tool_call_name or "tool"
-                    self._calls[item] = []
+                    self._calls[item] = bytearray()
                     self._unanswered[item] = name
                     yield e.ToolCallStart(
                         tool_call_id=item, tool_call_name=name, parent_message_id=event.parent_message_id
                     )
                 if delta:
-                    self._calls[item].append(delta)
+                    self._calls[item] += delta.encode()
                     yield e.ToolCallArgs(tool_call_id=item, delta=delta)
 
     def _end_chunked(self, event: Event) -> Iterator[Event]:
@@ -341,13 +342,13 @@ class Recorder:
     # --- ends -----------------------------------------------------------------------------------------------------
 
     def _end_text(self, item: str, incomplete: str | UnsetType) -> Event:
-        return e.TextMessageEnd(message_id=item, text="".join(self._texts.pop(item)), incomplete=incomplete)
+        return e.TextMessageEnd(message_id=item, text=self._texts.pop(item).decode(), incomplete=incomplete)
 
     def _end_reasoning(self, item: str, incomplete: str | UnsetType) -> Event:
-        return e.ReasoningMessageEnd(message_id=item, text="".join(self._reasoning.pop(item)), incomplete=incomplete)
+        return e.ReasoningMessageEnd(message_id=item, text=self._reasoning.pop(item).decode(), incomplete=incomplete)
 
     def _end_call(self, call: str, incomplete: str | UnsetType) -> Event:
-        return e.ToolCallEnd(tool_call_id=call, args="".join(self._calls.pop(call)) or "{}", incomplete=incomplete)
+        return e.ToolCallEnd(tool_call_id=call, args=self._calls.pop(call).decode() or "{}", incomplete=incomplete)
 
     def _unfinished(self, call: str, ending: Ending) -> Event:
         sentence = _UNFINISHED.get(ending, _UNFINISHED["done"])

@@ -17,7 +17,7 @@ from msgspec import UNSET
 
 from runcast import events as e
 from runcast.agents.base import Agent
-from runcast.errors import InvalidRequest, NotFound, RunActive, Unavailable
+from runcast.errors import InvalidRequest, NotFound, RunActive, SequenceConflict, StoreError, Unavailable
 from runcast.hub import Hub
 from runcast.ids import Clock, IdSource
 from runcast.running.accepting import Acceptance
@@ -71,6 +71,8 @@ class Runner:
             limits=limits,
             app=app,
         )
+        self._strays: list[str] = []
+        """Threads whose lease this node has without a lane."""
         self._acceptance = Acceptance(
             self._appender, self._executions, clock=clock, new_id=new_id, queue_limit=limits.queue_limit
         )
@@ -79,7 +81,7 @@ class Runner:
         self._branching = Branching(self._acceptance, self._executions, self._interrupts, self._stopping, self._recall)
         self._steered = Steered(self._appender, self._executions, self._recall, limit=limits.queue_limit)
         self._takeover = Takeover(
-            store, self._lanes, self._appender, self._executions, self._recall, clock=clock, new_id=new_id
+            store, hub, self._lanes, self._appender, self._executions, self._recall, clock=clock, new_id=new_id
         )
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -88,6 +90,7 @@ class Runner:
         """Take over what a dead process left, then keep leases alive. `tasks` is where the runs will live."""
         self._executions.start(tasks)
         await self._takeover.adopt_orphans()
+        tasks.start_soon(self._keep_leases)
         tasks.start_soon(self._sweep)
 
     async def drain(self, timeout_s: float) -> None:
@@ -149,6 +152,8 @@ class Runner:
         async with self._lanes.use(thread) as lane:
             if lane.deleting:
                 raise NotFound("There is no such conversation.")
+            if lane.busy:
+                await self._refuse_replay(principal, receipt)
             if parent is not None:
                 rows = await self._store.runs(thread=thread.id, ids=[parent])
                 if not rows:
@@ -194,6 +199,7 @@ class Runner:
         async with self._lanes.use(thread) as lane:
             if lane.deleting:
                 raise NotFound("There is no such conversation.")
+            await self._refuse_replay(principal, receipt)
             made = await self._branching.branch(lane, principal, run, message, on_busy=on_busy, receipt=receipt)
             return made, made.first_seq
 
@@ -202,7 +208,8 @@ class Runner:
     ) -> RunStatus:
         """Stop a run: dequeue it, stop its agent, or withdraw its open questions. An ended run's status is the answer.
 
-        `receipt.result` is completed here, with the event that the cancel makes; one that finds nothing to do leaves none.
+        `receipt.result` is completed here; a cancel that finds nothing to do leaves it too, or its retry might stop what
+        was begun in between.
         """
 
         def done(status: RunStatus) -> Receipt | None:
@@ -210,6 +217,8 @@ class Runner:
             return None if receipt is None else receipt._replace(result=answer)
 
         async with self._lanes.use(thread) as lane:
+            if receipt is not None:
+                await self._refuse_replay(principal, receipt)
             if run.id == lane.running:
                 await self._stopping.request_cancel(lane, by=principal.user, reason=reason, receipt=done("running"))
                 return "running"
@@ -222,7 +231,10 @@ class Runner:
                 await self._executions.advance(lane)
                 return "cancelled"
             rows = await self._store.runs(ids=[run.id])
-            return rows[0].status if rows else run.status
+            status = rows[0].status if rows else run.status
+            if receipt is not None:
+                await self._appender.write(lane, [], receipt=done(status))
+            return status
 
     async def resolve(
         self, principal: Principal, thread: Thread, run: Run, answer: Answer, *, receipt: Receipt
@@ -235,6 +247,7 @@ class Runner:
         if self.draining:
             raise Unavailable("The server is about to stop; answer again in a moment.", retry_after_ms=2_000)
         async with self._lanes.use(thread) as lane:
+            await self._refuse_replay(principal, receipt)
             return await self._interrupts.resolve(lane, principal, run, answer, receipt=receipt)
 
     async def update(self, thread: Thread, *, title: str | None, pinned: bool | None) -> None:
@@ -244,27 +257,41 @@ class Runner:
             await self._appender.write(lane, [event], title=title, pinned=pinned)
 
     async def delete(self, thread: Thread) -> None:
-        """Stop what runs in the thread, then remove it."""
-        async with self._lanes.use(thread) as lane:
-            lane.deleting = True
-            try:
-                await self._stopping.request_cancel(lane, by="", reason="The conversation was deleted.")
-            except BaseException:
+        """Stop what runs in the thread, then remove it. A delete that was begun is finished, also when its client is gone."""
+        with anyio.CancelScope(shield=True):
+            async with self._lanes.use(thread) as lane:
+                lane.deleting = True
+                try:
+                    await self._stopping.request_cancel(lane, by="", reason="The conversation was deleted.")
+                except BaseException:
+                    lane.deleting = False
+                    raise
+                running = self._executions.get(lane.running)
+            if running is not None:
+                await running.ended.wait()
+            async with self._lanes.use(thread) as lane:
                 lane.deleting = False
-                raise
-            running = self._executions.get(lane.running)
-        if running is not None:
-            await running.ended.wait()
-        async with self._lanes.use(thread) as lane:
-            lane.deleting = False  # if it fails here, the thread goes on as it was
-            notice = e.ThreadUpdated(thread_id=thread.id, deleted=True)
-            written = await self._store.delete_thread(
-                thread.id, fence=lane.fence, now=self._clock.now_ms(), notices=[notice]
-            )
-            self._lanes.forget(lane)
-            self._hub.deleted(thread.id)
-            if written.inbox is not None:
-                self._hub.push(written.inbox, written.notices)
+                notice = e.ThreadUpdated(thread_id=thread.id, deleted=True)
+                try:
+                    written = await self._store.delete_thread(
+                        thread.id, fence=lane.fence, now=self._clock.now_ms(), notices=[notice]
+                    )
+                except StoreError:
+                    await self._executions.advance(lane)  # the thread goes on as it was, and so does its queue
+                    raise
+                self._lanes.forget(lane)
+                self._hub.deleted(thread.id)
+                if written.inbox is not None:
+                    self._hub.push(written.inbox, written.notices)
+
+    async def _refuse_replay(self, principal: Principal, receipt: Receipt) -> None:
+        """I5: a command that is delivered twice at once acts once. The lane's lock is held, so the other one is through.
+
+        Raises:
+            SequenceConflict: it was carried out; its receipt has the answer.
+        """
+        if await self._store.receipt(principal, receipt.key) is not None:
+            raise SequenceConflict(f"The command {receipt.key!r} was carried out before; its receipt has the answer.")
 
     # --- owning ---------------------------------------------------------------------------------------------------
 
@@ -280,12 +307,26 @@ class Runner:
         if execution is not None:
             execution.cancel()
 
+    async def _keep_leases(self) -> None:
+        """A task of its own: nothing that takes long may keep the leases from being renewed."""
+        while True:
+            await anyio.sleep(self.limits.renew_s)
+            try:
+                self._strays = await self._lanes.renew()
+            except Exception as error:  # the next round tries again; without it leases would run out
+                logger.warning("leases could not be renewed", exc_info=error, extra={"action": "renew_failed"})
+
     async def _sweep(self) -> None:
         while True:
             await anyio.sleep(self.limits.renew_s)
             try:
-                await self._lanes.renew()
+                strays, self._strays = self._strays, []
+                for stray in strays:
+                    thread = await self._store.get_thread(stray)
+                    if thread is not None:
+                        await self._takeover.adopt(thread)
                 await self._takeover.adopt_orphans()
+                await self._takeover.restart_stalled()
                 await self._lanes.give_up_idle(self.limits.idle_s)
-            except Exception as error:  # the next round tries again; without a sweep leases would run out
+            except Exception as error:  # the next round tries again
                 logger.warning("a sweep failed", exc_info=error, extra={"action": "sweep_failed"})

@@ -31,6 +31,8 @@ class Stopping:
             await self._interrupts.withdraw(lane, by=by)
         execution = self._executions.get(lane.running)
         if execution is None or execution.cancelling or execution.stopped.is_set():
+            if receipt is not None:
+                await self._appender.write(lane, [], receipt=receipt)
             return
         event = e.RunCancelRequested(by=by or UNSET, reason=UNSET if reason is None else reason)
         await self._appender.write(lane, [e.of_run(event, execution.input.run)], receipt=receipt)

@@ -12,6 +12,7 @@ import msgspec
 
 from runcast import events as e
 from runcast.errors import LeaseLost, NotFound
+from runcast.hub import Hub
 from runcast.ids import Clock, IdSource
 from runcast.running.appender import Appender
 from runcast.running.ending import interrupted
@@ -21,7 +22,7 @@ from runcast.running.lanes import Lanes
 from runcast.running.opening import queued
 from runcast.running.recall import Recall
 from runcast.running.unread import join, requeued
-from runcast.runs import Principal, Run
+from runcast.runs import Principal, Run, Thread
 from runcast.stores.base import Store
 
 logger = logging.getLogger("runcast.runner")
@@ -31,6 +32,7 @@ class Takeover:
     def __init__(
         self,
         store: Store,
+        hub: Hub,
         lanes: Lanes,
         appender: Appender,
         executions: Executions,
@@ -40,6 +42,7 @@ class Takeover:
         new_id: IdSource,
     ) -> None:
         self._store = store
+        self._hub = hub
         self._lanes = lanes
         self._appender = appender
         self._executions = executions
@@ -50,6 +53,7 @@ class Takeover:
     async def load(self, lane: Lane) -> None:
         """Bring a lane just acquired up to how its thread stands. Its lock is held."""
         thread = lane.thread
+        self._hub.note_head(thread.id, lane.head)  # what another node wrote, this node's feed may not know
         principal = Principal(user=thread.user, tenant=thread.tenant)
         runs = await self._store.runs(thread=thread.id, status=["queued", "running", "waiting"])
         for run in await self._recall.in_order([run for run in runs if run.status == "queued"]):
@@ -64,15 +68,26 @@ class Takeover:
     async def adopt_orphans(self) -> None:
         """Acquire every thread with work and without an owner; acquiring it ends dead runs and starts queued ones."""
         for orphan in await self._store.orphans(now=self._clock.now_ms()):
-            try:
-                async with self._lanes.use(orphan.thread):
-                    pass
-            except (LeaseLost, NotFound):
-                continue
-            except Exception:  # one thread that cannot be taken over must not keep the others waiting
-                logger.exception(
-                    "thread %s could not be taken over", orphan.thread.id, extra={"action": "sweep_failed"}
-                )
+            await self.adopt(orphan.thread)
+
+    async def adopt(self, thread: Thread) -> None:
+        """Acquire the thread, if that can be; what is queued in it goes on, what is in doubt is found out."""
+        try:
+            async with self._lanes.use(thread) as lane:
+                if lane.doubtful:
+                    await self._appender.find_out(lane)
+                if lane.stalled:
+                    await self._executions.advance(lane)
+        except (LeaseLost, NotFound):
+            pass
+        except Exception:  # one thread that cannot be taken over must not keep the others waiting
+            logger.exception("thread %s could not be taken over", thread.id, extra={"action": "sweep_failed"})
+
+    async def restart_stalled(self) -> None:
+        """Start what is queued where the store refused to start it (I18), and look again where it was not sure."""
+        for lane in self._lanes.all():
+            if lane.stalled or lane.doubtful:
+                await self.adopt(lane.thread)
 
     async def _end_dead(self, lane: Lane, run: Run) -> None:
         """I21, I23: the process of this run is gone; close what it left open and say so."""
@@ -92,7 +107,7 @@ class Takeover:
         ended = msgspec.structs.replace(
             run,
             status="interrupted",
-            ended_at=now,
+            ended_at=run.not_before(now),
             last_seq=lane.head + len(events),
             code="interrupted",
         )

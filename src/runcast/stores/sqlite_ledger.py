@@ -27,6 +27,8 @@ from runcast.stores.sqlite_search import said
 CACHED_LOGS = 20_000
 INSERT_ROWS = 64
 """Journal rows in one statement. One statement is one hand-over of the interpreter's lock; two would be two."""
+ROW_BYTES = 64 * 1024
+"""Of JSON in one row of the journal; a longer event has a row of its own."""
 SEAL_ROWS = 64
 """So many rows are worth a segment when no run's end asks for it: an inbox never ends."""
 TRIM_ROWS = 2000
@@ -38,13 +40,13 @@ _ACTIVE: frozenset[RunStatus] = frozenset({"queued", "running"})
 class Appending:
     """A write on its way, with its events stamped and encoded by the caller's thread."""
 
-    __slots__ = ("blob", "is_plain", "now", "records", "write")
+    __slots__ = ("is_plain", "now", "records", "rows", "write")
 
     def __init__(self, write: Write, now: int) -> None:
         self.write = write
         self.now = now
         self.records = stamped(write.events, write.expected_seq, now)
-        self.blob = b"\n".join([record.data for record in self.records])
+        self.rows = rows_of(self.records)
         self.is_plain = not _changes_rows(write) and not _says(write.events)
         """Nothing but events that the search need not know."""
 
@@ -78,6 +80,26 @@ def stamped(events: Iterable[Event], head: int, now: int) -> list[Record]:
             data = msgspec.json.format(data, indent=-1)
         records.append(Record(event, data))
     return records
+
+
+def rows_of(records: Sequence[Record]) -> list[tuple[int, bytes]]:
+    """Rows of the journal for one write: how many events each holds, and their JSON, a line each. One row, mostly; a row is
+    read as a whole, so what is much becomes several, or a reader that takes a little at a time would read it again and again.
+    """
+    if not records:
+        return []
+    data = [record.data for record in records]
+    if sum(map(len, data)) <= ROW_BYTES:
+        return [(len(data), b"\n".join(data))]
+    rows: list[tuple[int, bytes]] = []
+    start = size = 0
+    for index, line in enumerate(data):
+        if index > start and size + len(line) > ROW_BYTES:
+            rows.append((index - start, b"\n".join(data[start:index])))
+            start, size = index, 0
+        size += len(line)
+    rows.append((len(data) - start, b"\n".join(data[start:])))
+    return rows
 
 
 def thread_of(row: Any) -> Thread:
@@ -272,7 +294,7 @@ class Ledger:
             )
         self._undo.append(partial(log.restore, log.state()))
         queued = log.active
-        self._add(log, appending.records, appending.blob)
+        self._add(log, appending.rows)
         if not appending.is_plain:
             self._put_rows(log, write, now)
             for text in said(write.events, queued):
@@ -411,20 +433,19 @@ class Ledger:
             key = self._owners[name] = row[0]
         return key
 
-    def _add(self, log: Log, records: Sequence[Record], blob: bytes) -> None:
-        """Let the records follow in the log. The caller has taken care of the undoing."""
-        if not records:
-            return
-        number = self._next_row
-        self._next_row += 1
-        first_seq = log.head + 1
-        log.head += len(records)
-        self._journal.append((number, log.key, first_seq, log.head, blob))
-        self._placed.append((log, log.head))
-        if log.journal_from is None:
-            log.journal_from = number
-            self.begin()
-            self._db.execute(SQL["place_in_journal"], (log.head, number, log.key))
+    def _add(self, log: Log, rows: Sequence[tuple[int, bytes]]) -> None:
+        """Let these rows of the journal follow in the log. The caller has taken care of the undoing."""
+        for count, blob in rows:
+            number = self._next_row
+            self._next_row += 1
+            first_seq = log.head + 1
+            log.head += count
+            self._journal.append((number, log.key, first_seq, log.head, blob))
+            self._placed.append((log, log.head))
+            if log.journal_from is None:
+                log.journal_from = number
+                self.begin()
+                self._db.execute(SQL["place_in_journal"], (log.head, number, log.key))
 
     def _put_rows(self, log: Log, write: Write, now: int) -> None:
         """Runs, agent state and the thread's own row."""
@@ -480,7 +501,7 @@ class Ledger:
         inbox = self._inbox(log, now)
         self._undo.append(partial(inbox.restore, inbox.state()))
         records = stamped(notices, inbox.head, now)
-        self._add(inbox, records, b"\n".join([record.data for record in records]))
+        self._add(inbox, rows_of(records))
         if len(inbox.rows) >= SEAL_ROWS:
             self._on_commit.append(partial(self._want_seal, inbox))
         return inbox.id, records

@@ -5,6 +5,8 @@ It owns no task and no socket. Connections add themselves (`join`) to be told wh
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Literal, Protocol
@@ -22,7 +24,13 @@ RETRY_MS: tuple[int, int] = (500, 8000)
 """After a restart clients come back at a random time in this range, so that they do not come all at once."""
 
 FLUSH_S = 0.5
-"""What readers get to be told how their runs ended, before a stop closes their connections."""
+"""What readers get at most to be told how their runs ended, before a stop closes their connections."""
+
+ROUND = 25
+"""So many connections are closed at once; the next round follows after `ROUND_S`."""
+ROUND_S = 0.2
+MAX_ROUNDS = 20
+"""With more connections than this many rounds take, the rounds are larger."""
 
 
 class Connection(Protocol):
@@ -36,10 +44,20 @@ class Connection(Protocol):
         """End it, so that the client sees a restart and not a success."""
         ...
 
+    def revoke(self, principal: Principal) -> None:
+        """End it if it is this principal's: who they are is no longer to be believed."""
+        ...
+
 
 class Gateway:
     def __init__(
-        self, *, authenticator: Authenticator, clock: Clock, new_id: IdSource, send_timeout_s: float = 45
+        self,
+        *,
+        authenticator: Authenticator,
+        clock: Clock,
+        new_id: IdSource,
+        send_timeout_s: float = 45,
+        connections_per_user: int = 0,
     ) -> None:
         self.authenticator = authenticator
         self.clock = clock
@@ -48,8 +66,11 @@ class Gateway:
         self.draining = False
         self.stopping = False
         self._service: Service | None = None
-        self._connections: set[Connection] = set()
+        # A dict, not a set: telling them in the order of their coming keeps a seeded simulation deterministic.
+        self._connections: dict[Connection, None] = {}
         self._left = anyio.Event()
+        self._connections_per_user = connections_per_user
+        self._places: Counter[Principal] = Counter()
 
     @property
     def service(self) -> Service:
@@ -104,7 +125,7 @@ class Gateway:
     @contextmanager
     def join(self, connection: Connection) -> Generator[None]:
         """Be told of drain and stop while the context lasts."""
-        self._connections.add(connection)
+        self._connections[connection] = None
         if self.stopping:
             connection.stop()
         elif self.draining:
@@ -112,7 +133,7 @@ class Gateway:
         try:
             yield
         finally:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
             self._left.set()
             self._left = anyio.Event()
 
@@ -129,6 +150,24 @@ class Gateway:
         if waiting.scope.cancelled_caught:
             raise Unavailable("The server is restarting; ask again in a moment.", retry_after_ms=RETRY_MS[1])
 
+    def take_place(self, principal: Principal) -> bool:
+        """Whether this user may have one more WebSocket; who was let in gives the place back by `leave_place`."""
+        limit = self._connections_per_user
+        if limit and not self.authenticator.is_open and self._places[principal] >= limit:
+            return False
+        self._places[principal] += 1
+        return True
+
+    def leave_place(self, principal: Principal) -> None:
+        self._places[principal] -= 1
+        if self._places[principal] <= 0:
+            del self._places[principal]
+
+    def revoke(self, principal: Principal) -> None:
+        """Who they are is no longer to be believed: end all their connections. What they began goes on."""
+        for connection in tuple(self._connections):
+            connection.revoke(principal)
+
     @property
     def connections(self) -> int:
         return len(self._connections)
@@ -140,10 +179,17 @@ class Gateway:
             connection.drain()
 
     async def stop(self, *, timeout_s: float) -> None:
-        """End all connections; returns when they are gone or the time is over."""
+        """End all connections, in rounds of a random order, so that not all come back at once; returns when they are gone or
+        the time is over, which counts from the last round."""
         self.draining = self.stopping = True
-        for connection in tuple(self._connections):
-            connection.stop()
+        waiting = list(self._connections)
+        random.shuffle(waiting)
+        size = max(ROUND, -(-len(waiting) // MAX_ROUNDS))
+        for start in range(0, len(waiting), size):
+            if start:
+                await anyio.sleep(ROUND_S)
+            for connection in waiting[start : start + size]:
+                connection.stop()
         with anyio.move_on_after(timeout_s):
             while self._connections:
                 await self._left.wait()
@@ -160,3 +206,6 @@ class _Waiting:
 
     def stop(self) -> None:
         self.scope.cancel()
+
+    def revoke(self, principal: Principal) -> None:
+        """One answer more may be given: each request is identified anew."""

@@ -14,8 +14,10 @@ import anyio.lowlevel
 from starlette.responses import Response
 
 from runcast.dialects.base import Encoder, Frame
+from runcast.runs import Principal
 from runcast.subscription import RunSubscription, Subscription
 from runcast.transports.gateway import FLUSH_S, Gateway
+from runcast.transports.line import Line, line_of
 from runcast.transports.wire import Receive, Scope, Send, StreamCut, request_id_of
 from runcast.updates import ThreadSnapshot, Update
 
@@ -58,6 +60,7 @@ class EventStream(Response):
         )
         self._ended = False
         self._gone = False
+        self._line: Line | None = None
         self._scope = anyio.CancelScope()
         self._request_id = ""
 
@@ -67,8 +70,14 @@ class EventStream(Response):
     def stop(self) -> None:
         self._scope.deadline = anyio.current_time() + FLUSH_S
 
+    def revoke(self, principal: Principal) -> None:
+        owner = self._subscription.thread
+        if (owner.tenant, owner.user) == (principal.tenant, principal.user):
+            self._scope.cancel()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._request_id = request_id_of(scope)
+        self._line = line_of(scope)
         try:
             with self._gateway.join(self), self._scope:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -106,12 +115,19 @@ class EventStream(Response):
                     continue
                 if isinstance(update, ThreadSnapshot):
                     self._epoch = update.epoch
-                if frames := self._encoder.update(update):
-                    await self._put(send, self._format(frames))
+                frames = self._encoder.update(update)
+                if frames:
                     self._ended = any(frame.ends for frame in frames)
-                await anyio.lowlevel.checkpoint()  # a replay may never wait otherwise, and others want their turn
+                    await self._put(send, self._format(frames))
+                frames = update = None  # while this reader is stuck it holds nothing but what is in its socket (I10)
+                if self._line is not None and self._line.is_full:
+                    await self._room(self._line)
+                else:
+                    await anyio.lowlevel.checkpoint()  # a replay may never wait otherwise, and others want their turn
         except TimeoutError:
             logger.info("a reader made no progress for %g s and was let go", self._gateway.send_timeout_s)
+            if self._line is not None:
+                self._line.abort()
         except OSError:  # uvicorn's ClientDisconnected is one
             self._gone = True
         except Exception:
@@ -130,3 +146,17 @@ class EventStream(Response):
     async def _put(self, send: Send, body: bytes) -> None:
         with anyio.fail_after(self._gateway.send_timeout_s):
             await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def _room(self, line: Line) -> None:
+        """Wait until the peer takes more. A slow one may take as long as it likes, if it only takes something.
+
+        Raises:
+            TimeoutError: it took nothing for `send_timeout_s`.
+        """
+        while line.is_full:
+            pending = line.pending()
+            with anyio.move_on_after(self._gateway.send_timeout_s):
+                await line.room()
+                return
+            if line.pending() >= pending:
+                raise TimeoutError

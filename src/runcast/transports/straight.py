@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-
+from runcast.transports.line import SocketProtocol
 from runcast.transports.wire import Scope
 
 EXTENSION: Final = "runcast.straight"
@@ -20,7 +19,7 @@ _TEXT: Final = 0x81
 """FIN, opcode 1 (text): RFC 6455, section 5.2."""
 
 
-class StraightProtocol(WebSocketsSansIOProtocol):
+class StraightProtocol(SocketProtocol):
     """uvicorn's WebSocket with one more way out. The connection must not use extensions that change frames (deflate)."""
 
     def handle_connect(self, event: Any) -> None:
@@ -42,12 +41,25 @@ class StraightProtocol(WebSocketsSansIOProtocol):
 
     def write_text(self, text: bytes) -> None:
         """Write one text frame. Only after `has_room`, in the same step; the bytes are UTF-8."""
-        self.transport.write(text_frame(text))
+        self.transport.write(_framed(text))
 
 
 def straight_of(scope: Scope) -> StraightProtocol | None:
     """The offer of this connection's server, if it makes one."""
     return cast("StraightProtocol | None", scope.get("extensions", {}).get(EXTENSION))
+
+
+class _Framed:
+    """The frame made last: many readers are given the same text, one after the other."""
+
+    def __init__(self) -> None:
+        self._text = b""
+        self._frame = text_frame(b"")
+
+    def __call__(self, text: bytes) -> bytes:
+        if text is not self._text:
+            self._text, self._frame = text, text_frame(text)
+        return self._frame
 
 
 def text_frame(text: bytes) -> bytes:
@@ -58,3 +70,6 @@ def text_frame(text: bytes) -> bytes:
     if size < 65_536:
         return b"%c\x7e%b%b" % (_TEXT, size.to_bytes(2, "big"), text)
     return b"%c\x7f%b%b" % (_TEXT, size.to_bytes(8, "big"), text)
+
+
+_framed = _Framed()

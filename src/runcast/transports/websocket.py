@@ -35,9 +35,11 @@ from runcast.commands import (
     Send as SendMessage,
 )
 from runcast.errors import ClientError, Forbidden, RuncastError, Unauthenticated
+from runcast.runs import Principal
 from runcast.session import Close, CloseCode, Session, SessionLimits, close_for, negotiate
 from runcast.subscription import Subscription
 from runcast.transports.gateway import FLUSH_S, RETRY_MS, Gateway
+from runcast.transports.line import line_of
 from runcast.transports.straight import straight_of
 from runcast.transports.wire import Receive, Scope, Send, headers_of
 from runcast.updates import Events, Resync
@@ -47,6 +49,9 @@ logger = logging.getLogger("runcast.websocket")
 Change = SendMessage | Cancel | Resolve | Steer | Edit | Retry
 Request = Subscribe | Unsubscribe | Auth | Change
 """What is answered by an ack or an error."""
+
+CLOSE_TIMEOUT_S = 5
+"""How long a peer that does not read may take to make room for a close frame."""
 
 COMMAND_TIMEOUT_S = 60
 """A command that was begun is finished even if its client goes away, but not for ever."""
@@ -72,13 +77,19 @@ class NativeConnection:
         self._receive = receive
         self._asgi_send = send
         self._straight = straight_of(scope)
+        self._line = line_of(scope)
         self._session = Session(clock=gateway.clock, new_id=gateway.new_id, limits=limits)
         self._lock = anyio.Lock(fast_acquire=True)
         self._sending_since: float | None = None
+        self._pending_then = 0
+        """What the peer had not taken when it was last looked whether it takes anything."""
         self._pumps: dict[int, anyio.CancelScope] = {}
+        self._subscriptions: dict[int, Subscription] = {}
+        self._place: Principal | None = None
         self._wake = anyio.Event()
         self._drain_asked = False
         self._stop_asked = False
+        self._revoked = False
         self._close: Close | None = None
         self._over = False
         self._tasks: anyio.abc.TaskGroup
@@ -92,20 +103,26 @@ class NativeConnection:
         if refusal is not None:
             self._close = refusal
         else:
-            with self._gateway.join(self):
-                async with anyio.create_task_group() as self._tasks:
-                    self._tasks.start_soon(self._keep_time)
-                    await self._guarded_read()
-                    self._tasks.cancel_scope.cancel()
+            try:
+                with self._gateway.join(self):
+                    async with anyio.create_task_group() as self._tasks:
+                        self._tasks.start_soon(self._keep_time)
+                        await self._guarded_read()
+                        self._tasks.cancel_scope.cancel()
+            finally:
+                if self._place is not None:
+                    self._gateway.leave_place(self._place)
         if self._close is not None:
             logger.debug("closing %s with %d", self._session.id, self._close.code)
-            with anyio.move_on_after(5, shield=True):
+            with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True) as too_late:
                 try:
                     await self._asgi_send(
                         {"type": "websocket.close", "code": int(self._close.code), "reason": self._close.reason}
                     )
                 except (OSError, RuntimeError):  # the peer was faster: there is nobody left to be told
                     pass
+            if too_late.cancelled_caught and self._line is not None:
+                self._line.abort()
 
     def drain(self) -> None:
         self._drain_asked = True
@@ -114,6 +131,11 @@ class NativeConnection:
     def stop(self) -> None:
         self._stop_asked = True
         self._wake.set()
+
+    def revoke(self, principal: Principal) -> None:
+        if self._session.identity is not None and self._session.identity.principal == principal:
+            self._revoked = True
+            self._wake.set()
 
     def _end(self, close: Close | None) -> None:
         """Stop all tasks; the first reason counts. Without a reason the peer is gone."""
@@ -143,6 +165,17 @@ class NativeConnection:
             straight.write_text(frame)
         return True
 
+    async def _room(self) -> None:
+        """Wait until the peer takes more."""
+        assert self._line is not None
+        async with self._lock:
+            self._sending_since = self._gateway.clock.monotonic()
+            self._pending_then = self._line.pending()
+            try:
+                await self._line.room()
+            finally:
+                self._sending_since = None
+
     async def _pump(self, sub: int, subscription: Subscription, scope: anyio.CancelScope) -> None:
         with scope:
             try:
@@ -151,7 +184,11 @@ class NativeConnection:
                         await self._send(frame)
                     if self._over or (isinstance(update, Resync) and update.reason == "deleted"):
                         break  # a cancellation alone would be noticed only where something waits
-                    if isinstance(update, Events) and len(update.records) > 1:
+                    lags = isinstance(update, Events) and len(update.records) > 1
+                    frame = update = None  # while this reader is stuck it holds nothing but what is in its socket (I10)
+                    if self._line is not None and self._line.is_full:
+                        await self._room()
+                    elif lags:
                         await (
                             anyio.lowlevel.checkpoint()
                         )  # a replay may never wait otherwise, and others want their turn
@@ -164,6 +201,15 @@ class NativeConnection:
                 subscription.close()
                 self._session.ended(sub)
                 self._pumps.pop(sub, None)
+                self._subscriptions.pop(sub, None)
+
+    async def _flush(self) -> None:
+        """Let the readers have what is in the log; one that lags by more than a moment gets it after the restart."""
+        with anyio.move_on_after(FLUSH_S):
+            while self._lock.locked() or any(
+                subscription.cursor < subscription.latest for subscription in self._subscriptions.values()
+            ):
+                await anyio.sleep(0.01)
 
     # --- time -----------------------------------------------------------------------------------------------------
 
@@ -171,16 +217,19 @@ class NativeConnection:
         clock = self._gateway.clock
         drain_told = False
         while True:
+            if self._revoked:
+                self._end(Close(CloseCode.REVOKED, "The session was ended."))
+                return
             if self._stop_asked:
-                if self._pumps:
-                    await anyio.sleep(FLUSH_S)
+                await self._flush()
                 self._end(Close(CloseCode.RESTART, "The server restarts."))
                 return
             if self._drain_asked and not drain_told and self._session.identity is not None:
                 drain_told = True
                 self._tasks.start_soon(self._send, self._session.drain(RETRY_MS))
             # A frame of ours that is stuck in the socket must not hold up the time: frames are sent by tasks of their own.
-            for due in self._session.tick():
+            heads = {sub: subscription.latest for sub, subscription in self._subscriptions.items()}
+            for due in self._session.tick(heads, is_blocked=self._sending_since is not None):
                 if isinstance(due, Close):
                     self._end(due)
                     return
@@ -190,14 +239,28 @@ class NativeConnection:
             if self._sending_since is not None:
                 stuck_at = self._sending_since + self._gateway.send_timeout_s
                 if clock.monotonic() >= stuck_at:
-                    self._end(Close(CloseCode.NO_PROGRESS, "No progress."))
-                    return
+                    if not self._takes_something():
+                        self._end(Close(CloseCode.NO_PROGRESS, "No progress."))
+                        return
+                    self._sending_since = clock.monotonic()
+                    stuck_at = self._sending_since + self._gateway.send_timeout_s
                 deadline = min(deadline, stuck_at)
             self._wake = anyio.Event()
-            if (self._drain_asked and not drain_told and self._session.identity is not None) or self._stop_asked:
+            if (
+                (self._drain_asked and not drain_told and self._session.identity is not None)
+                or self._stop_asked
+                or self._revoked
+            ):
                 continue
             with anyio.move_on_after(max(0.0, deadline - clock.monotonic())):
                 await self._wake.wait()
+
+    def _takes_something(self) -> bool:
+        """Whether a peer that holds us up has taken anything since it was last looked: then it is slow, not stuck."""
+        if self._line is None:
+            return False
+        before, self._pending_then = self._pending_then, self._line.pending()
+        return self._pending_then < before
 
     # --- in -------------------------------------------------------------------------------------------------------
 
@@ -257,6 +320,10 @@ class NativeConnection:
         except (Unauthenticated, Forbidden) as error:
             self._end(close_for(error))
             return
+        if not self._gateway.take_place(identity.principal):
+            self._end(Close(CloseCode.TOO_MANY_CONNECTIONS, "This user has too many connections."))
+            return
+        self._place = identity.principal
         frame = self._session.welcome(identity)
         self._wake.set()
         await self._send(frame)
@@ -277,6 +344,7 @@ class NativeConnection:
                     start=subscription.start,
                 )
                 self._pumps[sub] = scope = anyio.CancelScope()
+                self._subscriptions[sub] = subscription
                 try:
                     await self._send(ack)
                 except BaseException:
@@ -287,6 +355,7 @@ class NativeConnection:
                 self._tasks.start_soon(self._pump, sub, subscription, scope)
             case Unsubscribe():
                 ack = session.unsubscribed(command)
+                self._subscriptions.pop(command.sub, None)
                 if (scope := self._pumps.pop(command.sub, None)) is not None:
                     scope.cancel()
                 await self._send(ack)

@@ -16,6 +16,9 @@ Headers = Mapping[str, str]
 REQUEST_ID = "runcast.request_id"
 """Key in the scope: the id that answers and log lines of this request carry."""
 
+LINE = "runcast.line"
+"""Key in the scope: the `Line` below this connection, if the server is ours."""
+
 
 class StreamCut(Exception):
     """Raised to the ASGI server in the middle of a response: the connection is aborted, so that no client takes an
