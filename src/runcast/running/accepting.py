@@ -66,7 +66,7 @@ class Acceptance:
         `receipt.result` is completed here: it is the JSON of `{"thread", "run", "seq", "status"}`.
         """
         now = self._clock.now_ms()
-        starts = lane.running is None and lane.waiting is None and (stopped is not None or not lane.queue)
+        starts = not lane.busy or (stopped is not None and lane.running is None and lane.waiting is None)
         run = Run(
             id=self._new_id(),
             thread=lane.thread.id,
