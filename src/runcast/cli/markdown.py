@@ -8,6 +8,7 @@ import re
 
 from runcast.runs import Thread
 from runcast.transcript import (
+    ActivityPart,
     ArtifactPart,
     InterruptPart,
     ReasoningPart,
@@ -61,6 +62,8 @@ def _parts(message: TranscriptMessage) -> list[str]:
             case InterruptPart():
                 by = f" by {part.by}" if part.by else ""
                 lines += [f"**{part.message or part.reason}** ({part.status}{by})", ""]
+            case ActivityPart(activity_type="steer", content={"content": str(text)}) if text.strip():
+                lines += [f"**You**, meanwhile: {text.strip()}", ""]
             case _:
                 pass
     return lines
