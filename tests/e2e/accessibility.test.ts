@@ -49,7 +49,7 @@ visiting("accessibility", server, (visit) => {
   });
 });
 
-visiting("accessibility of versions", server, (visit) => {
+visiting("accessibility of versions", ServerProcess.ofAgent(), (visit) => {
   test.each(["light", "dark"] as const)("axe finds nothing while a message is changed, %s", async (colorScheme) => {
     const reader = await (await visit({ colorScheme })).open();
     const { page } = reader;
