@@ -41,6 +41,7 @@ PARTS: list[dict[str, Any]] = [
     {"type": "text", "text": "a"},
     {"type": "image", "source": {"type": "url", "value": "https://example.org/i.png"}},
 ]
+BLOB = e.Blob(url="/v1/files/f", mime_type="text/plain", size=300_000, sha256="0f" * 32)
 PATCH: list[dict[str, Any]] = [
     {"op": "add", "path": "/a", "value": None}, {"op": "remove", "path": "/a"}, {"op": "replace", "path": "/a", "value": 1},
     {"op": "move", "from": "/a", "path": "/b"}, {"op": "copy", "from": "/a", "path": "/b"}, {"op": "test", "path": "", "value": {}},
@@ -117,6 +118,7 @@ EXTENDED: list[Event] = [
     e.ToolCallResult(
         message_id="m", tool_call_id="c", content="", status="denied", error="No.", result=None, summary="s"
     ),
+    e.ToolCallResult(message_id="m", tool_call_id="c", content="a", result="b", blob=BLOB, result_blob=BLOB),
 ]
 """Our own fields on AG-UI's types."""
 
@@ -136,7 +138,7 @@ OURS: list[Event] = [
     e.ArtifactSnapshot(artifact_id="a", kind="diagram"),
     e.ArtifactSnapshot(
         artifact_id="a", kind="file", name="n", mime_type="t/x", content=None, url="https://example.org", version=2, tool_call_id="c",
-        message_id="m",
+        message_id="m", blob=BLOB,
     ),
     e.ArtifactDelta(artifact_id="a", append="x"),
     e.ArtifactDelta(artifact_id="a", patch=PATCH),

@@ -132,6 +132,8 @@ async def test_every_route_is_there_with_its_problems(document: tuple[dict[str, 
         ("POST", "/v1/interrupts/{interrupt}"),
         ("GET", "/v1/agents"),
         ("GET", "/v1/inbox/events"),
+        ("POST", "/v1/files"),
+        ("GET", "/v1/files/{file}"),
     }
     for path, item in paths.items():
         for method, operation in item.items():

@@ -21,6 +21,8 @@ from runcast.errors import ConfigError
 PREFIX = "RUNCAST_"
 _HOST_NAME = re.compile(r"\*|(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 
+_MEDIA_TYPE = re.compile(r"\*/\*|[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*\*?)")
+
 Listed = Annotated[tuple[str, ...], NoDecode]
 """From the environment: a JSON array, or words with commas between them."""
 
@@ -60,6 +62,26 @@ class Settings(BaseSettings):
         ge=0,
         description="Most WebSockets one user may have open at once; 0: any number. Without authentication: any.",
     )
+    max_file_bytes: int = Field(
+        25 * 1024 * 1024, ge=1, le=1 << 40, description="Largest file that people may upload, in bytes."
+    )
+    file_types: Listed = Field(
+        (
+            "image/*",
+            "audio/*",
+            "video/*",
+            "text/*",
+            "application/pdf",
+            "application/json",
+            "application/zip",
+            "application/msword",
+            "application/rtf",
+            "application/vnd.*",
+        ),
+        min_length=1,
+        description="Media types that people may upload: `image/*` stands for all images, `*/*` for everything.",
+    )
+    upload_timeout_s: float = Field(600, gt=0, le=86_400, description="Longest time one upload may take, in seconds.")
     title: str = Field(
         "", max_length=80, description="Name shown in the web app; empty takes the default agent's name."
     )
@@ -83,7 +105,7 @@ class Settings(BaseSettings):
             problems = [_problem(dict(detail)) for detail in error.errors(include_url=False, include_context=False)]
             raise ConfigError("These settings cannot be used:\n- " + "\n- ".join(problems), problems) from None
 
-    @field_validator("allowed_origins", "allowed_hosts", mode="before")
+    @field_validator("allowed_origins", "allowed_hosts", "file_types", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         return _split(value, ",") if isinstance(value, str) else value
@@ -108,6 +130,15 @@ class Settings(BaseSettings):
             if _HOST_NAME.fullmatch(host) is None or host == "*":
                 raise ValueError(f"{host!r} is no host name; write it without scheme, port and path")
         return value
+
+    @field_validator("file_types")
+    @classmethod
+    def _file_types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        types = tuple(word.lower() for word in value)
+        for word in types:
+            if _MEDIA_TYPE.fullmatch(word) is None:
+                raise ValueError(f"{word!r} is no media type; write for example 'image/png', 'image/*' or '*/*'")
+        return types
 
     @field_validator("root_path")
     @classmethod

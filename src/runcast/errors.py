@@ -3,6 +3,9 @@
     RuncastError
     ├── ClientError                the caller asked for something that cannot be given
     │   ├── InvalidRequest         invalid_request        422
+    │   │   ├── UnknownFile          unknown_file         422   a message names a file that is not the sender's
+    │   │   ├── EmptyFile            empty_file           422
+    │   │   └── FileTypeMismatch     file_type_mismatch   422   it is not what it says it is
     │   ├── Unauthenticated        unauthenticated        401
     │   ├── Forbidden              forbidden              403
     │   ├── NotFound               not_found              404   also for what is not yours: no oracle
@@ -13,8 +16,10 @@
     │   │   └── AlreadyDecided       already_decided      409   an interrupt is answered once
     │   ├── Expired                expired                410   an interrupt that nobody answered in time
     │   ├── TooLarge               payload_too_large      413
+    │   ├── UnsupportedType        unsupported_media_type 415
     │   └── RateLimited
     │       ├── QueueFull          queue_full             429
+    │       ├── TooManyFiles       too_many_files         429   uploaded, and no message names them
     │       └── TooManySubscriptions  too_many_subscriptions 429
     ├── AgentError                 agent_error            502   the run failed; becomes its RUN_ERROR
     │   └── RunTimeout             timeout                504
@@ -22,6 +27,7 @@
     │   ├── SequenceConflict       sequence_conflict      409   another append came first
     │   ├── LeaseLost              lease_lost             409   another node owns the thread now
     │   ├── StoreLocked            store_locked           503   another process writes to this file
+    │   ├── StorageFull            storage_full           507   no room for the file
     │   └── StoreCorrupt           store_corrupt          503
     ├── Unavailable                unavailable            503   draining or not started
     └── ConfigError                config                 -     settings or agents that cannot be served
@@ -55,6 +61,20 @@ class ClientError(RuncastError):
 
 class InvalidRequest(ClientError):
     status = 422
+
+
+class UnknownFile(InvalidRequest):
+    """A message names a file that is not there, or not its sender's: the same answer for both."""
+
+    code = "unknown_file"
+
+
+class EmptyFile(InvalidRequest):
+    code = "empty_file"
+
+
+class FileTypeMismatch(InvalidRequest):
+    code = "file_type_mismatch"
 
 
 class Unauthenticated(ClientError):
@@ -106,6 +126,11 @@ class TooLarge(ClientError):
     status = 413
 
 
+class UnsupportedType(ClientError):
+    code = "unsupported_media_type"
+    status = 415
+
+
 class RateLimited(ClientError):
     code = "rate_limited"
     status = 429
@@ -114,6 +139,10 @@ class RateLimited(ClientError):
 
 class QueueFull(RateLimited):
     code = "queue_full"
+
+
+class TooManyFiles(RateLimited):
+    code = "too_many_files"
 
 
 class TooManySubscriptions(RateLimited):
@@ -165,6 +194,13 @@ class LeaseLost(StoreError):
 class StoreLocked(StoreError):
     code = "store_locked"
     retryable = False
+
+
+class StorageFull(StoreError):
+    """There is no room for a file's content. Nothing of it was kept."""
+
+    code = "storage_full"
+    status = 507
 
 
 class StoreCorrupt(StoreError):

@@ -20,6 +20,9 @@ from typing import Any, Literal, NamedTuple, cast
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+MAX_EVENT_BYTES = 256 * 1024
+"""The longest event of a log, as JSON. What is longer is split, or a preview of it is logged and a reference to a blob."""
+
 Json = Any
 """Any JSON value: what `runcast.jsonvalue.to_json` gives."""
 
@@ -242,8 +245,21 @@ class ToolCallChunk(Event, frozen=True, kw_only=True, tag="TOOL_CALL_CHUNK"):
     delta: str | UnsetType = UNSET
 
 
+class Blob(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Where the whole of something is that is too big for the log: a file of this server, below its address at `url`."""
+
+    url: str
+    mime_type: str
+    size: int
+    """Bytes."""
+    sha256: str
+
+
 class ToolCallResult(Event, frozen=True, kw_only=True, tag="TOOL_CALL_RESULT"):
-    """`content` is what the model reads: text, or a list of AG-UI content parts."""
+    """`content` is what the model reads: text, or a list of AG-UI content parts.
+
+    An event over 256 KiB is not logged whole: `content` is then the beginning of its text, and `blob` says where the whole is.
+    """
 
     message_id: str
     tool_call_id: str
@@ -257,6 +273,10 @@ class ToolCallResult(Event, frozen=True, kw_only=True, tag="TOOL_CALL_RESULT"):
     """Own field: what the tool returned, as JSON."""
     summary: str | UnsetType = UNSET
     """Own field: the tool's own sentence for what it found, e.g. `Found 3 tasks`."""
+    blob: Blob | UnsetType = UNSET
+    """Own field: the whole of `content`, which is only a preview then; of `result` too, unless that has a blob of its own."""
+    result_blob: Blob | UnsetType = UNSET
+    """Own field: the whole of `result`, which is only a preview then."""
 
 
 # --- AG-UI 1.0: state, activities, the rest -----------------------------------------------------------------------
@@ -419,6 +439,8 @@ class ArtifactSnapshot(Event, frozen=True, kw_only=True, tag="ARTIFACT_SNAPSHOT"
     version: int | UnsetType = UNSET
     tool_call_id: str | UnsetType = UNSET
     message_id: str | UnsetType = UNSET
+    blob: Blob | UnsetType = UNSET
+    """The whole of `content`, which is only the beginning of its text then. `url` is the blob's, unless it had one."""
 
 
 class ArtifactDelta(Event, frozen=True, kw_only=True, tag="ARTIFACT_DELTA"):

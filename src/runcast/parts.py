@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
+from runcast.events import Blob
 from runcast.runs import RunStatus
 
 T = TypeVar("T")
@@ -90,6 +91,9 @@ class ToolPart(Part, kw_only=True, tag="tool"):
     result: Any = None
     """What the tool returned, as JSON; absent also if it returned null: `has_result` tells."""
     has_result: bool = False
+    blob: Blob | None = None
+    """Where the whole of `content` is, which is only a preview then; of `result` too, unless that has a blob of its own."""
+    result_blob: Blob | None = None
     summary: str | None = None
     error: str | None = None
     started_at: int | None = None
@@ -110,6 +114,8 @@ class ArtifactPart(Part, kw_only=True, tag="artifact"):
     version: int = shown(1)
     """The snapshot's `version`, else one more than before. Deltas do not count."""
     tool_call_id: str | None = None
+    blob: Blob | None = None
+    """Where the whole of `content` is, which is only a preview then; deltas change nothing."""
 
 
 class SourcePart(Part, kw_only=True, tag="source"):

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from runcast.files import Attachment, attachments
+
 RunStatus = Literal["queued", "running", "waiting", "done", "failed", "cancelled", "interrupted"]
 """How a run stands; the words of the table in `spec/PROTOCOL.md`."""
 
@@ -92,6 +94,16 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
             return self.content
         return "\n".join(str(part.get("text", "")) for part in self.content if part.get("type") == "text")
 
+    @property
+    def attachments(self) -> list[Attachment]:
+        """What it brings along beside its text, in order."""
+        return attachments(self.content)
+
+    @property
+    def files(self) -> list[str]:
+        """The ids of the uploaded files among them."""
+        return [one.file for one in self.attachments if one.file is not None]
+
     def as_input(self) -> dict[str, Any]:
         """As events hold it: AG-UI 1.0 `UserMessage`."""
         return {"id": self.id, "role": self.role, "content": msgspec.to_builtins(self.content)}
@@ -130,3 +142,8 @@ class RunInput(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         return "\n".join(message.text for message in self.messages)
+
+    @property
+    def attachments(self) -> list[Attachment]:
+        """Images, sounds, videos and documents that came with the message(s), in order. `RunContext.file` reads one."""
+        return [attachment for message in self.messages for attachment in message.attachments]

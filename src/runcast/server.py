@@ -45,6 +45,7 @@ from runcast.transports.site import BUILT, Site, SiteSettings
 from runcast.transports.straight import StraightProtocol
 from runcast.transports.websocket import NativeSocket
 from runcast.transports.wire import App, Receive, Scope, Send, StreamCut
+from runcast.uploads import FileLimits
 
 logger = logging.getLogger("runcast.server")
 
@@ -97,6 +98,7 @@ class Server:
             new_id=new_id,
             send_timeout_s=self.settings.send_timeout_s,
             connections_per_user=self.settings.connections_per_user,
+            upload_timeout_s=self.settings.upload_timeout_s,
         )
         self._api = cast(App, build_api(self.gateway))
         self._sockets: dict[str, App] = {"/v1/ws": NativeSocket(self.gateway)}
@@ -115,7 +117,14 @@ class Server:
         settings = self.settings
         title = settings.title or self._agents[0].name
         starters = settings.starters or tuple(getattr(self._agents[0], "starters", ()))
-        return Site(SiteSettings(title=title, welcome=settings.welcome, starters=starters), directory=directory)
+        told = SiteSettings(
+            title=title,
+            welcome=settings.welcome,
+            starters=starters,
+            max_file_bytes=settings.max_file_bytes,
+            file_types=settings.file_types,
+        )
+        return Site(told, directory=directory)
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -129,7 +138,14 @@ class Server:
             store = await self._open_store(stack)
             limits = Limits(run_timeout_s=self.settings.run_timeout_s, queue_limit=self.settings.queue_limit)
             service = await stack.enter_async_context(
-                open_service(store=store, agents=self._agents, clock=self._clock, new_id=self._new_id, limits=limits)
+                open_service(
+                    store=store,
+                    agents=self._agents,
+                    clock=self._clock,
+                    new_id=self._new_id,
+                    limits=limits,
+                    file_limits=FileLimits(max_bytes=self.settings.max_file_bytes, types=self.settings.file_types),
+                )
             )
             self.gateway.start(service)
             try:

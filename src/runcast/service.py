@@ -35,6 +35,7 @@ from runcast.stores.base import MAX_EVENTS, Page, Receipt, Store
 from runcast.subscription import RunSubscription, Subscription
 from runcast.transcript import dump, load
 from runcast.updates import Events, ThreadSnapshot
+from runcast.uploads import FileLimits, Uploads
 
 MESSAGE_BYTES = 32 * 1024
 """The longest message, UTF-8."""
@@ -94,9 +95,18 @@ class Service:
     """Made by `open_service`."""
 
     def __init__(
-        self, store: Store, hub: Hub, runner: Runner, agents: Sequence[Agent], *, clock: Clock, new_id: IdSource
+        self,
+        store: Store,
+        hub: Hub,
+        runner: Runner,
+        uploads: Uploads,
+        agents: Sequence[Agent],
+        *,
+        clock: Clock,
+        new_id: IdSource,
     ) -> None:
         self.runner = runner
+        self.uploads = uploads
         self._store = store
         self._hub = hub
         self._agents = {agent.name: agent for agent in agents}
@@ -204,7 +214,7 @@ class Service:
         The message's id is the key of idempotency: sent again, it has no second effect and gets the same answer.
 
         Raises:
-            InvalidRequest, TooLarge, NotFound, RunActive, QueueFull, IdempotencyConflict, Unavailable.
+            InvalidRequest, UnknownFile, TooLarge, NotFound, RunActive, QueueFull, IdempotencyConflict, Unavailable.
         """
         message = self._message(command.message)
         receipt = _receipt_of(message.id, command)
@@ -213,6 +223,7 @@ class Service:
             return known
         if command.agent:
             self._agent(command.agent)
+        message = await self.uploads.completed(principal, message)
         if command.thread is None:
             # The alias makes a retry after a crash between these two steps find the same thread again.
             thread = await self._store.resolve_alias(
@@ -322,8 +333,11 @@ class Service:
         """Answer an interrupt, once; the last answer starts the run that goes on with it.
 
         Raises:
-            NotFound, AlreadyDecided, Unavailable.
+            NotFound, AlreadyDecided, TooLarge, Unavailable.
         """
+        size = len(msgspec.json.encode(command.payload))
+        if size > MESSAGE_BYTES:
+            raise TooLarge(f"An answer's payload has at most {MESSAGE_BYTES} bytes, this one {size}.")
         receipt = _receipt_of(command.id, command)
         known = await self._replayed(principal, receipt, ResolveResult)
         if known is not None:
@@ -470,7 +484,9 @@ class Service:
             raise InvalidRequest("A message's id must be 1-128 of the characters A-Z a-z 0-9 . _ : @ -.")
         size = len(msgspec.json.encode(message.content))
         if size > MESSAGE_BYTES:
-            raise TooLarge(f"A message has at most {MESSAGE_BYTES} bytes, this one {size}.")
+            raise TooLarge(
+                f"A message has at most {MESSAGE_BYTES} bytes, this one {size}. Files are uploaded with POST /v1/files."
+            )
         if not message.text.strip() and isinstance(message.content, str):
             raise InvalidRequest("Message is required.")
         if not message.content:
@@ -515,6 +531,7 @@ async def open_service(
     clock: Clock | None = None,
     new_id: IdSource | None = None,
     limits: Limits | None = None,
+    file_limits: FileLimits | None = None,
     app: Mapping[str, Any] | None = None,
     poll_s: float = 2.0,
     make_hub: Callable[..., Hub] = Hub,
@@ -535,12 +552,14 @@ async def open_service(
     new_id = new_id or Uuid7Source(clock)
     hub = make_hub(store, broker, poll_s=poll_s)
     runner = Runner(store, hub, agents, clock=clock, new_id=new_id, limits=limits or Limits(), app=app or {})
+    uploads = Uploads(store, clock=clock, new_id=new_id, limits=file_limits or FileLimits())
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(hub.run)
+            tasks.start_soon(uploads.sweep)
             await runner.start(tasks)
             try:
-                yield Service(store, hub, runner, agents, clock=clock, new_id=new_id)
+                yield Service(store, hub, runner, uploads, agents, clock=clock, new_id=new_id)
             finally:
                 with anyio.CancelScope(shield=True):
                     await runner.stop()

@@ -11,10 +11,12 @@ from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelRequest, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
-from core import ME, cancel, core, ended, log, said, send
+from core import ME, cancel, core, ended, log, new_id, said, send
 from runcast import events as e
+from runcast.agents.context import RunContext as Context
 from runcast.agents.pydantic_ai import PydanticAIAgent
 from runcast.agents.pydantic_ai_history import rebuilt
+from runcast.runs import RunInput
 from tree import said_to, steer, tree
 
 pytestmark = pytest.mark.anyio
@@ -69,7 +71,14 @@ async def test_a_message_during_a_tool_is_in_the_next_request() -> None:
     answer = next(event.seq for event in events if isinstance(event, e.TextMessageStart))
     result = next(event.seq for event in events if isinstance(event, e.ToolCallResult))
     assert len(consumed) == 1 and result < consumed[0] < answer  # where it was read
-    again = [part.content for one in rebuilt(run) for part in one.parts if isinstance(part, UserPromptPart)]
+    context = Context(
+        input=RunInput(thread=sent.thread, run="r", agent="held"),
+        principal=ME,
+        new_id=new_id,
+        emit=anyio.sleep,  # type: ignore[arg-type]
+        history=list,  # type: ignore[arg-type]
+    )
+    again = [p.content for one in await rebuilt(run, context) for p in one.parts if isinstance(p, UserPromptPart)]
     assert again == ["go", "left"]  # also when the saved messages are lost
 
 

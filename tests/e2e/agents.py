@@ -122,6 +122,21 @@ async def hostile(rest: str, run: RunContext) -> AsyncIterator[str]:
     yield f"\n```mermaid\n{MERMAID}\n```\n\nThis is the end of the corpus."
 
 
+async def look(rest: str, run: RunContext) -> AsyncIterator[str]:
+    """Says what came along, by its bytes."""
+    for one in run.input.attachments:
+        file = await run.file(one)
+        digest = hashlib.sha256(await file.read()).hexdigest()
+        yield f"I got {file.name}, {file.mime_type}, {file.size} bytes, {digest[:8]}. "
+
+
+async def huge(rest: str, run: RunContext) -> AsyncIterator[str]:
+    """A result that is too big for the log."""
+    async with run.tool("read_all") as call:
+        call.result = "".join(f"line {number}\n" for number in range(40_000)) + "the very end"
+    yield "That was all of it."
+
+
 MERMAID = """flowchart LR
   a["<img src=x onerror=window.top.attacked('label')>"] --> b["<script>parent.attacked('script')</script>"]
   b --> c[End]
@@ -138,4 +153,6 @@ BEHAVIOURS = {
     "tools": tools,
     "fail": fail,
     "hostile": hostile,
+    "look": look,
+    "huge": huge,
 }

@@ -24,17 +24,20 @@ export class ServerProcess {
   #process: ChildProcess | null = null;
   readonly #command: (port: number) => string[];
 
-  private constructor(command: (port: number) => string[]) {
+  readonly #settings: Readonly<Record<string, string>>;
+
+  private constructor(command: (port: number) => string[], settings: Readonly<Record<string, string>> = {}) {
     this.#command = command;
+    this.#settings = settings;
   }
 
   /** The explorer, as `runcast demo` plays it. */
   static explorer = (): ServerProcess =>
     new ServerProcess((port) => ["demo", "explorer", "--port", `${port}`, "--store", "log.db"]);
 
-  /** The agent of `agents.py`. */
-  static ofAgent = (): ServerProcess =>
-    new ServerProcess((port) => ["serve", `${AGENTS}:agent`, "--port", `${port}`, "--database", "log.db"]);
+  /** The agent of `agents.py`, with these settings (`RUNCAST_…`). */
+  static ofAgent = (settings: Readonly<Record<string, string>> = {}): ServerProcess =>
+    new ServerProcess((port) => ["serve", `${AGENTS}:agent`, "--port", `${port}`, "--database", "log.db"], settings);
 
   get origin(): string {
     return `http://127.0.0.1:${this.#port}`;
@@ -47,7 +50,7 @@ export class ServerProcess {
     const log = openSync(join(this.directory, "server.log"), "a");
     const child = spawn(python, ["-m", "runcast.cli", ...this.#command(this.#port)], {
       cwd: this.directory,
-      env: { ...process.env, PYTHONPATH: join(ROOT, "src") },
+      env: { ...process.env, ...this.#settings, PYTHONPATH: join(ROOT, "src") },
       stdio: ["ignore", log, log],
     });
     this.#process = child;

@@ -131,6 +131,11 @@ class StoreLine:
         self.__dict__[name] = operation
         return operation
 
+    @property
+    def files(self) -> Any:
+        """Bytes come and go at once: nobody in these worlds sends files yet."""
+        return self._world.store.files
+
     def append_now(self, writes: Sequence[Any], *, now: int) -> list[Written | None]:
         """At once, or not: as the store feels."""
         world, node = self._world, self._node

@@ -1,5 +1,9 @@
-import { ArrowUp, ChevronDown, CircleStop, ListPlus, MessageSquareShare, Square } from "lucide-react";
+import type { Client, UploadedFile } from "@runcast/client";
+import { ArrowUp, ChevronDown, CircleStop, ListPlus, MessageSquareShare, Paperclip, Square } from "lucide-react";
 import { useEffect, useImperativeHandle, useLayoutEffect, useRef, useState, type KeyboardEvent, type Ref } from "react";
+import { AttachmentChips } from "./attachment-chips.tsx";
+import { useAttachments } from "./attachments.ts";
+import type { FileRules } from "./config.ts";
 import { strings } from "./strings.ts";
 import { Menu } from "./ui/menu.tsx";
 import { keep, kept } from "./ui/theme.ts";
@@ -22,20 +26,46 @@ interface ComposerProps {
   busy: boolean;
   stopping: boolean;
   placeholder: string;
+  /** Where files go; without it nothing can be attached. */
+  files?: Client["files"] | undefined;
+  rules?: FileRules;
   /** The agent that runs reads what it is told meanwhile. */
   steerable?: boolean;
-  onSend: (text: string, onBusy?: "interrupt" | "steer") => void;
+  onSend: (text: string, files: readonly UploadedFile[], onBusy?: "interrupt" | "steer") => void;
   onStop: () => void;
   /** ↑ in the empty field: false if there is nothing to edit. */
   onEditLast?: () => boolean;
   ref?: Ref<ComposerHandle>;
 }
 
+const NO_FILES: FileRules = { maxBytes: 0, types: [] };
+const NOWHERE: Client["files"] = {
+  upload: () => Promise.reject(new Error("there is nowhere to upload to")),
+  part: () => ({}),
+  href: (url) => url,
+};
+
 const draftName = (key: string): string => `runcast.draft.${key}`;
 
 /** Where a message is written. It is never switched off: without a connection what is sent waits. */
 export function Composer(props: ComposerProps) {
-  const { draftKey, busy, stopping, placeholder, steerable = false, onSend, onStop, onEditLast, ref } = props;
+  const {
+    draftKey,
+    busy,
+    stopping,
+    placeholder,
+    files,
+    rules,
+    steerable = false,
+    onSend,
+    onStop,
+    onEditLast,
+    ref,
+  } = props;
+  const allowed = files && rules && rules.types.length > 0 ? rules : NO_FILES;
+  const attachable = allowed !== NO_FILES;
+  const attachments = useAttachments(files ?? NOWHERE, allowed);
+  const picker = useRef<HTMLInputElement>(null);
   const [text, setText] = useState(() => kept(draftName(draftKey)) ?? "");
   const [problem, setProblem] = useState("");
   const area = useRef<HTMLTextAreaElement>(null);
@@ -78,15 +108,21 @@ export function Composer(props: ComposerProps) {
 
   function send(onBusy?: "interrupt" | "steer"): void {
     const value = newest.current.trim();
-    if (!value) return;
+    const { items } = attachments;
+    if (!value && items.length === 0) return;
+    if (items.some(({ state }) => state !== "ready")) {
+      setProblem(items.some(({ state }) => state === "failed") ? strings.files.unsent : strings.files.wait);
+      return;
+    }
     if (new TextEncoder().encode(value).length > MAX_MESSAGE) {
       setProblem(strings.composer.tooLong(MAX_MESSAGE));
       return;
     }
     write("");
     sentAt.current = Date.now();
-    if (onBusy) onSend(value, onBusy);
-    else onSend(value);
+    const taken = attachments.take();
+    if (onBusy) onSend(value, taken, onBusy);
+    else onSend(value, taken);
     area.current?.focus({ preventScroll: true });
   }
 
@@ -111,11 +147,17 @@ export function Composer(props: ComposerProps) {
     }
   }
 
-  const empty = text.trim() === "";
+  const attach = (given: readonly File[]): void => {
+    if (attachable && given.length > 0) setProblem(attachments.add(given));
+  };
+  const dragging = useDrop(attachable, attach);
+
+  const empty = text.trim() === "" && attachments.items.length === 0;
   const words = strings.composer;
   return (
     <form
       className="composer no-print"
+      data-dragging={dragging || undefined}
       onSubmit={(event) => {
         event.preventDefault();
         send();
@@ -127,6 +169,33 @@ export function Composer(props: ComposerProps) {
         }
       }}
     >
+      <AttachmentChips attachments={attachments} />
+      {dragging && <p className="basis-full px-2 text-meta text-ink-2">{strings.files.drop}</p>}
+      {attachable && (
+        <>
+          <input
+            ref={picker}
+            type="file"
+            multiple
+            hidden
+            aria-hidden
+            tabIndex={-1}
+            onChange={({ target }) => {
+              attach([...(target.files ?? [])]);
+              target.value = ""; // the same file may be chosen again
+            }}
+          />
+          <button
+            type="button"
+            className="attach-button"
+            aria-label={strings.files.attach}
+            title={strings.files.attach}
+            onClick={() => picker.current?.click()}
+          >
+            <Paperclip size={17} aria-hidden />
+          </button>
+        </>
+      )}
       <textarea
         ref={area}
         id="message"
@@ -140,6 +209,12 @@ export function Composer(props: ComposerProps) {
         className="composer-field"
         onChange={(event) => write(event.target.value)}
         onKeyDown={keys}
+        onPaste={(event) => {
+          const given = [...event.clipboardData.files];
+          if (!attachable || given.length === 0) return;
+          event.preventDefault();
+          attach(given);
+        }}
       />
       <div className="flex shrink-0 items-center gap-1.5">
         {busy && (
@@ -199,4 +274,38 @@ export function Composer(props: ComposerProps) {
       )}
     </form>
   );
+}
+
+/** Files dropped anywhere on the page; whether some are being dragged over it. A file that misses must not replace the page. */
+function useDrop(enabled: boolean, onFiles: (files: readonly File[]) => void): boolean {
+  const [dragging, setDragging] = useState(false);
+  const newest = useRef(onFiles);
+  newest.current = onFiles;
+  useEffect(() => {
+    if (!enabled) return;
+    const brings = (event: DragEvent): boolean => event.dataTransfer?.types.includes("Files") ?? false;
+    const over = (event: DragEvent): void => {
+      if (!brings(event)) return;
+      event.preventDefault();
+      setDragging(true);
+    };
+    const leave = (event: DragEvent): void => {
+      if (event.relatedTarget === null) setDragging(false);
+    };
+    const drop = (event: DragEvent): void => {
+      setDragging(false);
+      if (!brings(event)) return;
+      event.preventDefault();
+      newest.current([...(event.dataTransfer?.files ?? [])]);
+    };
+    window.addEventListener("dragover", over);
+    window.addEventListener("dragleave", leave);
+    window.addEventListener("drop", drop);
+    return () => {
+      window.removeEventListener("dragover", over);
+      window.removeEventListener("dragleave", leave);
+      window.removeEventListener("drop", drop);
+    };
+  }, [enabled]);
+  return dragging;
 }

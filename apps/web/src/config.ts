@@ -1,9 +1,17 @@
 /** What the server wrote into the page: everything is optional, and nothing of it is trusted to be there. */
+/** What may be attached to a message; the server has the last word. */
+export interface FileRules {
+  maxBytes: number;
+  /** Media types, `image/*` for all images. Empty: nothing may be attached. */
+  types: readonly string[];
+}
+
 export interface Config {
   title: string;
   welcome: string | null;
   starters: readonly string[];
   agent: string | null;
+  files: FileRules;
 }
 
 export function readConfig(page: Document = document): Config {
@@ -15,6 +23,7 @@ export function readConfig(page: Document = document): Config {
     // A page without settings is a page with the default ones.
   }
   const word = (value: unknown): string | null => (typeof value === "string" && value.trim() ? value.trim() : null);
+  const [maxBytes, types] = [given["maxFileBytes"], given["fileTypes"]];
   const starters = Array.isArray(given["starters"])
     ? given["starters"].map(word).filter((starter) => starter !== null)
     : [];
@@ -23,6 +32,10 @@ export function readConfig(page: Document = document): Config {
     welcome: word(given["welcome"]),
     starters: starters.slice(0, 4),
     agent: word(given["agent"]),
+    files: {
+      maxBytes: typeof maxBytes === "number" ? maxBytes : 0,
+      types: Array.isArray(types) ? types.map(word).filter((type) => type !== null) : [],
+    },
   };
 }
 

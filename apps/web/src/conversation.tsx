@@ -39,6 +39,7 @@ interface ConversationProps {
 export function Conversation({ thread, config, railShown, onShowRail }: ConversationProps) {
   const whole = useReadable(thread);
   const { state, parent, elsewhere, chosen, choose } = useShown(whole);
+  const { files } = useClient();
   const narrow = useNarrow();
   const [, navigate] = useLocation();
   const [sent, setSent] = useState(0);
@@ -56,9 +57,11 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
 
   const show = useToasts((toasts) => toasts.show);
   const send = useCallback(
-    (text: string, onBusy?: SendOptions["onBusy"]) => {
+    (text: string, attached: readonly JsonObject[] = [], onBusy?: SendOptions["onBusy"]) => {
+      const parts = [...(text ? [{ type: "text", text }] : []), ...attached];
+      const content = attached.length > 0 ? parts : undefined;
       // What the server refuses stays on the page as a message that was not sent, with its reason.
-      thread.send(text, { onBusy, parentRunId: parent }).catch(() => undefined);
+      thread.send(text, { onBusy, parentRunId: parent, content }).catch(() => undefined);
       setSent((count) => count + 1);
     },
     [thread, parent],
@@ -144,8 +147,10 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
                 busy={state.busy}
                 stopping={stopping}
                 placeholder={state.busy ? words.placeholderBusy : empty ? words.placeholder : words.placeholderNext}
+                files={files}
+                rules={config.files}
                 steerable={steerable}
-                onSend={send}
+                onSend={(text, attached, onBusy) => send(text, attached.map(files.part), onBusy)}
                 onStop={stop}
                 onEditLast={editLast}
               />

@@ -66,13 +66,27 @@ describe("what the server wrote into the page", () => {
     return html;
   };
   it("is all optional", () => {
-    expect(readConfig(document)).toEqual({ title: "", welcome: null, starters: [], agent: null });
-    expect(readConfig(page("not json"))).toEqual({ title: "", welcome: null, starters: [], agent: null });
-    expect(readConfig(page('{"title":3,"starters":["a",4,""," b "]}'))).toEqual({
+    expect(readConfig(document)).toEqual({
+      title: "",
+      welcome: null,
+      starters: [],
+      agent: null,
+      files: { maxBytes: 0, types: [] },
+    });
+    expect(readConfig(page("not json"))).toEqual({
+      title: "",
+      welcome: null,
+      starters: [],
+      agent: null,
+      files: { maxBytes: 0, types: [] },
+    });
+    const given = '{"title":3,"starters":["a",4,""," b "],"maxFileBytes":9,"fileTypes":["image/*",3]}';
+    expect(readConfig(page(given))).toEqual({
       title: "",
       welcome: null,
       starters: ["a", "b"],
       agent: null,
+      files: { maxBytes: 9, types: ["image/*"] },
     });
   });
   it("says where the app is mounted", () => {

@@ -23,7 +23,7 @@ describe("Composer", () => {
     const { onSend, field, write } = setup();
     write("  Hello ");
     fireEvent.keyDown(field, { key: "Enter" });
-    expect(onSend.mock.calls).toEqual([["Hello"]]);
+    expect(onSend.mock.calls).toEqual([["Hello", []]]);
     expect(field.value).toBe("");
     expect(document.activeElement).toBe(field);
   });
@@ -90,7 +90,7 @@ describe("Composer", () => {
     write("Next");
     screen.getByRole("button", { name: "Stop" });
     fireEvent.click(screen.getByRole("button", { name: "Send" }));
-    expect(onSend.mock.calls).toEqual([["Next"]]);
+    expect(onSend.mock.calls).toEqual([["Next", []]]);
     expect(field.disabled).toBe(false);
   });
 

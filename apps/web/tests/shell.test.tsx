@@ -7,7 +7,8 @@ import { App } from "../src/app.tsx";
 import { ConnectionChip } from "../src/connection-chip.tsx";
 import { fixtureClient } from "../src/fixtures/client.ts";
 
-const config = { title: "Shop", welcome: "Ask me about orders.", starters: ["One", "Two"], agent: null };
+const files = { maxBytes: 1000, types: ["image/*", "text/plain"] };
+const config = { title: "Shop", welcome: "Ask me about orders.", starters: ["One", "Two"], agent: null, files };
 
 function clientOf(scene: string): Client {
   return fixtureClient(new URLSearchParams({ fixture: scene }));

@@ -71,6 +71,14 @@ export function createClient(options: ClientOptions = {}): Client {
       return thread;
     },
     newThread: () => new Thread(host, null),
+    files: {
+      upload: async (file, options = {}) => (await import("./upload.js")).upload(http, file, options),
+      part({ url, mimeType, name, size }) {
+        const kind = /^(image|audio|video)\//.exec(mimeType)?.[1] ?? "document";
+        return { type: kind, source: { type: "url", value: url, mimeType }, metadata: { name, size } };
+      },
+      href: (url) => new URL(url.replace(/^\/(?=v1\/)/, ""), base).href,
+    },
     async agents(): Promise<readonly AgentInfo[]> {
       const { agents } = await http.json<{ readonly agents: readonly Partial<AgentInfo>[] }>("v1/agents");
       return agents.map(({ name, description, default: isDefault, steerable }) => ({

@@ -4,6 +4,9 @@ const MARK = Symbol.for("runcast.error");
 
 export type ErrorCode =
   | "invalid_request"
+  | "unknown_file"
+  | "empty_file"
+  | "file_type_mismatch"
   | "unauthenticated"
   | "forbidden"
   | "not_found"
@@ -14,12 +17,15 @@ export type ErrorCode =
   | "already_decided"
   | "expired"
   | "payload_too_large"
+  | "unsupported_media_type"
   | "rate_limited"
   | "queue_full"
+  | "too_many_files"
   | "too_many_subscriptions"
   | "agent_error"
   | "timeout"
   | "storage_unavailable"
+  | "storage_full"
   | "unavailable"
   | "internal"
   /** This side: the request did not reach the server, or its answer was lost. */

@@ -178,6 +178,13 @@ export interface ToolCallEnd extends Typed<"TOOL_CALL_END"> {
   readonly args?: string;
   readonly incomplete?: string;
 }
+/** Where the whole of something is that is too big for the log: a file of this server. `size` in bytes. */
+export interface BlobRef {
+  readonly url: string;
+  readonly mimeType: string;
+  readonly size: number;
+  readonly sha256: string;
+}
 export interface ToolCallResult extends Typed<"TOOL_CALL_RESULT"> {
   readonly messageId: string;
   readonly toolCallId: string;
@@ -186,6 +193,8 @@ export interface ToolCallResult extends Typed<"TOOL_CALL_RESULT"> {
   readonly error?: string;
   readonly result?: Json;
   readonly summary?: string;
+  readonly blob?: BlobRef;
+  readonly resultBlob?: BlobRef;
 }
 export interface ToolCallProgress extends Typed<"TOOL_CALL_PROGRESS"> {
   readonly toolCallId: string;
@@ -259,6 +268,7 @@ export interface ArtifactSnapshot extends Typed<"ARTIFACT_SNAPSHOT"> {
   readonly version?: number;
   readonly toolCallId?: string;
   readonly messageId?: string;
+  readonly blob?: BlobRef;
 }
 export interface ArtifactDelta extends Typed<"ARTIFACT_DELTA"> {
   readonly artifactId: string;

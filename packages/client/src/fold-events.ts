@@ -181,11 +181,13 @@ const RUN: RunHandlers = {
       messages = [...messages, message].slice(-MAX_PROGRESS_MESSAGES);
     f.set(place, "tool", { progress: { progress, total, message, data: data ?? undefined, messages } });
   },
-  TOOL_CALL_RESULT(f, { toolCallId, status = "success", content, result, summary, error, timestamp }, i) {
+  TOOL_CALL_RESULT(f, event, i) {
+    const { toolCallId, status = "success", content, result, blob, resultBlob, summary, error, timestamp } = event;
     const place = f.findInChain(i, "tool", toolCallId);
     if (!place) return;
     const hasResult = result !== undefined || undefined;
-    f.set(place, "tool", { content, result: result ?? undefined, hasResult, summary, error, endedAt: timestamp });
+    const returned = { content, result: result ?? undefined, hasResult, blob, resultBlob };
+    f.set(place, "tool", { ...returned, summary, error, endedAt: timestamp });
     // A denial stays one, whatever the model reads.
     if (f.get(place, "tool").status === "denied" && status === "success") return;
     f.set(place, "tool", { status: TOOL_RESULT[status] ?? "done" });
@@ -193,16 +195,18 @@ const RUN: RunHandlers = {
 
   // artifacts, sources, activities, steps, subagents
   ARTIFACT_SNAPSHOT(f, event, i) {
-    const { artifactId: id, kind, name, mimeType, url, toolCallId } = event;
+    const { artifactId: id, kind, name, mimeType, url, toolCallId, blob } = event;
     const known = f.findAnywhere("artifact", id);
     const version = event.version ?? (known ? f.get(known, "artifact").version + 1 : 1);
     const place = known ?? f.add(i, event, { type: "artifact", id, kind, version });
-    f.set(place, "artifact", { kind, version, name, mimeType, url, toolCallId, content: event.content ?? undefined });
+    const content = event.content ?? undefined;
+    f.set(place, "artifact", { kind, version, name, mimeType, url, toolCallId, blob, content });
   },
   ARTIFACT_DELTA(f, { artifactId, append, patch }) {
     const place = f.findAnywhere("artifact", artifactId);
     if (!place) return;
-    const { content = null } = f.get(place, "artifact");
+    const { content = null, blob } = f.get(place, "artifact");
+    if (blob) return; // what is there is only the beginning
     if (append === undefined) f.set(place, "artifact", { content: applyPatch(content, patch ?? []) ?? undefined });
     else if (content === null || typeof content === "string")
       f.set(place, "artifact", { content: (content ?? "") + append });

@@ -4,6 +4,10 @@ import { isRuncastError, RuncastError } from "./errors.js";
 export interface RequestOptions {
   readonly method?: string | undefined;
   readonly body?: unknown;
+  /** A body that is sent as it is, with its own type. */
+  readonly raw?: Blob | undefined;
+  /** What carries the request; default: the client's `fetch`. */
+  readonly via?: typeof fetch | undefined;
   /** The command's id: a retry with the same one has one effect. */
   readonly key?: string | undefined;
   readonly headers?: Readonly<Record<string, string>> | undefined;
@@ -71,12 +75,14 @@ export class Http {
     const headers: Record<string, string> = { accept: "application/json", ...options.headers };
     if (token !== undefined) headers["authorization"] = `Bearer ${token}`;
     if (options.key !== undefined) headers["idempotency-key"] = options.key;
-    if (options.body !== undefined) headers["content-type"] = "application/json";
+    const { raw } = options;
+    if (raw) headers["content-type"] = raw.type || "application/octet-stream";
+    else if (options.body !== undefined) headers["content-type"] = "application/json";
     try {
-      return await this.#fetch.call(undefined, new URL(path, this.base), {
+      return await (options.via ?? this.#fetch).call(undefined, new URL(path, this.base), {
         method: options.method ?? "GET",
         headers,
-        body: options.body === undefined ? null : JSON.stringify(options.body),
+        body: raw ?? (options.body === undefined ? null : JSON.stringify(options.body)),
         credentials: "same-origin",
         cache: "no-store",
         signal: options.signal ?? null,

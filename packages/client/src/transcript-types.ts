@@ -2,7 +2,7 @@
  * What a person sees: the shapes that the fold makes, the same as `src/runcast/transcript.py` and `parts.py`. A field with `?` is
  * left out while it has its default (and null is never written for it); the others are always there.
  */
-import type { Json, JsonObject, TokenUsage } from "./events.js";
+import type { BlobRef, Json, JsonObject, TokenUsage } from "./events.js";
 
 /** Version of the snapshot's shape. */
 export const SCHEMA = 1;
@@ -70,6 +70,9 @@ export interface ToolPart extends PartBase {
   /** What the tool returned; absent also if it returned null: `hasResult` tells. */
   readonly result?: Json | undefined;
   readonly hasResult?: boolean | undefined;
+  /** The whole of `content`, which is only a preview then; of `result` too, unless that has a blob of its own. */
+  readonly blob?: BlobRef | undefined;
+  readonly resultBlob?: BlobRef | undefined;
   readonly summary?: string | undefined;
   readonly error?: string | undefined;
   /** When it began to do what `status` says; milliseconds. */
@@ -88,6 +91,8 @@ export interface ArtifactPart extends PartBase {
   readonly url?: string | undefined;
   readonly version: number;
   readonly toolCallId?: string | undefined;
+  /** The whole of `content`, which is only a preview then. */
+  readonly blob?: BlobRef | undefined;
 }
 
 export interface SourcePart extends PartBase {

@@ -174,6 +174,37 @@ export interface ThreadsReadable extends Readable<ThreadList> {
   reload(): Promise<void>;
 }
 
+export interface UploadedFile {
+  readonly id: string;
+  readonly name: string;
+  readonly mimeType: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly sha256: string;
+  /** What a message names it by; `files.href` makes an address of it. */
+  readonly url: string;
+}
+
+export interface UploadOptions {
+  /** Default: the file's own name. */
+  readonly name?: string | undefined;
+  /** Bytes sent so far, and of how many. */
+  readonly onProgress?: ((sent: number, size: number) => void) | undefined;
+  /** Takes the upload back: the promise is broken with code `withdrawn`. */
+  readonly signal?: AbortSignal | undefined;
+  /** The idempotency key: a retry with the same one gives the same file. Default: a new UUIDv7. */
+  readonly id?: string | undefined;
+}
+
+export interface Files {
+  /** Hands a file to the server; a message may name it then. One that no message names is gone after a day. */
+  upload(file: Blob, options?: UploadOptions): Promise<UploadedFile>;
+  /** The content part by which a message names the file: for `content` of `send`. */
+  part(file: UploadedFile): JsonObject;
+  /** The address of a file or a blob, from its `url`. */
+  href(url: string): string;
+}
+
 export interface ClientOptions {
   /** Where the server is mounted. Default: `document.baseURI`. */
   readonly baseUrl?: string | undefined;
@@ -197,6 +228,7 @@ export interface Client {
   thread(id: string): ThreadHandle;
   /** A draft: its first send makes the thread, and the handle goes on as that thread's. */
   newThread(): ThreadHandle;
+  readonly files: Files;
   agents(): Promise<readonly AgentInfo[]>;
   renameThread(id: string, title: string): Promise<void>;
   pinThread(id: string, pinned: boolean): Promise<void>;

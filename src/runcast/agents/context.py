@@ -21,16 +21,19 @@ from msgspec import UNSET
 
 from runcast import events as e
 from runcast import jsonpatch
+from runcast.agents.attached import AttachedFile, attached
 from runcast.agents.draft import Draft
 from runcast.agents.steering import Steering
 from runcast.errors import AgentError, RunEnded
 from runcast.events import Event
+from runcast.files import Attachment
 from runcast.ids import IdSource
 from runcast.jsonvalue import to_json
 from runcast.runs import AgentState, Message, Principal, RunInput
 
 if TYPE_CHECKING:
     from runcast.agents.base import Turn
+    from runcast.stores.files import Files
 
 
 class RunContext:
@@ -47,6 +50,7 @@ class RunContext:
         app: Mapping[str, Any] | None = None,
         state: Any = None,
         handed: Steering | None = None,
+        files: Callable[[], Files] | None = None,
     ) -> None:
         self.input = input
         self.principal = principal
@@ -64,6 +68,7 @@ class RunContext:
         """What was handed to the run and not read yet. For adapters; see `steered` and `steering`."""
         self._emit = emit
         self._history = history
+        self._files = files
 
     @property
     def run_id(self) -> str:
@@ -80,6 +85,21 @@ class RunContext:
     async def history(self) -> Sequence[Turn]:
         """The runs on the path to this one, oldest first, without this one."""
         return await self._history()
+
+    async def file(self, what: str | Attachment | Mapping[str, Any]) -> AttachedFile:
+        """A file of the person who asked, to be read: one of `input.attachments`, a content part, an id, a URL, or the `url` of
+        a blob.
+
+        Raises:
+            AgentError: `unknown_file`: it is not there (any more). `file_elsewhere`: it is not on this server.
+        """
+
+        def files() -> Files:
+            if self._files is None:
+                raise AgentError("There are no files here.", code="unknown_file")
+            return self._files()
+
+        return await attached(what, files, self.principal)
 
     def save(self, adapter: str, version: int, data: bytes) -> None:
         """Keep what this run adds to the framework's history; written with the run's terminal event, whatever that is."""

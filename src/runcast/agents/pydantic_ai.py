@@ -33,6 +33,7 @@ from runcast import events as e
 from runcast.agents.base import Turn
 from runcast.agents.context import RunContext
 from runcast.agents.function import NAME
+from runcast.agents.pydantic_ai_files import Sent, prompt_of
 from runcast.agents.pydantic_ai_history import arguments, messages_of, save
 from runcast.agents.pydantic_ai_steering import Steerer
 from runcast.agents.pydantic_ai_stream import Artifact, Stream, ToolProgress, ToolText
@@ -132,7 +133,7 @@ class PydanticAIAgent:
 
     async def run(self, input: RunInput, context: RunContext) -> AsyncIterator[Event]:
         turns = await context.history()
-        history = messages_of(turns)
+        history = await messages_of(turns, context)
         results, resumed = _results(input, turns, history)
         if results is None:
             history = repair_messages(history)  # a question that was never answered must not block the next message
@@ -143,9 +144,7 @@ class PydanticAIAgent:
             structured=self._structured,
             sentences=lambda name: self._tools.get(name, ToolText()),
         )
-        steerer = Steerer(context)
         options: dict[str, Any] = {
-            "capabilities": [steerer],
             "message_history": history or None,
             "deferred_tool_results": results,
             "usage_limits": self._usage_limits,
@@ -156,14 +155,16 @@ class PydanticAIAgent:
             options["output_type"] = self._output_type
         async with AsyncExitStack() as stack:
             options["deps"] = await self._make_deps(context, stack)
-            running = cast(Any, self.agent.run_stream_events(input.text or None, **options))
+            prompt = await prompt_of(input, context)
+            options["capabilities"] = [steerer := Steerer(context, prompt.sent)]
+            running = cast(Any, self.agent.run_stream_events(prompt.content, **options))
             try:
                 async with running as events:
                     try:
                         async for event in events:
                             if isinstance(event, AgentRunResultEvent):
                                 done = cast(AgentRunResultEvent[Any], event).result
-                                save(context, done.new_messages())
+                                save(context, done.new_messages(), prompt.sent)
                                 for end in self._end(input, context, done.output, done.new_messages()):
                                     yield end
                             elif isinstance(event, EnqueuedMessagesEvent):
@@ -176,7 +177,7 @@ class PydanticAIAgent:
                         with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
                             await events.aclose()
                         if context.saved is None:
-                            _save_partial(context, events)
+                            _save_partial(context, events, prompt.sent)
             except pai.RunTimedOut as error:
                 raise RunTimeout("The agent took too long and was stopped.") from error
             except pai.RunCancelled:
@@ -253,13 +254,13 @@ def _shown_whole(output: object, id: str) -> list[Event]:
     ]
 
 
-def _save_partial(context: RunContext, events: Any) -> None:
+def _save_partial(context: RunContext, events: Any, sent: Mapping[str, Sent]) -> None:
     """Keep what a failed or stopped run did, the interrupted answer included."""
     try:
         messages = events.new_messages()
     except pai.UserError:
         return  # it never started
-    save(context, messages)
+    save(context, messages, sent)
 
 
 # --- approvals --------------------------------------------------------------------------------------------------------

@@ -1,15 +1,15 @@
 """The message history of a pydantic-ai agent: from what earlier runs saved, else from what people saw of them.
 
 A run saves only its own new messages (`ADAPTER`, `VERSION`); the history of a run is the states along its path. A state
-that is missing, foreign or no longer readable is rebuilt from the transcript: user texts, answers, and tool calls with
-their results, dangling ones closed.
+that is missing, foreign or no longer readable is rebuilt from the transcript: user texts and files, answers, and tool calls
+with their results, dangling ones closed. Files are read anew from the store: saved messages only refer to them.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 import msgspec
@@ -21,15 +21,19 @@ from pydantic_ai.messages import (
     TextPart,
     ToolCallPart,
     ToolReturnPart,
+    UserContent,
     UserPromptPart,
 )
 
 from runcast.agents.base import Turn
 from runcast.agents.context import RunContext
+from runcast.agents.pydantic_ai_files import Sent, content_of, referenced, rehydrated, said_in
+from runcast.errors import AgentError
+from runcast.parts import ActivityPart
 from runcast.runs import Message
-from runcast.transcript import ActivityPart, TranscriptMessage, TranscriptRun
 from runcast.transcript import TextPart as SeenText
 from runcast.transcript import ToolPart as SeenTool
+from runcast.transcript import TranscriptMessage, TranscriptRun
 
 logger = logging.getLogger("runcast.agents")
 
@@ -43,19 +47,19 @@ _OUTCOMES: dict[str, Literal["success", "failed", "denied", "interrupted"]] = {
 }
 
 
-def messages_of(turns: Sequence[Turn]) -> list[ModelMessage]:
+async def messages_of(turns: Sequence[Turn], context: RunContext) -> list[ModelMessage]:
     """What the model has to know of the runs before, oldest first."""
     messages: list[ModelMessage] = []
     for turn in turns:
         saved = _saved(turn)
-        messages += rebuilt(turn.run) if saved is None else saved
+        messages += await rebuilt(turn.run, context) if saved is None else await rehydrated(saved, context)
     return messages
 
 
-def save(context: RunContext, messages: Sequence[ModelMessage]) -> None:
-    """Keep this run's new messages; what cannot be written (a tool's odd result) is rebuilt from the transcript later."""
+def save(context: RunContext, messages: Sequence[ModelMessage], sent: Mapping[str, Sent]) -> None:
+    """Keep this run's new messages, without the bytes of the files that were `sent`; what cannot be written (a tool's odd result) is rebuilt from the transcript later."""
     try:
-        data = ModelMessagesTypeAdapter.dump_json(list(messages))
+        data = ModelMessagesTypeAdapter.dump_json(referenced(messages, sent))
     except Exception:
         logger.warning("the messages of run %s cannot be saved", context.run_id, exc_info=True)
         return
@@ -73,20 +77,32 @@ def _saved(turn: Turn) -> list[ModelMessage] | None:
         return None
 
 
-def rebuilt(run: TranscriptRun) -> list[ModelMessage]:
+async def rebuilt(run: TranscriptRun, context: RunContext) -> list[ModelMessage]:
     """One run as model messages, from what was seen of it."""
     messages: list[ModelMessage] = []
     for message in run.messages:
         if message.role == "user":
-            text = "\n".join(part.text for part in message.parts if isinstance(part, SeenText))
-            if text:
-                messages.append(ModelRequest(parts=[UserPromptPart(content=text)]))
+            if content := await _said(message, context):
+                messages.append(ModelRequest(parts=[UserPromptPart(content=content)]))
         elif message.role == "assistant":
-            messages += _assistant(message)
+            messages += await _assistant(message, context)
     return messages
 
 
-def _assistant(message: TranscriptMessage) -> list[ModelMessage]:
+async def _said(message: TranscriptMessage, context: RunContext) -> str | list[UserContent]:
+    files = [part for part in message.parts if isinstance(part, ActivityPart) and part.activity_type == "attachment"]
+    if not files:
+        return "\n".join(part.text for part in message.parts if isinstance(part, SeenText))
+    content: list[UserContent] = []
+    for part in message.parts:
+        if isinstance(part, SeenText) and part.text:
+            content.append(part.text)
+        elif isinstance(part, ActivityPart) and part in files:
+            content += await content_of(part.content, context)
+    return content
+
+
+async def _assistant(message: TranscriptMessage, context: RunContext) -> list[ModelMessage]:
     messages: list[ModelMessage] = []
     said: list[TextPart | ToolCallPart] = []
     returned: list[ToolReturnPart] = []
@@ -109,16 +125,18 @@ def _assistant(message: TranscriptMessage) -> list[ModelMessage]:
             returned.append(
                 ToolReturnPart(
                     tool_name=part.name,
-                    content=_content(part),
+                    content=await _content(part, context),
                     tool_call_id=part.id,
                     outcome=_OUTCOMES.get(part.status, "interrupted"),
                 )
             )
         elif isinstance(part, ActivityPart) and part.activity_type == "steer":
-            text = Message(id=part.id, content=part.content.get("content") or "").text
-            if text:
+            content = await said_in(Message(id=part.id, content=part.content.get("content") or ""), context, {})
+            if content:
                 flush()
-                messages.append(ModelRequest(parts=[UserPromptPart(content=text)]))
+                first = content[0]
+                only = first if len(content) == 1 and isinstance(first, str) else content
+                messages.append(ModelRequest(parts=[UserPromptPart(content=only)]))
     flush()
     return messages
 
@@ -132,7 +150,12 @@ def arguments(text: str) -> dict[str, Any]:
     return cast(dict[str, Any], value) if isinstance(value, dict) else {}
 
 
-def _content(part: SeenTool) -> str:
+async def _content(part: SeenTool, context: RunContext) -> str:
+    if part.blob is not None:  # what is here is only the beginning
+        try:
+            return (await (await context.file(part.blob.url)).read()).decode("utf-8", "replace")
+        except AgentError:
+            logger.warning("the whole result of call %s is no longer there", part.id)
     if isinstance(part.content, str) and part.content:
         return part.content
     if part.content:

@@ -2,5 +2,6 @@
 
 from runcast.client.client import Client, SentRun, connect
 from runcast.client.refusals import LogChanged, Refusal, Unreachable
+from runcast.client.upload import UploadedFile
 
-__all__ = ["Client", "LogChanged", "Refusal", "SentRun", "Unreachable", "connect"]
+__all__ = ["Client", "LogChanged", "Refusal", "SentRun", "Unreachable", "UploadedFile", "connect"]

@@ -1,11 +1,11 @@
-"""Where a server is, and one plain GET on it with nothing but the standard library."""
+"""Where a server is, and plain requests to it with nothing but the standard library."""
 
 from __future__ import annotations
 
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -13,6 +13,7 @@ from runcast.client.refusals import Unreachable, error_of
 from runcast.errors import InvalidRequest, RuncastError
 
 TIMEOUT_S = 30
+UPLOAD_TIMEOUT_S = 600
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _objects: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
@@ -44,9 +45,23 @@ def get(url: str, headers: dict[str, str]) -> dict[str, Any]:
     Raises:
         Unreachable: nobody answered, or not with JSON. Others: what the server's problem document says.
     """
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the scheme was checked by `base_url`
+    return _ask(urllib.request.Request(url, headers=headers), TIMEOUT_S)  # noqa: S310 - `base_url` checked the scheme
+
+
+def post(url: str, headers: dict[str, str], body: BinaryIO, size: int) -> dict[str, Any]:
+    """One POST of `size` bytes, blocking, read from `body` piece by piece: the JSON object that came.
+
+    Raises:
+        As `get`.
+    """
+    headers = headers | {"Content-Length": str(size)}
+    return _ask(urllib.request.Request(url, body, headers, method="POST"), UPLOAD_TIMEOUT_S)  # noqa: S310
+
+
+def _ask(request: urllib.request.Request, timeout_s: float) -> dict[str, Any]:
+    url = request.full_url
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:  # noqa: S310
             return _objects.decode(response.read())
     except urllib.error.HTTPError as error:
         raise _problem(url, error) from None

@@ -43,6 +43,7 @@ from runcast.client.effects import (
     Transmit,
 )
 from runcast.client.refusals import LogChanged, Unreachable, error_of
+from runcast.client.upload import Source, UploadedFile, opened, uploaded
 from runcast.commands import AnyCommand, Cancel, Edit, Resolve, Retry, Send, Steer
 from runcast.errors import RuncastError
 from runcast.events import Event
@@ -318,13 +319,37 @@ class Client:
         answer = await self.get("/v1/threads?" + urllib.parse.urlencode({"q": query} if query else {}))
         return list(answer.get("threads", []))
 
+    async def upload_file(
+        self, source: Source, *, name: str | None = None, mime_type: str | None = None, id: str | None = None
+    ) -> UploadedFile:
+        """Hand a file to the server: from a path, from bytes, or from a binary file that is open. A message names it by its
+        `part`. With the same `id` a retry gives the same file.
+
+        Raises:
+            InvalidRequest, TooLarge, UnsupportedType, EmptyFile, FileTypeMismatch, TooManyFiles, StorageFull, Unreachable.
+        """
+        headers = await self._headers()
+        id = id or self._new_id()
+
+        def work() -> UploadedFile:
+            with opened(source, name, mime_type) as file:
+                headers.update({"Content-Type": file.mime_type, "Idempotency-Key": id})
+                url = f"{self.base_url}/v1/files?" + urllib.parse.urlencode({"name": file.name})
+                return uploaded(address.post(url, headers, file.body, file.size))
+
+        return await anyio.to_thread.run_sync(work)
+
     async def get(self, path: str) -> dict[str, Any]:
         """One GET on the server's HTTP API, decoded."""
+        headers = await self._headers()
+        return await anyio.to_thread.run_sync(address.get, self.base_url + path, headers, abandon_on_cancel=True)
+
+    async def _headers(self) -> dict[str, str]:
         headers = {"Accept": "application/json"}
         token = await self._current_token()
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        return await anyio.to_thread.run_sync(address.get, self.base_url + path, headers, abandon_on_cancel=True)
+        return headers
 
     # --- the line -----------------------------------------------------------------------------------------------------
 

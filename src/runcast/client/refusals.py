@@ -35,6 +35,9 @@ _BY_CODE: dict[str, type[RuncastError]] = {
     kind.code: kind
     for kind in (
         errors.InvalidRequest,
+        errors.UnknownFile,
+        errors.EmptyFile,
+        errors.FileTypeMismatch,
         errors.Unauthenticated,
         errors.Forbidden,
         errors.NotFound,
@@ -44,10 +47,13 @@ _BY_CODE: dict[str, type[RuncastError]] = {
         errors.AlreadyDecided,
         errors.Expired,
         errors.TooLarge,
+        errors.UnsupportedType,
         errors.RateLimited,
         errors.QueueFull,
+        errors.TooManyFiles,
         errors.TooManySubscriptions,
         errors.StoreError,
+        errors.StorageFull,
         errors.Unavailable,
         Unreachable,
     )

@@ -18,6 +18,7 @@ import anyio.from_thread
 
 from runcast.client import client as asynchronous
 from runcast.client.effects import StateChanged
+from runcast.client.upload import Source, UploadedFile
 from runcast.events import Event
 from runcast.runs import OnBranch, OnBusy
 from runcast.transcript import Transcript
@@ -92,6 +93,11 @@ class Client:
 
     def watch(self, thread: str) -> Generator[Transcript, None, None]:
         return _iterate(self._portal, self._client.watch(thread))
+
+    def upload_file(
+        self, source: Source, *, name: str | None = None, mime_type: str | None = None, id: str | None = None
+    ) -> UploadedFile:
+        return self._call(lambda: self._client.upload_file(source, name=name, mime_type=mime_type, id=id))
 
     def agents(self) -> list[dict[str, Any]]:
         return self._portal.call(self._client.agents)

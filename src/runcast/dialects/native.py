@@ -83,7 +83,8 @@ def fault_of_message(message: Message) -> str | None:
     if not message.content or (isinstance(message.content, str) and not message.content.strip()):
         return "`message.content` is empty."
     if (size := len(to_bytes(message.content))) > MAX_TEXT_BYTES:
-        return f"The message has {size} bytes; at most {MAX_TEXT_BYTES} are taken."
+        hint = "" if isinstance(message.content, str) else " Upload files with POST /v1/files and name them by url."
+        return f"The message has {size} bytes; at most {MAX_TEXT_BYTES} are taken.{hint}"
     if not isinstance(message.content, str) and not all(isinstance(part.get("type"), str) for part in message.content):
         return "Each part of `message.content` needs a `type`."
     return None

@@ -197,6 +197,8 @@ def tool_result(at: Index, run: TranscriptRun, event: ToolCallResult) -> None:
     part.content = event.content
     part.has_result = event.result is not UNSET
     part.result = given(event.result)
+    part.blob = given(event.blob)
+    part.result_blob = given(event.result_blob)
     part.summary = given(event.summary)
     part.error = given(event.error)
     part.ended_at = given(event.timestamp)
@@ -217,11 +219,12 @@ def artifact_snapshot(at: Index, run: TranscriptRun, event: ArtifactSnapshot) ->
     part.content = given(event.content)
     part.url = given(event.url)
     part.tool_call_id = given(event.tool_call_id)
+    part.blob = given(event.blob)
 
 
 def artifact_delta(at: Index, event: ArtifactDelta) -> None:
     part = at.artifacts.get(event.artifact_id)
-    if part is None:
+    if part is None or part.blob is not None:  # what is there is only the beginning
         return
     if event.append is not UNSET:
         if part.content is None or isinstance(part.content, str):

@@ -91,6 +91,7 @@ class Acceptance:
             title=None if lane.title else title_of(messages[0]),
             head_run=tip,
             receipt=receipt._replace(result=msgspec.json.encode(answer)),
+            files=[file for message in messages for file in message.files],
         )
         lane.tip = tip
         move(lane, moved)

@@ -25,9 +25,11 @@ from runcast.errors import LeaseLost, NotFound, SequenceConflict, StoreError
 from runcast.events import Event, Record
 from runcast.hub import Hub
 from runcast.ids import Clock
+from runcast.running.blobs import Blobs
+from runcast.running.bulk import is_bulky
 from runcast.running.lane import Lane
 from runcast.running.lanes import Lanes
-from runcast.runs import AgentState, Run
+from runcast.runs import AgentState, Principal, Run
 from runcast.stores.base import Receipt, Store, Write, Written
 
 
@@ -44,8 +46,9 @@ class Source(Protocol):
 
 
 class Appender:
-    def __init__(self, store: Store, hub: Hub, lanes: Lanes, *, clock: Clock) -> None:
+    def __init__(self, store: Store, hub: Hub, lanes: Lanes, blobs: Blobs, *, clock: Clock) -> None:
         self._store = store
+        self._blobs = blobs
         self._hub = hub
         self._lanes = lanes
         self._clock = clock
@@ -63,7 +66,11 @@ class Appender:
         for lane, source in offered.values():
             if lane.lost or lane.doubtful or lane.lock.locked():
                 source.go_the_long_way([])
-            elif events := source.take_now():
+            elif not (events := source.take_now()):
+                pass
+            elif any(map(is_bulky, events)):  # a part of it has to be kept elsewhere first
+                source.go_the_long_way(events)
+            else:
                 write = Write(thread=lane.thread.id, fence=lane.fence, expected_seq=lane.head, events=events)
                 taken.append((lane, source, write))
         if not taken:
@@ -95,6 +102,7 @@ class Appender:
         head_run: str | None = None,
         receipt: Receipt | None = None,
         agent_state: AgentState | None = None,
+        files: Sequence[str] = (),
     ) -> None:
         """Append events with the rows that change with them, and tell the owner's inbox. The lane's lock is held."""
         notices: list[Event] = []
@@ -125,6 +133,7 @@ class Appender:
             receipt=receipt,
             agent_state=agent_state,
             notices=notices,
+            files=files,
         )
         with anyio.CancelScope(shield=True):
             await self._append(lane, write)
@@ -137,6 +146,10 @@ class Appender:
         if lane.doubtful:
             await self.find_out(lane)
             write = msgspec.structs.replace(write, fence=lane.fence)
+        if any(map(is_bulky, write.events)):
+            owner = Principal(user=lane.thread.user, tenant=lane.thread.tenant)
+            events, files = await self._blobs.taken_out(owner, write.events)
+            write = msgspec.structs.replace(write, events=events, files=[*write.files, *files])
         try:
             written = await self._store.append(write, now=self._clock.now_ms())
         except LeaseLost:

@@ -20,6 +20,7 @@ from runcast.events import Event, RunError, RunFinished
 from runcast.ids import Clock, IdSource
 from runcast.running.recorder import Recorder, storable
 from runcast.runs import Principal, RunInput
+from runcast.stores.files import Files
 
 BUFFER_EVENTS = 256
 SHUTDOWN = "The server was shut down while this run was under way."
@@ -39,6 +40,7 @@ class Execution:
         history: Callable[[], Awaitable[Sequence[Turn]]],
         app: Mapping[str, Any],
         limit_s: float,
+        files: Callable[[], Files] | None = None,
     ) -> None:
         self.agent = agent
         self.input = input
@@ -54,6 +56,7 @@ class Execution:
             emit=self.emit,
             history=history,
             app=app,
+            files=files,
             handed=self.handed,
         )
         self.finish: RunFinished | None = None

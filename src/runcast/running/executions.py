@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,7 @@ from runcast.running.opening import queued, started
 from runcast.running.recall import Recall
 from runcast.running.unread import join, requeued
 from runcast.runs import Answer, Message, Principal, Run, RunInput, Thread
+from runcast.stores.files import Files
 
 logger = logging.getLogger("runcast.runner")
 
@@ -52,6 +53,7 @@ class Executions:
         new_id: IdSource,
         limits: Limits,
         app: Mapping[str, Any],
+        files: Callable[[], Files],
     ) -> None:
         self.agents = {agent.name: agent for agent in agents}
         self.draining = False
@@ -64,6 +66,7 @@ class Executions:
         self._new_id = new_id
         self._limits = limits
         self._app = app
+        self._files = files
         self._by_run: dict[str, Execution] = {}
         self._unwritten: set[str] = set()
         """Runs whose end the store refuses."""
@@ -134,6 +137,7 @@ class Executions:
             new_id=self._new_id,
             history=lambda: self._recall.history(lane.thread, run),
             app=self._app,
+            files=self._files,
             limit_s=getattr(agent, "timeout_s", None) or self._limits.run_timeout_s,
         )
         lane.running = run.id

@@ -39,8 +39,8 @@ def queued(run: Run, messages: tuple[Message, ...]) -> Event:
 
 
 def title_of(message: Message) -> str:
-    """A conversation's first name: the first line of what was said."""
-    lines = message.text.strip().splitlines()
+    """A conversation's first name: the first line of what was said, else the name of what was sent along."""
+    lines = message.text.strip().splitlines() or [one.name for one in message.attachments if one.name]
     first = " ".join(lines[0].split()) if lines else ""
     return first if len(first) <= TITLE_CHARACTERS else first[: TITLE_CHARACTERS - 1].rstrip() + "…"
 

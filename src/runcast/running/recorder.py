@@ -3,9 +3,10 @@
 - shorthands (`*_CHUNK`) become the START, CONTENT and END they stand for;
 - what needs a START gets one, a second START of an open item and an END of a closed one are dropped (AG-UI 1.0 clients
   reject both), empty deltas too;
-- END events get the whole text or arguments;
+- END events get the whole text or arguments, if they are short enough for one event;
 - floods of progress are thinned to `PROGRESS_PER_S` a call, first and last kept;
 - values that JSON does not know are converted;
+- what is too long for one event is split, left out of ENDs, or refused (`running.bulk`);
 - when the run ends, everything open is closed before its terminal event (I16, I23).
 """
 
@@ -21,6 +22,7 @@ from runcast import events as e
 from runcast.errors import AgentError
 from runcast.events import Event
 from runcast.jsonvalue import to_json
+from runcast.running.bulk import PIECE, check, pieces, whole
 from runcast.transcript import ReasoningPart, StepPart, SubagentPart, TextPart, ToolPart, TranscriptRun
 
 Ending = Literal["done", "waiting", "cancelled", "failed", "interrupted"]
@@ -119,6 +121,8 @@ class Recorder:
         event = storable(event)
         out = [*self._end_chunked(event)]
         out.extend(self._expand(self._named(event), now_s))
+        if len(out) > 0 and isinstance(out[-1], e.DELTAS) and len(cast(e.TextMessageContent, out[-1]).delta) > PIECE:
+            out[-1:] = pieces(out[-1])
         return [e.of_run(one, self.run) for one in out]
 
     def _goes_on(self, event: Event) -> bool:
@@ -135,7 +139,7 @@ class Recorder:
                 text, name = self._calls.get(item), self._names.get(("call", item), item)
             case _:
                 return False
-        if text is None or name != item or not delta:
+        if text is None or name != item or not delta or len(delta) > PIECE:
             return False
         text += delta.encode()
         return True
@@ -342,13 +346,14 @@ class Recorder:
     # --- ends -----------------------------------------------------------------------------------------------------
 
     def _end_text(self, item: str, incomplete: str | UnsetType) -> Event:
-        return e.TextMessageEnd(message_id=item, text=self._texts.pop(item).decode(), incomplete=incomplete)
+        return e.TextMessageEnd(message_id=item, text=whole(self._texts.pop(item)), incomplete=incomplete)
 
     def _end_reasoning(self, item: str, incomplete: str | UnsetType) -> Event:
-        return e.ReasoningMessageEnd(message_id=item, text=self._reasoning.pop(item).decode(), incomplete=incomplete)
+        return e.ReasoningMessageEnd(message_id=item, text=whole(self._reasoning.pop(item)), incomplete=incomplete)
 
     def _end_call(self, call: str, incomplete: str | UnsetType) -> Event:
-        return e.ToolCallEnd(tool_call_id=call, args=self._calls.pop(call).decode() or "{}", incomplete=incomplete)
+        args = whole(self._calls.pop(call))
+        return e.ToolCallEnd(tool_call_id=call, args="{}" if args == "" else args, incomplete=incomplete)
 
     def _unfinished(self, call: str, ending: Ending) -> Event:
         sentence = _UNFINISHED.get(ending, _UNFINISHED["done"])
@@ -389,6 +394,7 @@ def storable(event: AnyEvent) -> AnyEvent:
 
     Raises:
         AgentError: code `invalid_yield`: a field holds what its type is not, so no reader could read the log any more.
+            Code `event_too_large`.
     """
     if isinstance(event, e.DELTAS) and _is_plain(event):
         return event  # the many: such strings are read as they are written
@@ -398,7 +404,10 @@ def storable(event: AnyEvent) -> AnyEvent:
         fields = {name: _clean(getattr(event, name)) for name in event.__struct_fields__}
         event, data = type(event)(**fields), None
     try:
-        return cast(AnyEvent, e.decode(e.encode(event) if data is None else data))
+        if data is None:
+            data = e.encode(event)
+        check(event, len(data))
+        return cast(AnyEvent, e.decode(data))
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise AgentError(f"The agent gave a {event.type} that holds a wrong value.", code="invalid_yield") from error
 

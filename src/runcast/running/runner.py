@@ -22,6 +22,7 @@ from runcast.hub import Hub
 from runcast.ids import Clock, IdSource
 from runcast.running.accepting import Acceptance
 from runcast.running.appender import Appender
+from runcast.running.blobs import Blobs
 from runcast.running.branching import Branching
 from runcast.running.executions import Executions
 from runcast.running.interrupts import Interrupts
@@ -59,7 +60,8 @@ class Runner:
             store, clock=clock, node=new_id(), ttl_s=limits.lease_ttl_s, load=self._load, on_lost=self._on_lost
         )
         self._recall = Recall(store, hub)
-        self._appender = Appender(store, hub, self._lanes, clock=clock)
+        blobs = Blobs(store, clock=clock, new_id=new_id)
+        self._appender = Appender(store, hub, self._lanes, blobs, clock=clock)
         self._executions = Executions(
             agents,
             self._appender,
@@ -70,6 +72,7 @@ class Runner:
             new_id=new_id,
             limits=limits,
             app=app,
+            files=lambda: store.files,
         )
         self._strays: list[str] = []
         """Threads whose lease this node has without a lane."""

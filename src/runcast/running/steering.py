@@ -49,6 +49,7 @@ class Steered:
         seq = lane.head + 1
         answer = {"thread": lane.thread.id, "run": run, "seq": seq, "status": "running"}
         event = e.of_run(e.RunSteered(message=message.as_input(), consumed=False), run)
-        await self._appender.write(lane, [event], receipt=receipt._replace(result=msgspec.json.encode(answer)))
+        receipt = receipt._replace(result=msgspec.json.encode(answer))
+        await self._appender.write(lane, [event], receipt=receipt, files=message.files)
         execution.handed.hand(message)
         return seq

@@ -12,12 +12,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from runcast.errors import StoreError
 from runcast.events import Event, Record
 from runcast.runs import AgentState, Principal, Run, RunStatus, Thread, ThreadKind
+
+if TYPE_CHECKING:
+    from runcast.stores.files import Files
 
 MAX_BYTES = 64 * 1024
 MAX_EVENTS = 500
@@ -52,6 +56,8 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     receipt: Receipt | None = None
     notices: Sequence[Event] = ()
     """Events for the inbox of the thread's owner: the same transaction, the inbox's own seqs."""
+    files: Sequence[str] = ()
+    """Files and blobs that the events name: from now on the thread holds them."""
 
 
 class Written(NamedTuple):
@@ -87,6 +93,11 @@ class Store(ABC):
 
     Errors common to all: `StoreError` when the file or server cannot be read or written; nothing was changed then.
     """
+
+    @property
+    def files(self) -> Files:
+        """Where files and blobs are. A store that keeps none need not say so: uploads and big events are refused then."""
+        raise StoreError("This server's store keeps no files.")
 
     @abstractmethod
     async def create_thread(
@@ -156,6 +167,7 @@ class Store(ABC):
             IdempotencyConflict: the receipt's key exists with another body hash. (With the same hash: `SequenceConflict`,
                 the caller then finds the receipt.)
             NotFound: no such thread, or deleted.
+            UnknownFile: one of `files` is not there, or not the thread's owner's.
         """
 
     def append_now(self, writes: Sequence[Write], *, now: int) -> list[Written | None]:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 import anyio
@@ -37,6 +38,7 @@ from runcast.stores.base import (
     Write,
     Written,
 )
+from runcast.stores.contents import Contents
 from runcast.stores.sql import SQL
 from runcast.stores.sqlite_file import (
     MEMORY,
@@ -49,6 +51,7 @@ from runcast.stores.sqlite_file import (
     map_error,
     migrate,
 )
+from runcast.stores.sqlite_files import SqliteFiles
 from runcast.stores.sqlite_ledger import Appending, Ledger, run_of, thread_of
 from runcast.stores.sqlite_log import Place, read
 from runcast.stores.sqlite_search import matching, words
@@ -72,7 +75,12 @@ class SqliteStore(Store):
     """Make one with `SqliteStore.open`."""
 
     def __init__(
-        self, ledger: Ledger | None, writer: Writer | None, readers: list[sqlite3.Connection], held: FileLock | None
+        self,
+        ledger: Ledger | None,
+        writer: Writer | None,
+        readers: list[sqlite3.Connection],
+        held: FileLock | None,
+        contents: Contents,
     ) -> None:
         """Not for callers."""
         self._ledger = ledger
@@ -81,6 +89,8 @@ class SqliteStore(Store):
         self._reading = anyio.CapacityLimiter(max(1, len(readers)))
         self._in_memory = not readers
         self._held = held
+        self._contents = contents
+        self._files = SqliteFiles(contents, ledger, writer, self._read)
         self._closed = False
 
     @classmethod
@@ -105,10 +115,18 @@ class SqliteStore(Store):
         if durability not in ("process", "power"):
             raise ConfigError(f"durability must be 'process' or 'power', not {durability!r}.")
         if read_only:
-            return cls(None, None, await _in_thread(partial(_open_readers, name, durability)), None)
+            readers = await _in_thread(partial(_open_readers, name, durability))
+            return cls(None, None, readers, None, _contents(name, durability))
         new_id = Uuid7Source(clock or SystemClock())
         connection, ledger, checkpointer, readers, held = await _in_thread(partial(_open, name, durability, new_id))
-        return cls(ledger, Writer(connection, ledger, checkpointer, inline=durability == "process"), readers, held)
+        contents = _contents(name, durability)
+        await _in_thread(contents.clear_staging)
+        writer = Writer(connection, ledger, checkpointer, inline=durability == "process")
+        return cls(ledger, writer, readers, held, contents)
+
+    @property
+    def files(self) -> SqliteFiles:
+        return self._files
 
     async def close(self) -> None:
         if self._closed:
@@ -124,6 +142,7 @@ class SqliteStore(Store):
                 self._reading.release_on_behalf_of(borrower)  # a read that waited all the while learns that it is late
             if self._writer is not None:
                 await self._writer.close()
+            self._contents.close()
             if self._held is not None:
                 self._held.release()
 
@@ -155,7 +174,9 @@ class SqliteStore(Store):
         return await self._read(partial(self._list, owner, words(query), after, max(1, min(limit, PAGE_LIMIT))))
 
     async def delete_thread(self, thread: str, *, fence: int, now: int, notices: Sequence[Event] = ()) -> Written:
-        return await self._write(lambda to: to.delete_thread(thread, fence, now, notices))
+        written = await self._write(lambda to: to.delete_thread(thread, fence, now, notices))
+        await self._files.drop()
+        return written
 
     async def resolve_alias(self, owner: Principal, external_id: str, *, new_thread: str, now: int) -> Thread:
         return await self._write(lambda to: to.resolve_alias(owner, external_id, new_thread, now))
@@ -370,6 +391,12 @@ def _open(
             connection.close()
         held.release()
         raise
+
+
+def _contents(path: str, durability: Durability) -> Contents:
+    file = Path(path)
+    root = None if path == MEMORY else file.with_name(file.name + ".files")
+    return Contents(root, durable=durability == "power")
 
 
 def _open_readers(path: str, durability: Durability) -> list[sqlite3.Connection]:

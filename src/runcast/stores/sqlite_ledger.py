@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from runcast.errors import IdempotencyConflict, NotFound, SequenceConflict, StoreError
+from runcast.errors import IdempotencyConflict, NotFound, SequenceConflict, StoreError, UnknownFile
 from runcast.events import DELTAS, Event, Record, encode, stamp
 from runcast.ids import IdSource, new_epoch
 from runcast.runs import AgentState, Principal, Run, RunStatus, Thread, ThreadKind
@@ -55,6 +55,7 @@ def _changes_rows(write: Write) -> bool:
     return bool(
         write.runs
         or write.notices
+        or write.files
         or write.receipt is not None
         or write.title is not None
         or write.pinned is not None
@@ -297,6 +298,7 @@ class Ledger:
         self._add(log, appending.rows)
         if not appending.is_plain:
             self._put_rows(log, write, now)
+            self._bind(log, write.files)
             for text in said(write.events, queued):
                 self._index(log.key, log.owner, text)
         if not log.active and (write.runs or len(log.rows) >= SEAL_ROWS):
@@ -319,6 +321,17 @@ class Ledger:
         self.logs.pop(thread, None)
         self._undo.append(partial(self.logs.__setitem__, thread, log))
         return Written([], inbox, told)
+
+    def owner(self, owner: Principal, receipt: Receipt | None, now: int) -> int:
+        """The owner's key, for a write of rows that belong to no thread; and its receipt kept.
+
+        Raises:
+            IdempotencyConflict, SequenceConflict: as in `append`.
+        """
+        key = self._owner(owner)
+        if receipt is not None:
+            self._put_receipt(key, receipt, now)
+        return key
 
     def put_snapshot(self, thread: str, snapshot: Snapshot) -> None:
         row = self._db.execute(SQL["log"], (thread,)).fetchone()
@@ -480,6 +493,12 @@ class Ledger:
                 "updated_at": now if moved else None,
             }
             self._db.execute(SQL["update_thread"], values)
+
+    def _bind(self, log: Log, files: Sequence[str]) -> None:
+        for file in files:
+            if self._db.execute(SQL["bind_file"], (file, log.owner)).rowcount != 1:
+                raise UnknownFile(f"There is no file {file!r}; upload it first.")
+            self._db.execute(SQL["put_file_thread"], (log.key, file))
 
     def _put_agent_state(self, log: Log, state: AgentState) -> None:
         values = (state.run, log.key, state.adapter, state.version, state.data)

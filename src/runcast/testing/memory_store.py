@@ -26,6 +26,7 @@ from runcast.events import Event, Record, encode, stamp
 from runcast.ids import IdSource, SystemClock, Uuid7Source, new_epoch
 from runcast.runs import AgentState, Principal, Run, RunStatus, Thread, ThreadKind
 from runcast.stores.base import MAX_BYTES, MAX_EVENTS, Orphan, Page, Receipt, Snapshot, Store, Write, Written
+from runcast.testing.memory_files import MemoryFiles
 
 _Owner = tuple[str, str]
 _ACTIVE: frozenset[RunStatus] = frozenset({"queued", "running"})
@@ -68,6 +69,11 @@ class MemoryStore(Store):
         self._threads_of_runs: dict[str, str] = {}
         self._states: dict[str, AgentState] = {}
         self._fences = count(1)
+        self._files = MemoryFiles(self._keep_receipt)
+
+    @property
+    def files(self) -> MemoryFiles:
+        return self._files
 
     # --- threads --------------------------------------------------------------------------------------------------
 
@@ -142,6 +148,7 @@ class MemoryStore(Store):
         for run in log.runs:
             self._threads_of_runs.pop(run, None)
             self._states.pop(run, None)
+        self._files.let_go(thread)
         self._aliases = {name: target for name, target in self._aliases.items() if target != thread}
         return Written([], inbox, told)
 
@@ -173,11 +180,13 @@ class MemoryStore(Store):
                 raise InvalidRequest(f"The run {run.id!r} is of thread {run.thread!r}, the write of {write.thread!r}.")
             if self._threads_of_runs.get(run.id, write.thread) != write.thread:
                 raise StoreError(f"The run {run.id!r} belongs to another conversation.")
+        self._files.check(owner, write.files)
         records = _stamped(write.events, len(log.records), now)
         queued = [run.id for run in log.runs.values() if run.status in _ACTIVE]
         log.said.extend(_said(write.events, queued))
         log.records.extend(records)
         self._put_rows(log, write, now)
+        self._files.bind(write.thread, write.files)
         if write.receipt is not None:
             self._receipts[owner, write.receipt.key] = write.receipt
         inbox, told = self._notify(log, write.notices, now)
@@ -309,6 +318,10 @@ class MemoryStore(Store):
         if known.body_hash != receipt.body_hash:
             raise IdempotencyConflict(f"The id {receipt.key!r} was used for another command; make a new one.")
         raise SequenceConflict(f"The command {receipt.key!r} was carried out before; its receipt has the answer.")
+
+    def _keep_receipt(self, owner: _Owner, receipt: Receipt) -> None:
+        self._check_receipt(owner, receipt)
+        self._receipts[owner, receipt.key] = receipt
 
     def _put_rows(self, log: _Log, write: Write, now: int) -> None:
         changes: dict[str, Any] = {}

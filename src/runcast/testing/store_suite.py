@@ -9,6 +9,7 @@ The suite closes what it opens. It needs pytest with anyio's plugin; an `anyio_b
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,8 +21,17 @@ import anyio.lowlevel
 import pytest
 
 from runcast import events as e
-from runcast.errors import IdempotencyConflict, InvalidRequest, LeaseLost, NotFound, SequenceConflict
+from runcast.errors import (
+    IdempotencyConflict,
+    InvalidRequest,
+    LeaseLost,
+    NotFound,
+    SequenceConflict,
+    TooManyFiles,
+    UnknownFile,
+)
 from runcast.events import Event, Record, decode, encode
+from runcast.files import StoredFile
 from runcast.ids import SystemClock, Uuid7Source
 from runcast.runs import AgentState, Principal, Run, RunStatus, Thread
 from runcast.stores.base import Receipt, Snapshot, Store, Write, Written
@@ -87,6 +97,36 @@ def notice(thread: str) -> Event:
 
 async def titles(store: Store, query: str, owner: Principal = ME) -> list[str]:
     return [thread.title for thread in (await store.list_threads(owner, query=query)).threads]
+
+
+async def keep_file(store: Store, data: bytes, owner: Principal = ME, *, now: int = NOW, **fields: Any) -> StoredFile:
+    """A file with this content, kept and not bound."""
+    staging = await store.files.stage()
+    try:
+        for start in range(0, len(data), 1000):
+            await staging.write(data[start : start + 1000])
+        file = StoredFile(
+            id=new_id(),
+            tenant=owner.tenant,
+            user=owner.user,
+            name="a.txt",
+            mime_type="text/plain",
+            size=staging.size,
+            sha256=await staging.finish(),
+            created_at=now,
+        )
+        await store.files.put(owner, staging, file, now=now, **fields)
+        return file
+    finally:
+        await staging.discard()
+
+
+async def bytes_of(store: Store, file: StoredFile) -> bytes:
+    found = b""
+    async with store.files.open(file) as content:
+        while data := await content.read(len(found), 700):
+            found += data
+    return found
 
 
 class StoreSuite:
@@ -609,3 +649,115 @@ class StoreSuite:
             await store.close()
         assert done == [1] * 20
         await store.close()
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    @pytest.mark.anyio
+    async def test_a_file_is_read_back_from_anywhere_and_its_row_with_it(self, store: Store) -> None:
+        data = bytes(range(256)) * 20
+        file = await keep_file(store, data)
+        other = await keep_file(store, b"", OTHER)
+        assert file.sha256 == hashlib.sha256(data).hexdigest() and file.size == len(data)
+        assert await store.files.get([other.id, "none", file.id]) == [other, file]
+        assert await bytes_of(store, file) == data
+        async with store.files.open(file) as content:
+            assert await content.read(5000, 1000) == data[5000:]
+            assert await content.read(len(data) + 1, 10) == b""
+
+    @pytest.mark.anyio
+    async def test_a_file_is_bound_with_the_write_that_names_it_or_not_at_all(self, store: Store) -> None:
+        one = await line(store)
+        file, foreign = await keep_file(store, b"mine"), await keep_file(store, b"not mine", OTHER)
+        for wrong in (foreign.id, "none"):
+            with pytest.raises(UnknownFile):
+                await one.append(delta("no"), files=[file.id, wrong])
+        assert await one.all() == []
+        with pytest.raises(SequenceConflict):
+            await one.append(delta("no"), files=[file.id], expected_seq=7)
+        assert await store.files.collect(unbound_before=NOW) == 0
+        assert await store.files.collect(unbound_before=NOW + 1) == 2, "neither was bound"
+        assert await store.files.get([file.id, foreign.id]) == []
+        with pytest.raises(NotFound):
+            await bytes_of(store, file)
+        kept = await keep_file(store, b"kept")
+        one.head = 0
+        await one.append(delta("yes"), files=[kept.id])
+        await one.append(delta("again"), files=[kept.id])
+        assert await store.files.collect(unbound_before=NOW + 1, orphans=True) == 0
+        assert await bytes_of(store, kept) == b"kept"
+
+    @pytest.mark.anyio
+    async def test_a_file_goes_with_the_last_of_its_threads_and_its_content_with_the_last_row(
+        self, store: Store
+    ) -> None:
+        first, second = await line(store), await line(store)
+        shared, own, copy = (
+            await keep_file(store, b"x"),
+            await keep_file(store, b"y"),
+            await keep_file(store, b"y", OTHER),
+        )
+        await first.append(delta("a"), files=[shared.id, own.id])
+        await second.append(delta("b"), files=[shared.id])
+        await store.delete_thread(first.id, fence=first.fence, now=NOW)
+        assert await store.files.get([shared.id, own.id, copy.id]) == [shared, copy]
+        assert await bytes_of(store, shared) == b"x" and await bytes_of(store, copy) == b"y"
+        await store.delete_thread(second.id, fence=second.fence, now=NOW)
+        assert await store.files.delete_all(OTHER) == 1
+        for gone in (shared, own, copy):
+            assert await store.files.get([gone.id]) == []
+            with pytest.raises(NotFound):
+                await bytes_of(store, gone)
+
+    @pytest.mark.anyio
+    async def test_who_reads_a_file_reads_it_to_the_end_although_it_is_deleted(self, store: Store) -> None:
+        file = await keep_file(store, b"ab" * 1000)
+        async with store.files.open(file) as content:
+            assert await content.read(0, 2) == b"ab"
+            await store.files.delete_all(ME)
+            assert await content.read(1998, 10) == b"ab"
+
+    @pytest.mark.anyio
+    async def test_the_same_content_coming_and_going_at_once_is_never_lost(self, store: Store) -> None:
+        one = await line(store)
+        kept: list[StoredFile] = []
+
+        async def come() -> None:
+            for _ in range(10):
+                file = await keep_file(store, b"again and again")
+                kept.append(file)
+                await anyio.lowlevel.checkpoint()
+
+        async def go() -> None:
+            for _ in range(10):
+                await store.files.collect(unbound_before=NOW + 1, orphans=True)
+
+        async with anyio.create_task_group() as tasks:
+            for work in (come, go, come, go):
+                tasks.start_soon(work)
+        last = await keep_file(store, b"again and again")
+        await one.append(delta("a"), files=[last.id])
+        await store.files.collect(unbound_before=NOW + 1, orphans=True)
+        assert await bytes_of(store, last) == b"again and again"
+        assert await store.files.get([file.id for file in kept]) == []
+
+    @pytest.mark.anyio
+    async def test_what_is_uploaded_and_not_sent_is_bounded(self, store: Store) -> None:
+        one = await line(store)
+        first = await keep_file(store, b"x" * 60, pending_bytes=100)
+        with pytest.raises(TooManyFiles):
+            await keep_file(store, b"x" * 41, pending_bytes=100)
+        await keep_file(store, b"x" * 41, OTHER, pending_bytes=100)
+        await one.append(delta("a"), files=[first.id])
+        await keep_file(store, b"x" * 41, pending_bytes=100)
+
+    @pytest.mark.anyio
+    async def test_a_files_receipt_is_kept_with_it(self, store: Store) -> None:
+        """I5."""
+        receipt = Receipt("k", "h", b"{}")
+        await keep_file(store, b"a", receipt=receipt)
+        assert await store.receipt(ME, "k") == receipt
+        with pytest.raises(SequenceConflict):
+            await keep_file(store, b"a", receipt=receipt)
+        with pytest.raises(IdempotencyConflict):
+            await keep_file(store, b"b", receipt=receipt._replace(body_hash="other"))
+        assert await store.files.collect(unbound_before=NOW + 1) == 1

@@ -58,11 +58,13 @@ class Gateway:
         new_id: IdSource,
         send_timeout_s: float = 45,
         connections_per_user: int = 0,
+        upload_timeout_s: float = 600,
     ) -> None:
         self.authenticator = authenticator
         self.clock = clock
         self.new_id = new_id
         self.send_timeout_s = send_timeout_s
+        self.upload_timeout_s = upload_timeout_s
         self.draining = False
         self.stopping = False
         self._service: Service | None = None

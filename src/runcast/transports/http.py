@@ -38,6 +38,7 @@ from runcast.transports.bodies import (
     ThreadList,
     ThreadView,
 )
+from runcast.transports.files import file_routes
 from runcast.transports.gateway import Gateway
 from runcast.transports.openapi import answers, body_of
 from runcast.transports.requests import (
@@ -75,7 +76,8 @@ def build_api(gateway: Gateway) -> FastAPI:
         **openapi.telemetry_off(),
     )
     problems.install(app)
-    for routes in (health_routes, thread_routes, message_routes, event_routes, run_routes, branch_routes):
+    all_routes = (health_routes, thread_routes, message_routes, event_routes, run_routes, branch_routes, file_routes)
+    for routes in all_routes:
         app.include_router(routes(gateway))
     openapi.install(app)
     return app

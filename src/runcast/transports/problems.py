@@ -88,15 +88,17 @@ def problem_of(scope: Scope, error: BaseException) -> Response:
     return problem(scope, status, code, message, retry_after_ms=retry)
 
 
+async def runcast_error(request: Request, error: Exception) -> Response:
+    """The answer to one of our own errors, logged if it is not the client's doing."""
+    if isinstance(error, Unavailable):
+        logger.info("request refused: %s", error.message, extra={"request_id": request_id_of(request.scope)})
+    elif not isinstance(error, ClientError):
+        logger.warning("request failed", exc_info=error, extra={"request_id": request_id_of(request.scope)})
+    return problem_of(request.scope, error)
+
+
 def install(app: FastAPI) -> None:
     """Make every error of `app` a problem."""
-
-    async def runcast_error(request: Request, error: Exception) -> Response:
-        if isinstance(error, Unavailable):
-            logger.info("request refused: %s", error.message, extra={"request_id": request_id_of(request.scope)})
-        elif not isinstance(error, ClientError):
-            logger.warning("request failed", exc_info=error, extra={"request_id": request_id_of(request.scope)})
-        return problem_of(request.scope, error)
 
     async def http_exception(request: Request, error: Exception) -> Response:
         known = cast(HTTPException, error)

@@ -52,6 +52,9 @@ class SiteSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     title: str
     welcome: str = ""
     starters: tuple[str, ...] = ()
+    max_file_bytes: int = 0
+    file_types: tuple[str, ...] = ()
+    """What may be attached to a message; the server checks it too."""
 
 
 class File(NamedTuple):

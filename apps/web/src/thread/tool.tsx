@@ -7,6 +7,7 @@ import { JsonTree, JsonText, pretty } from "../ui/json.tsx";
 import { useNow } from "../ui/media.ts";
 import { capital, duration, OVER, ticking, toolName } from "../words.ts";
 import { Row } from "./activity.tsx";
+import { Whole } from "./whole.tsx";
 
 const ICONS: Record<ToolStatus, ReactNode> = {
   preparing: <CircleDashed size={14} aria-hidden />,
@@ -158,8 +159,28 @@ function resultText(tool: ToolPart): string {
   return typeof tool.content === "string" ? tool.content : tool.content ? pretty(tool.content) : "";
 }
 
+/** Where the whole of what is shown as the result is, if that is only its beginning. */
+const wholeOf = ({ result, content, blob, resultBlob, hasResult }: ToolPart) =>
+  resultBlob ?? (!hasResult || result === content ? blob : undefined);
+
 function Result({ tool }: { tool: ToolPart }) {
-  const value: unknown = hasResult(tool) ? (tool.result ?? null) : tool.content;
+  const [whole, setWhole] = useState<string | null>(null);
+  const blob = wholeOf(tool);
+  if (blob)
+    return (
+      <>
+        <Value value={whole ?? (hasResult(tool) ? tool.result : tool.content)} />
+        <Whole
+          blob={blob}
+          name={`${tool.name}${blob.mimeType === "application/json" ? ".json" : ".txt"}`}
+          onWhole={setWhole}
+        />
+      </>
+    );
+  return <Value value={hasResult(tool) ? (tool.result ?? null) : tool.content} />;
+}
+
+function Value({ value }: { value: unknown }) {
   if (value === undefined || value === null || value === "") return <Nothing>{strings.tool.nothingReturned}</Nothing>;
   if (typeof value !== "string") return <JsonTree value={value} />;
   const inside = value.length < 200_000 && /^\s*[[{]/.test(value) ? parsed(value) : undefined;

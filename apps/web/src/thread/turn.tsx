@@ -12,18 +12,8 @@ import type {
   TranscriptMessage,
   TranscriptRun,
 } from "@runcast/client";
-import {
-  Braces,
-  ChevronDown,
-  CircleAlert,
-  CircleStop,
-  Clock,
-  Download,
-  File,
-  Paperclip,
-  RotateCcw,
-  Unplug,
-} from "lucide-react";
+import { Braces, ChevronDown, CircleAlert, CircleStop, Clock, Download, File, RotateCcw, Unplug } from "lucide-react";
+import { useClient } from "@runcast/react";
 import { memo, useId, useRef, useState } from "react";
 import { DiagramCard } from "../canvas/card.tsx";
 import { isDiagram } from "../canvas/diagrams.ts";
@@ -34,8 +24,10 @@ import { JsonText, JsonTree } from "../ui/json.tsx";
 import { capital, duration, grouped, size, standing } from "../words.ts";
 import { ActivityLine } from "./activity.tsx";
 import { InterruptCard } from "./approval.tsx";
+import { Attachment } from "./attachment.tsx";
 import { Question, type QuestionActions } from "./question.tsx";
 import { Versions } from "./versions.tsx";
+import { Whole } from "./whole.tsx";
 
 export interface TurnActions {
   /** Who reads, as the server calls him: what he answered himself is said to be his. */
@@ -153,7 +145,7 @@ function AnswerPart({ part, run, actions }: { part: Part; run: TranscriptRun; ac
         />
       );
     case "activity":
-      return part.activityType === "steer" ? <Steered part={part} /> : <Attachment part={part} />;
+      return part.activityType === "steer" ? <Steered part={part} /> : <Attachment content={part.content} />;
     default:
       return null;
   }
@@ -191,7 +183,7 @@ export function UserMessage({ id, parts }: { id: string; parts: readonly Part[] 
   return (
     <div role="group" aria-label={strings.thread.you} id={`m-${id}`} className="flex flex-col items-end gap-1.5 ps-10">
       <h2 className="sr-only">{strings.thread.you}</h2>
-      {parts.map((part) => (part.type === "activity" ? <Attachment key={part.id} part={part} /> : null))}
+      {parts.map((part) => (part.type === "activity" ? <Attachment key={part.id} content={part.content} /> : null))}
       {text && <p className="bubble">{text}</p>}
     </div>
   );
@@ -210,8 +202,12 @@ export function PendingTurn({
   const words = strings.run;
   return (
     <article className="turn flex flex-col gap-1.5" data-status={message.state}>
-      <div role="group" aria-label={strings.thread.you} className="flex flex-col items-end ps-10">
-        <p className="bubble">{message.text}</p>
+      <div role="group" aria-label={strings.thread.you} className="flex flex-col items-end gap-1.5 ps-10">
+        {typeof message.content !== "string" &&
+          message.content.map((part, index) =>
+            part["type"] === "text" ? null : <Attachment key={index} content={part} />,
+          )}
+        {message.text && <p className="bubble">{message.text}</p>}
       </div>
       <div className="flex items-center justify-end gap-2 text-meta text-ink-3">
         {message.state === "failed" ? (
@@ -377,8 +373,10 @@ function Card({ part }: { part: ArtifactPart }) {
   const [unfolded, setUnfolded] = useState(false);
   const id = useId();
   const name = part.name ?? capital(part.kind.replace(/_/g, " "));
-  const address = part.url ? sameOrigin(part.url) : null;
-  const content = part.content;
+  const { files } = useClient();
+  const address = part.url ? sameOrigin(files.href(part.url)) : null;
+  const [whole, setWhole] = useState<string | null>(null);
+  const content = whole ?? part.content;
   const inside = content !== undefined && content !== null;
   const face = (
     <>
@@ -389,7 +387,12 @@ function Card({ part }: { part: ArtifactPart }) {
       )}
       <span className="truncate font-medium">{name}</span>
       <span className="truncate text-ink-3">
-        {[part.version > 1 ? strings.canvas.version(part.version) : "", extent(content)].filter(Boolean).join(" · ")}
+        {[
+          part.version > 1 ? strings.canvas.version(part.version) : "",
+          part.blob ? size(part.blob.size) : extent(content),
+        ]
+          .filter(Boolean)
+          .join(" · ")}
       </span>
     </>
   );
@@ -430,6 +433,7 @@ function Card({ part }: { part: ArtifactPart }) {
         {unfolded &&
           inside &&
           (typeof content === "string" ? <JsonText text={content} /> : <JsonTree value={content} />)}
+        {unfolded && part.blob && <Whole blob={part.blob} name={name} onWhole={setWhole} />}
       </div>
     </figure>
   );
@@ -445,18 +449,6 @@ function extent(content: unknown): string {
 function sameOrigin(address: string): string | null {
   const url = new URL(address, document.baseURI);
   return url.origin === location.origin ? url.href : null;
-}
-
-function Attachment({ part }: { part: ActivityPart }) {
-  const { name, filename, text, content } = part.content as Record<string, unknown>;
-  const words = [name, filename, text, content].find((value) => typeof value === "string" && value) as
-    string | undefined;
-  return (
-    <p className="flex max-w-full items-center gap-2 self-end rounded-control border border-line px-3 py-1.5 text-meta text-ink-2">
-      <Paperclip size={14} aria-hidden />
-      <span className="truncate">{words ?? strings.thread.attachment}</span>
-    </p>
-  );
 }
 
 function Sources({ parts }: { parts: readonly Part[] }) {

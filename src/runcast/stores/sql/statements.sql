@@ -196,6 +196,52 @@ SELECT t.id FROM aliases a JOIN threads t ON t.key = a.thread WHERE a.owner = ? 
 -- From now on the external id names this thread.
 INSERT OR REPLACE INTO aliases (owner, external_id, thread) VALUES (?, ?, ?);
 
+-- name: insert_file
+-- A file whose content has been written, not bound yet.
+INSERT INTO files (id, owner, name, mime_type, size, sha256, created_at) VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- name: files
+-- Files by id with their owners, in the order asked; the argument is a JSON list.
+SELECT f.id, o.tenant, o.user, f.name, f.mime_type, f.size, f.sha256, f.created_at
+FROM json_each(?) i CROSS JOIN files f ON f.id = i.value JOIN owners o ON o.key = f.owner
+ORDER BY i.key;
+
+-- name: pending_bytes
+-- How much an owner has uploaded that no thread holds.
+SELECT coalesce(sum(size), 0) FROM files WHERE owner = ? AND bound = 0;
+
+-- name: bind_file
+-- A thread holds the file from now on; nothing happens if it is not the owner's.
+UPDATE files SET bound = 1 WHERE id = ? AND owner = ?;
+
+-- name: put_file_thread
+-- Which thread holds it.
+INSERT OR IGNORE INTO file_threads (thread, file) VALUES (?, ?);
+
+-- name: delete_unbound_files
+-- Files from before a time that no message names.
+DELETE FROM files WHERE bound = 0 AND created_at < ?;
+
+-- name: unbind_files_of_owner
+-- Before they are deleted.
+DELETE FROM file_threads WHERE file IN (SELECT id FROM files WHERE owner = ?);
+
+-- name: delete_files_of_owner
+-- All of them.
+DELETE FROM files WHERE owner = ?;
+
+-- name: dropped_contents
+-- Contents that a row has let go of.
+SELECT sha256 FROM dropped_contents LIMIT ?;
+
+-- name: contents_in_use
+-- Which of these contents a row names; the argument is a JSON list.
+SELECT DISTINCT f.sha256 FROM json_each(?) i CROSS JOIN files f ON f.sha256 = i.value;
+
+-- name: forget_dropped
+-- These are removed, or in use; the argument is a JSON list.
+DELETE FROM dropped_contents WHERE sha256 IN (SELECT value FROM json_each(?));
+
 -- name: insert_said
 -- A title or a text that the search finds.
 INSERT INTO said (thread, is_title, owner, text) VALUES (?, ?, ?, ?);
