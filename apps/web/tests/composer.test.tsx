@@ -144,6 +144,6 @@ describe("Composer", () => {
     ]);
     again({ busy: true, steerable: true });
     fireEvent.click(screen.getByRole("menuitem", { name: "Tell the agent now", hidden: true }));
-    expect(onSend.mock.calls).toEqual([["a", "steer"]]);
+    expect(onSend.mock.calls).toEqual([["a", [], "steer"]]);
   });
 });

@@ -1,4 +1,5 @@
-import type { ThreadState, TranscriptRun } from "@runcast/client";
+import type { Client, ThreadState, TranscriptRun } from "@runcast/client";
+import { RuncastProvider } from "@runcast/react";
 import { act, fireEvent, render, renderHook, screen } from "@testing-library/react";
 import { describe, expect, it, vi } from "vitest";
 import { memoryLocation } from "wouter/memory-location";
@@ -117,7 +118,11 @@ describe("editing", () => {
     const edit = vi.fn();
     const given = run("b");
     const message = { id: "m-b", role: "user", parts };
-    render(<Question message={message} run={given} versions={[]} editable actions={{ edit, choose: vi.fn() }} />);
+    render(
+      <RuncastProvider client={{ files: { href: () => null } } as unknown as Client}>
+        <Question message={message} run={given} versions={[]} editable actions={{ edit, choose: vi.fn() }} />
+      </RuncastProvider>,
+    );
     fireEvent.click(screen.getByRole("button", { name: "Edit message" }));
     return { edit, given, field: screen.getByRole<HTMLTextAreaElement>("textbox", { name: "Edited message" }) };
   }
