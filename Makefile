@@ -62,7 +62,7 @@ format: setup ## rewrite Python and TypeScript the way `make check` wants it
 bench: bench-installed ## measure the short set against the goals (10 minutes; writes benchmarks/RESULTS.md)
 	$(BIN)/python benchmarks/run.py
 
-bench-full: bench-installed ## measure everything, with every peer (an hour; installs the peers under .bench)
+bench-full: bench-installed ## measure everything, with every peer (half an hour; installs the peers under .bench)
 	$(BIN)/python benchmarks/run.py --full
 
 soak: bench-installed ## an hour of everything at once: is memory flat, is nothing missed? (SOAK_MINUTES=60)

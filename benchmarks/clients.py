@@ -27,6 +27,8 @@ class Reader:
         self.with_latency = with_latency
         self.tokens = 0
         self.bytes = 0
+        self.frames = 0
+        """With tokens in them; of a stream: what was read at once."""
         self.latencies = array("d")
         """In ms, by token."""
         self.made = array("d")
@@ -41,6 +43,7 @@ class Reader:
         raise NotImplementedError
 
     def count(self, data: bytes | memoryview) -> None:
+        before = self.tokens
         if self.with_latency:
             now = time.monotonic_ns()
             found = [int(made) for made in TOKEN.findall(data)]
@@ -49,6 +52,7 @@ class Reader:
             self.latencies.extend([(now - made) / 1e6 for made in found])
         else:
             self.tokens += bytes(data).count(b"~")
+        self.frames += self.tokens > before
         if self.tokens >= self.expected and not self.done.done():
             self.done.set_result(None)
 

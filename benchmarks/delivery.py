@@ -16,6 +16,7 @@ COLUMNS = {
     "cpu_us_per_token": "server CPU, µs/token",
     "tokens_per_s": "tokens/s",
     "bytes_per_token": "bytes/token",
+    "tokens_per_frame": "tokens/frame",
     "p50_ms": "p50, ms",
     "p99_ms": "p99, ms",
     "server_cpu_share": "server, cores",

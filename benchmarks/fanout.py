@@ -35,7 +35,7 @@ def measure(
 
 
 def text(found: dict[str, Measured], base: str = "floor") -> str:
-    """One line per kind and number of readers would be long: readers are columns, each `µs (× floor), p99 ms`."""
+    """Numbers of readers are columns: `µs (× floor); p99`, and how many events shared a frame where readers did not keep up."""
     kinds = list(next(iter(found.values())))
     lines = [
         "| CPU per delivered event, µs (× floor); p99, ms | " + " | ".join(f"{n} readers" for n in found) + " |",
@@ -50,7 +50,9 @@ def text(found: dict[str, Measured], base: str = "floor") -> str:
                 continue
             floor = median(measured, base, "cpu_us_per_token")
             times = f" ({cost / floor:.1f} ×)" if floor else ""
-            cells.append(f"{number(cost)}{times}; {number(median(measured, kind, 'p99_ms') or 0)}")
+            joined = median(measured, kind, "tokens_per_frame") or 0
+            lagged = f", {joined:.2f} a frame" if joined > 1.02 else ""
+            cells.append(f"{number(cost)}{times}; {number(median(measured, kind, 'p99_ms') or 0)}{lagged}")
         lines.append(f"| {KINDS[kind].title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

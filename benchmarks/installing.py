@@ -14,7 +14,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PLACE = HERE.parent / ".bench"
-PEERS = ("pydantic-ai", "chainlit", "langgraph")
+PEER_OF = {"ag-ui": "pydantic-ai", "vercel": "pydantic-ai", "chainlit": "chainlit", "langgraph": "langgraph"}
+"""The environment that a kind of server runs in; the others run in ours."""
 
 
 class Missing(Exception):
@@ -69,7 +70,7 @@ def library() -> Path:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or PEERS:
+    for name in sys.argv[1:] or sorted({*PEER_OF.values()}):
         try:
             print(name, interpreter(name))
         except Missing as missing:

@@ -14,6 +14,7 @@ COLUMNS = {
     "cpu_us_per_token": "server CPU, µs/event",
     "tokens_per_s": "events/s",
     "bytes_per_token": "bytes/event",
+    "tokens_per_frame": "tokens/frame",
     "server_cpu_share": "server, cores",
     "client_cpu_share": "busiest client, cores",
 }

@@ -34,6 +34,7 @@ class Report(msgspec.Struct):
 
     tokens: int
     bytes: int
+    frames: int
     started: float
     ended: float
     cpu_s: float
@@ -64,6 +65,7 @@ async def main(job: Job) -> None:
     report = Report(
         tokens=sum(reader.tokens for reader in readers),
         bytes=sum(reader.bytes for reader in readers),
+        frames=sum(reader.frames for reader in readers),
         started=started,
         ended=ended,
         cpu_s=used,

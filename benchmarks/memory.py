@@ -18,7 +18,12 @@ from rounds import Measured, Row, alternate, clients, options, show, started, ta
 from servers import KINDS, Running
 
 ALL = ("naive", "ours")
-COLUMNS = {"idle_kib": "KiB per idle connection", "stuck_kib": "KiB per stuck one", "base_mib": "server alone, MiB"}
+COLUMNS = {
+    "idle_kib": "KiB per idle connection",
+    "idle_cpu_ms": "CPU of 1000 idle ones, ms/s",
+    "stuck_kib": "KiB per stuck one",
+    "base_mib": "server alone, MiB",
+}
 
 
 def settled(server: Running) -> int:
@@ -33,11 +38,14 @@ def settled(server: Running) -> int:
     return last
 
 
-def idle(kind: str, server: Running, count: int) -> float:
-    """KiB per connection that has joined one of ten rooms and waits."""
+def idle(kind: str, server: Running, count: int) -> tuple[float, float]:
+    """KiB per connection that has joined a room of its own and waits; and the CPU that all of them take, in ms per second."""
     before = settled(server)
-    with clients(kind, server, runs=min(10, count), readers=max(1, count // 10), tokens=1 << 40, rate=1):
-        return (settled(server) - before) / count / 1024
+    with clients(kind, server, runs=count, readers=1, tokens=1 << 40, rate=1):
+        grown = settled(server) - before
+        used, began = server.cpu_s, time.monotonic()
+        time.sleep(5)
+        return grown / count / 1024, (server.cpu_s - used) / (time.monotonic() - began) * 1000
 
 
 def stuck(server: Running, count: int, tokens: int) -> float:
@@ -89,7 +97,9 @@ def measure(
 ) -> Measured:
     def once(kind: str) -> Row:
         with started(kind) as server:
-            row = {"base_mib": settled(server) / 2**20, "idle_kib": idle(kind, server, count)}
+            base = settled(server)
+            kib, cpu = idle(kind, server, count)
+        row = {"base_mib": base / 2**20, "idle_kib": kib, "idle_cpu_ms": cpu * 1000 / count}
         row["stuck_kib"] = float("nan")
         if KINDS[kind].keeps:
             with started(kind) as server:

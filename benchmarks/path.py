@@ -44,7 +44,8 @@ from runcast.session import Session
 from runcast.stores.base import Write
 from runcast.stores.sqlite import SqliteStore
 from runcast.subscription import Subscription
-from runcast.updates import Events
+from runcast.transports.straight import text_frame
+from runcast.updates import Events, Update
 
 CLOCK = SystemClock()
 NEW_ID = Uuid7Source(CLOCK)
@@ -245,6 +246,41 @@ async def follow_many(count: int) -> tuple[float, int]:
     return await followed(count, 100)
 
 
+@stage("short-100", "push handed to 100 readers who sleep: sink, session, frame; per reader")
+async def short_many(count: int) -> tuple[float, int]:
+    readers = 100
+    async with opened() as store:
+        thread, _ = await made(store)
+        hub = Hub(store, MemoryBroker())
+        given = records(count // readers)
+        taken = 0
+
+        async def read(subscription: Subscription) -> None:
+            session, sub = session_for(thread.id)
+
+            def take(update: Events) -> bool:
+                nonlocal taken
+                for data in session.encode(sub, update):
+                    text_frame(data)
+                taken += 1
+                return True
+
+            subscription.deliver_to(take)
+            async for _ in subscription:
+                pass
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(readers):
+                tasks.start_soon(read, hub.subscribe(thread, after=0))
+            await anyio.sleep(0.2)  # they have seen the empty log and wait
+            began = time.process_time()
+            for record in given:
+                hub.push(thread.id, [record])
+            used = time.process_time() - began
+            tasks.cancel_scope.cancel()
+        return used, taken
+
+
 def session_for(thread: str) -> tuple[Session, int]:
     session = Session(clock=CLOCK, new_id=NEW_ID)
     session.receive('{"op":"hello"}')
@@ -262,6 +298,15 @@ async def encode(count: int) -> tuple[float, int]:
     for update in given:
         for frame in session.encode(sub, update):
             frame.decode()
+    return time.process_time() - began, count
+
+
+@stage("frame-straight", "WebSocket framing, written straight")
+async def frame_straight(count: int) -> tuple[float, int]:
+    texts = [b"x" * 190 for _ in range(count)]
+    began = time.process_time()
+    for text in texts:
+        text_frame(text)
     return time.process_time() - began, count
 
 
@@ -285,26 +330,27 @@ async def whole(runs: int, each: int, rate: float) -> tuple[float, int]:
         opened() as store,
         open_service(store=store, agents=[scripted], clock=CLOCK, new_id=NEW_ID) as service,
     ):
-        frames = 0
 
         async def talk() -> None:
-            nonlocal frames
             message = Message(id=NEW_ID(), content=f"{each} {rate:g}")
             sent = await service.send(OWNER, Send(id=NEW_ID(), message=message))
             session, sub = session_for(sent.thread)
             subscription = await service.subscribe(OWNER, Subscribe(id="s", thread=sent.thread, after=0))
-            try:
-                async for update in subscription:
+            with anyio.CancelScope() as reading:
+
+                def take(update: Update) -> bool:
                     for data in session.encode(sub, update):
-                        data.decode()
-                        frames += 1
-                    if isinstance(update, Events):
-                        if isinstance(update.records[-1].event, e.TERMINAL):
-                            return
-                        if len(update.records) > 1:
-                            await anyio.lowlevel.checkpoint()  # as the transport does
-            finally:
-                subscription.close()
+                        text_frame(data)
+                    if isinstance(update, Events) and isinstance(update.records[-1].event, e.TERMINAL):
+                        reading.cancel()
+                    return True
+
+                subscription.deliver_to(take)
+                async for update in subscription:
+                    take(update)
+                    if isinstance(update, Events) and len(update.records) > 1:
+                        await anyio.lowlevel.checkpoint()  # as the transport does
+            subscription.close()
 
         began = time.process_time()
         async with anyio.create_task_group() as tasks:

@@ -142,6 +142,7 @@ def deliver(
         "cpu_us_per_token": used / delivered * 1e6,
         "tokens_per_s": delivered / seconds,
         "bytes_per_token": sum(report.bytes for report in reports) / delivered,
+        "tokens_per_frame": delivered / sum(report.frames for report in reports),
         "server_cpu_share": used / elapsed,
         "client_cpu_share": max(report.cpu_s / (report.ended - report.started) for report in reports),
     }
@@ -189,7 +190,7 @@ def note(text: str) -> None:
 def median(measured: Measured, kind: str, name: str) -> float | None:
     """The median of the rounds; None if the kind was not measured."""
     rows = measured.get(kind, {}).get("rounds")
-    return statistics.median(row[name] for row in rows) if rows else None
+    return statistics.median(row[name] for row in rows) if rows and name in rows[0] else None
 
 
 def ratio(measured: Measured, kind: str, to: str, name: str) -> float | None:
@@ -220,7 +221,10 @@ def table(measured: Measured, columns: dict[str, str], *, base: str = "naive", b
         if "missing" in found:
             lines.append(f"| {title} | not measured: {found['missing']} |" + " |" * (len(titles) - 1))
             continue
-        cells = [spread([row[name] for row in found["rounds"]]) for name in columns]
+        # A figure that an older `results.json` does not have yet is left empty.
+        cells = [
+            spread([row[name] for row in found["rounds"]]) if name in found["rounds"][0] else "" for name in columns
+        ]
         if has_ratio:
             value = ratio(measured, kind, base, by)
             cells.append("" if value is None else f"{value:.2f}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import importlib.metadata
 import json
 import os
@@ -29,7 +30,7 @@ import reload
 import restart
 import results
 import saturated
-from installing import PEERS, PLACE
+from installing import PEER_OF, interpreter
 from rounds import note
 
 HERE = Path(__file__).parent
@@ -52,13 +53,13 @@ ROWS = {
     ),
     "saturated": Row("P2", lambda: saturated.measure(), lambda: saturated.measure(saturated.FULL)),
     "fanout": Row("P3", lambda: fanout.measure(seconds=3, rounds=2), lambda: fanout.measure(seconds=5, rounds=3)),
-    "lagging": Row("P4", lambda: lagging.measure(), lambda: lagging.measure(tokens=50_000, rounds=5)),
+    "lagging": Row("P4", lambda: lagging.measure(tokens=10_000), lambda: lagging.measure(tokens=50_000, rounds=5)),
     "reload": Row("P6", lambda: reload.run(), lambda: reload.run(30)),
     "restart": Row("P7", lambda: restart.measure(rounds=2), lambda: restart.measure(rounds=5)),
     "memory": Row("P8", lambda: memory.measure(rounds=1), lambda: memory.measure(rounds=3)),
     "growth": Row(
         "P9",
-        lambda: growth.measure(rounds=1, runs=(1, 100, 1000), stored=(1, 10_000)),
+        lambda: growth.measure(rounds=1, runs=(1, 1000), stored=(1, 10_000)),
         lambda: growth.measure(rounds=3),
     ),
     "path": Row(
@@ -67,32 +68,51 @@ ROWS = {
 }
 
 
-def versions() -> dict[str, dict[str, str]]:
-    """What ran: ours, and each peer's environment as far as it was installed."""
-    found = {"ours": {name: importlib.metadata.version(name) for name in PACKAGES}}
-    for peer in PEERS:
-        python = PLACE / peer / "bin" / "python"
-        if not python.exists():
-            continue
-        pinned = {line.split("==")[0].split("[")[0] for line in (HERE / "peers" / f"{peer}.txt").read_text().split()}
-        listed = subprocess.run([str(python), "-m", "pip", "list", "--format", "json"], capture_output=True, check=True)
-        found[peer] = {one["name"]: one["version"] for one in json.loads(listed.stdout) if one["name"] in pinned}
-    return found
+def versions(measured: Any) -> dict[str, dict[str, str]]:
+    """What ran: ours, and the environments of the peers that were measured."""
+    kinds: set[str] = set(measured) if isinstance(measured, dict) else set()
+    used = dict.fromkeys(PEER_OF[kind] for kind in PEER_OF if kind in kinds and "rounds" in measured[kind])
+    return {"ours": {name: importlib.metadata.version(name) for name in PACKAGES}} | {
+        peer: installed(peer) for peer in used
+    }
 
 
-def machine() -> dict[str, Any]:
+@functools.cache
+def installed(peer: str) -> dict[str, str]:
+    """The versions of what is pinned in the peer's environment."""
+    pinned = {line.split("==")[0].split("[")[0] for line in (HERE / "peers" / f"{peer}.txt").read_text().split()}
+    command = [str(interpreter(peer)), "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"]
+    listed = subprocess.run(command, capture_output=True, check=True)
+    return {one["name"]: one["version"] for one in json.loads(listed.stdout) if one["name"] in pinned}
+
+
+def commit() -> str:
+    """What was measured; with `+` if files were changed since. Empty outside of a repository."""
+    git = ["git", "-C", str(HERE)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", "../src"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def machine(measured: Any) -> dict[str, Any]:
     model = ""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         model = next((ln.split(":")[1].strip() for ln in cpuinfo.read_text().splitlines() if "model name" in ln), "")
     return {
         "date": str(datetime.date.today()),
+        "commit": commit(),
         "system": platform.platform(),
         "processor": model,
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "versions": versions(),
+        "versions": versions(measured),
     }
 
 
@@ -116,12 +136,13 @@ def main() -> None:
             began = time.monotonic()
             note(f"== {name} ({ROWS[name].goals})")
             row, before = ROWS[name], os.getloadavg()[0]
+            measured = (row.full if given.full else row.short)()
             kept["rows"][name] = {
-                "measured": (row.full if given.full else row.short)(),
+                "measured": measured,
                 "seconds": round(time.monotonic() - began, 1),
                 "set": "full" if given.full else "short",
                 "load_average_before": before,
-                **machine(),
+                **machine(measured),
             }
             FILE.write_text(json.dumps(kept, indent=1) + "\n")
     text = results.render(kept["rows"])

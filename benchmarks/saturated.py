@@ -16,6 +16,7 @@ COLUMNS = {
     "tokens_per_s": "tokens/s",
     "cpu_us_per_token": "server CPU, µs/token",
     "bytes_per_token": "bytes/token",
+    "tokens_per_frame": "tokens/frame",
     "p50_ms": "p50, ms",
     "server_cpu_share": "server, cores",
     "client_cpu_share": "busiest client, cores",

@@ -140,6 +140,11 @@ def cpu_s(process: psutil.Process) -> float:
     return times.user + times.system
 
 
+def end_with_children() -> None:
+    """Let SIGTERM end this process as an error would, so that the servers it started are stopped too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -160,6 +165,7 @@ def running(kind: str, directory: Path, port: int | None = None) -> Iterator[Run
         Missing: it cannot be had here, or does not start.
     """
     many_files()
+    end_with_children()
     port = port or free_port()
     command = KINDS[kind].command(port, directory)
     path = [str(HERE), *([str(HERE.parent / "src")] if kind == "ours" else [])]

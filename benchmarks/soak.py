@@ -27,6 +27,8 @@ SAMPLE_S = 10
 STUCK = 3
 WARM = 0.3
 """The part of the time in which caches may still fill."""
+LEAST_MIN = 10
+"""Minutes below which nothing is said about growth: caches and the allocator take that long to fill."""
 ALLOWED = 0.05
 """By how much the memory of the last fifth may be above that of the first fifth after warming up."""
 
@@ -165,11 +167,13 @@ def grown(samples: list[dict[str, float]], name: str) -> tuple[float, float]:
 
 def verdict(tally: Tally, samples: list[dict[str, float]]) -> tuple[str, bool]:
     before, after = grown(samples, "mib")
-    flat = after <= before * (1 + ALLOWED)
+    short = samples[-1]["s"] < LEAST_MIN * 60 * 0.99
+    flat = short or after <= before * (1 + ALLOWED)
+    word = "too short to say whether that is flat" if short else "flat" if flat else "GROWS"
     lines = [
         f"{samples[-1]['s'] / 60:.0f} minutes: {tally.runs} runs, {tally.events} events, "
         f"{tally.reconnects} left and came back, {tally.cancelled} stopped",
-        f"memory {before:.1f} → {after:.1f} MiB: {'flat' if flat else 'GROWS'}",
+        f"memory {before:.1f} → {after:.1f} MiB: {word}",
     ]
     for name in ("files", "threads"):
         lines.append("{} {:.0f} → {:.0f}".format(name, *grown(samples, name)))

@@ -48,6 +48,7 @@ WHEN = {
     "storage_unavailable": "The log could not be read or written; nothing was changed.",
     "sequence_conflict": "Inside the server: another append came first.",
     "lease_lost": "Inside the server: another owner has the thread now.",
+    "trimmed": "What was asked for is no longer kept: an inbox's oldest part. Readers of a stream get a `resync` instead.",
     "store_locked": "Another process writes to this database file.",
     "storage_full": "There is no room on the server's disk for a file; nothing of it was kept.",
     "store_corrupt": "The database file is damaged or not one of Runcast's.",
@@ -92,12 +93,16 @@ def codes() -> str:
 
 def commands() -> str:
     context = click.Context(command_line, info_name="runcast", terminal_width=100, max_content_width=100)
-    parts: list[str] = []
-    for name in command_line.list_commands(context):
-        command = command_line.commands[name]
+    return "\n\n".join(_commands(command_line, context, "runcast"))
+
+
+def _commands(group: click.Group, context: click.Context, path: str) -> Iterator[str]:
+    for name in group.list_commands(context):
+        command = group.commands[name]
         within = click.Context(command, parent=context, info_name=name, terminal_width=100, max_content_width=100)
-        parts.append(f"## runcast {name}\n\n```text\n{command.get_help(within).rstrip()}\n```")
-    return "\n\n".join(parts)
+        yield f"## {path} {name}\n\n```text\n{command.get_help(within).rstrip()}\n```"
+        if isinstance(command, click.Group):
+            yield from _commands(command, within, f"{path} {name}")
 
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {

@@ -114,6 +114,8 @@ async def test_every_route_is_there_with_its_problems(document: tuple[dict[str, 
     paths = document[0]["paths"]
     assert {(method.upper(), path) for path, item in paths.items() for method in item} == {
         ("GET", "/healthz"),
+        ("GET", "/v1/me/export"),
+        ("DELETE", "/v1/me/data"),
         ("GET", "/readyz"),
         ("GET", "/v1/threads"),
         ("POST", "/v1/threads"),

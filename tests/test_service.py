@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import msgspec
 import pytest
 
-from core import ME, OTHER, Gated, Told, cancel, core, ended, log, new_id, resolve, send, types
+from core import DEADLINE_S, ME, OTHER, Gated, Told, cancel, core, echo, ended, log, new_id, resolve, send, types
 from runcast import events as e
 from runcast.agents.base import RunContext
 from runcast.commands import Cancel, Send, Subscribe
-from runcast.errors import ConfigError, IdempotencyConflict, InvalidRequest, NotFound, TooLarge
+from runcast.errors import ConfigError, IdempotencyConflict, InvalidRequest, NotFound, StoreError, TooLarge
 from runcast.runs import Message, OnBusy, RunInput
 from runcast.service import Sent, open_service
 from runcast.stores.sqlite import SqliteStore
+from runcast.stores.sqlite_backup import vacuum
+from runcast.stores.sqlite_check import check
 from runcast.transcript import load
-from runcast.updates import Events
+from runcast.updates import Events, Resync
 
 pytestmark = pytest.mark.anyio
 
@@ -204,6 +209,77 @@ async def test_a_parent_of_another_thread_is_refused() -> None:
         await ended(service, two)
         with pytest.raises(InvalidRequest):
             await service.send(ME, send("x", one.thread, parent_run_id=two.run))
+
+
+async def test_a_send_that_is_refused_leaves_no_thread(tmp_path: Path) -> None:
+    """I6: a conversation comes to be with its first message, or not at all."""
+    store = await SqliteStore.open(tmp_path / "a.db")
+    try:
+        async with open_service(store=store, agents=[Told(echo)]) as service:
+            other = await service.send(ME, send("hello"))
+            await ended(service, other)
+            lanes = len(service.runner._lanes.all())
+            with pytest.raises(InvalidRequest):
+                await service.send(ME, send("x", parent_run_id=other.run))
+            assert store._ledger is not None
+            database = store._ledger.connection
+            database.execute("PRAGMA query_only = ON")
+            command = send("not now")
+            with pytest.raises(StoreError):
+                await service.send(ME, command)
+            assert not service.ready
+            database.execute("PRAGMA query_only = OFF")
+            assert [thread.id for thread in (await service.list_threads(ME)).threads] == [other.thread]
+            assert len(service.runner._lanes.all()) == lanes, "no lane of a thread that does not exist"
+            again = await service.send(ME, command)
+            assert service.ready and await ended(service, again) == "done"
+            assert (await service.send(ME, command)).thread == again.thread
+            assert len((await service.list_threads(ME)).threads) == 2
+    finally:
+        await store.close()
+
+
+async def test_all_of_a_users_data_goes_and_nobody_elses(tmp_path: Path) -> None:
+    marker = "Zinnober4711"
+    gated = Gated()
+    path = tmp_path / "a.db"
+    async with core(Told(echo, "echo"), gated, path=path) as service:
+        kept = await service.send(OTHER, send("stays here"))
+        assert await ended(service, kept, OTHER) == "done"
+        for text in (marker, f"{marker} and more"):
+            assert await ended(service, await service.send(ME, send(text))) == "done"
+        running = await service.send(ME, send(f"{marker} goes on", agent=gated.name))
+        await gated.reached.wait()
+        tab = await service.subscribe(ME, Subscribe(id="1", thread=running.thread, after=0))
+        inbox = await service.subscribe(ME, Subscribe(id="2", inbox=True))
+        assert await service.delete_user_data(ME) == 3
+        for subscription in (tab, inbox):
+            with anyio.fail_after(DEADLINE_S):
+                while not subscription.ended:
+                    update = await subscription.next(DEADLINE_S)
+            assert update == Resync("deleted")
+        assert (await service.list_threads(ME)).threads == [] and (await service.read_inbox(ME)).records == []
+        assert len((await service.list_threads(OTHER)).threads) == 1
+        fresh = await service.send(ME, send("hello again"))
+        assert await ended(service, fresh) == "done"
+        assert [t.id for t in (await service.list_threads(ME)).threads] == [fresh.thread]
+    assert check(str(path)).findings == []
+    vacuum(str(path))
+    data = path.read_bytes()
+    assert marker.encode() not in data and marker.lower().encode() not in data
+    assert b"stays here" in data or b"stays" in data
+
+
+async def test_an_export_that_nobody_reads_to_its_end_is_let_go() -> None:
+    async with core() as service:
+        for number in range(3):
+            assert await ended(service, await service.send(ME, send(f"number {number}"))) == "done"
+        chunks = service.export_user_data(ME)
+        assert (await anext(chunks)).startswith(b"PK")
+        await chunks.aclose()
+        whole = b"".join([chunk async for chunk in service.export_user_data(ME)])
+        with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+            assert archive.testzip() is None and len(archive.namelist()) == 3 * 2 + 2
 
 
 async def test_creating_a_thread_with_a_key_happens_once() -> None:

@@ -47,6 +47,17 @@ class Settings(BaseSettings):
         "process",
         description="What an acknowledged event survives: `process` the death of the process, `power` also a power cut.",
     )
+    retention_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="Conversations unchanged for so many days are deleted, but pinned ones; 0 keeps them for ever.",
+    )
+    retention_bytes: int = Field(
+        0,
+        ge=0,
+        description="The longest unchanged conversations are deleted while the database has more bytes in use; 0: no limit.",
+    )
     run_timeout_s: float = Field(
         300, gt=0, le=86_400, description="Longest time one run may take, in seconds of wall clock."
     )

@@ -26,6 +26,7 @@
     ├── StoreError                 storage_unavailable    503   ours: the log could not be read or written
     │   ├── SequenceConflict       sequence_conflict      409   another append came first
     │   ├── LeaseLost              lease_lost             409   another node owns the thread now
+    │   ├── Trimmed                trimmed                410   the log is no longer kept from there on
     │   ├── StoreLocked            store_locked           503   another process writes to this file
     │   ├── StorageFull            storage_full           507   no room for the file
     │   └── StoreCorrupt           store_corrupt          503
@@ -188,6 +189,14 @@ class LeaseLost(StoreError):
 
     code = "lease_lost"
     status = 409
+    retryable = False
+
+
+class Trimmed(StoreError):
+    """What follows the cursor is no longer kept. Readers are told by a resync instead."""
+
+    code = "trimmed"
+    status = 410
     retryable = False
 
 

@@ -14,7 +14,7 @@ import anyio
 
 from runcast.brokers.base import Broker, Notice
 from runcast.brokers.memory import MemoryBroker
-from runcast.errors import StoreError
+from runcast.errors import StoreError, Trimmed
 from runcast.events import Record
 from runcast.feed import Feed
 from runcast.runs import Thread
@@ -65,6 +65,15 @@ class Hub:
             place.feed.deleted = True
             place.feed.wake()
 
+    def is_watched(self, thread: str) -> bool:
+        """Whether somebody has a subscription to it."""
+        place = self._places.get(thread)
+        return place is not None and place.feed.watchers > 0
+
+    def watched(self) -> list[str]:
+        """The threads that somebody has a subscription to."""
+        return [thread for thread, place in self._places.items() if place.feed.watchers > 0]
+
     def hold(self, thread: str) -> None:
         """Keep the thread's feed and transcript in memory until `let_go`."""
         self._place(thread).users += 1
@@ -91,6 +100,8 @@ class Hub:
                 reason = "epoch"
             elif after > max(thread.head, place.feed.head):
                 reason = "ahead"
+            elif after + 1 < thread.first_seq:
+                reason = "trimmed"
         self.hold(thread.id)
         return Subscription(
             thread,
@@ -121,9 +132,13 @@ class Hub:
                 while True:
                     records = place.feed.after(transcript.seq, 1 << 20, 10_000)
                     if records is None:
-                        records = await self._store.read(
-                            thread.id, transcript.seq, max_bytes=1 << 20, max_events=10_000
-                        )
+                        try:
+                            records = await self._store.read(
+                                thread.id, transcript.seq, max_bytes=1 << 20, max_events=10_000
+                            )
+                        except Trimmed:
+                            transcript = place.transcript = await self._cut(thread)
+                            continue
                         if not records:
                             place.feed.note_head(transcript.seq)
                     if not records:
@@ -151,6 +166,9 @@ class Hub:
                     continue
                 try:
                     records = await self._store.read(name, max(place.feed.head, 0))
+                except Trimmed:
+                    place.feed.wake()  # its readers learn it themselves
+                    continue
                 except StoreError as error:
                     logger.warning("a log could not be looked at", exc_info=error, extra={"action": "poll_failed"})
                     continue  # its readers wait for the next round
@@ -161,6 +179,11 @@ class Hub:
         if snapshot is None or snapshot.schema != SCHEMA:
             return Transcript()
         return load(snapshot.data)
+
+    async def _cut(self, thread: Thread) -> Transcript:
+        """The fold of nothing, where a log begins whose older part is gone."""
+        row = await self._store.get_thread(thread.id)
+        return Transcript(seq=(row or thread).first_seq - 1)
 
     def _place(self, thread: str) -> _Place:
         place = self._places.get(thread)

@@ -53,6 +53,8 @@ class Thread(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     status: RunStatus | None = None
     """How its newest run stands: the live dot in the thread list."""
     pinned: bool = False
+    first_seq: int = 1
+    """The oldest seq that is kept: more than 1 only in an inbox, whose oldest part goes."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

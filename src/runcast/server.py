@@ -45,6 +45,7 @@ from runcast.transports.site import BUILT, Site, SiteSettings
 from runcast.transports.straight import StraightProtocol
 from runcast.transports.websocket import NativeSocket
 from runcast.transports.wire import App, Receive, Scope, Send, StreamCut
+from runcast.upkeep import Keep
 from runcast.uploads import FileLimits
 
 logger = logging.getLogger("runcast.server")
@@ -137,6 +138,7 @@ class Server:
         async with AsyncExitStack() as stack:
             store = await self._open_store(stack)
             limits = Limits(run_timeout_s=self.settings.run_timeout_s, queue_limit=self.settings.queue_limit)
+            keep = Keep(days=self.settings.retention_days, bytes=self.settings.retention_bytes)
             service = await stack.enter_async_context(
                 open_service(
                     store=store,
@@ -145,6 +147,7 @@ class Server:
                     new_id=self._new_id,
                     limits=limits,
                     file_limits=FileLimits(max_bytes=self.settings.max_file_bytes, types=self.settings.file_types),
+                    keep=keep,
                 )
             )
             self.gateway.start(service)

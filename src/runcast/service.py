@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import anyio
@@ -24,8 +24,10 @@ from runcast.errors import (
     NotFound,
     SequenceConflict,
     TooLarge,
+    Unavailable,
 )
 from runcast.events import Record
+from runcast.export import everything, zipped
 from runcast.hub import Hub
 from runcast.ids import CLIENT_ID, Clock, IdSource, SystemClock, Uuid7Source
 from runcast.paths import along, path_of
@@ -35,6 +37,7 @@ from runcast.stores.base import MAX_EVENTS, Page, Receipt, Store
 from runcast.subscription import RunSubscription, Subscription
 from runcast.transcript import dump, load
 from runcast.updates import Events, ThreadSnapshot
+from runcast.upkeep import Keep, Upkeep
 from runcast.uploads import FileLimits, Uploads
 
 MESSAGE_BYTES = 32 * 1024
@@ -43,6 +46,7 @@ TITLE_LENGTH = 200
 MAX_WAIT_S = 60.0
 HEAD = "head"
 """In place of a run: the head run of the thread."""
+DELETE_ROUNDS = 5
 
 Answered = TypeVar("Answered", bound="Sent | CancelResult | ResolveResult | Thread")
 
@@ -89,6 +93,8 @@ class EventPage(NamedTuple):
     """Give it back as `after`."""
     head: int
     epoch: str
+    first_seq: int = 1
+    """The oldest seq that is kept."""
 
 
 class Service:
@@ -117,7 +123,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether new work is welcome: the store takes writes and the server is not about to stop."""
-        return self.runner.healthy and not self.runner.draining
+        return self.runner.healthy and self._store.healthy and not self.runner.draining
 
     def agents(self, principal: Principal) -> list[AgentInfo]:
         """The agents this principal may ask, the default first."""
@@ -206,6 +212,34 @@ class Service:
         """Stop what runs in it, then remove it for good. A second time: `NotFound`."""
         await self.runner.delete(await self._mine(principal, thread))
 
+    # --- one's own data -------------------------------------------------------------------------------------------
+
+    async def export_user_data(self, principal: Principal) -> AsyncGenerator[bytes]:
+        """Everything that is kept of the principal, as a ZIP, in pieces (`runcast.export`)."""
+        async with aclosing(zipped(everything(self._store, principal, now=self._clock.now_ms()))) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def delete_user_data(self, principal: Principal) -> int:
+        """Stop all that runs for the principal, then delete everything that is kept of them; how many conversations.
+
+        What they begin anew meanwhile may stay. Their open tabs are told that it is gone.
+        """
+        count = 0
+        inbox = await self._store.inbox(principal, now=self._clock.now_ms())
+        for _ in range(DELETE_ROUNDS):
+            while threads := (await self._store.list_threads(principal, limit=100)).threads:
+                for thread in threads:
+                    try:
+                        await self.runner.delete(thread)
+                        count += 1
+                    except NotFound:
+                        pass  # deleted in another tab at the same time
+            if await self._store.delete_owner(principal):
+                self._hub.deleted(inbox.id)
+                return count
+        raise Unavailable("New conversations began all the while; stop them and try again.", retry_after_ms=1_000)
+
     # --- runs -----------------------------------------------------------------------------------------------------
 
     async def send(self, principal: Principal, command: Send) -> Sent:
@@ -225,10 +259,7 @@ class Service:
             self._agent(command.agent)
         message = await self.uploads.completed(principal, message)
         if command.thread is None:
-            # The alias makes a retry after a crash between these two steps find the same thread again.
-            thread = await self._store.resolve_alias(
-                principal, f"send:{message.id}", new_thread=self._new_id(), now=self._clock.now_ms()
-            )
+            thread = self._unborn(principal)
         else:
             thread = await self._mine(principal, command.thread)
         agent = command.agent or thread.agent or self._default
@@ -243,6 +274,7 @@ class Service:
                 on_busy=command.on_busy,
                 parent=command.parent_run_id,
                 receipt=receipt,
+                new=command.thread is None,
             ),
         )
 
@@ -417,7 +449,7 @@ class Service:
         """Pages are not joined: the same `after` and `limit` give the same events whenever they are asked."""
         try:
             thread = subscription.thread
-            after = subscription.start
+            after = max(subscription.start, thread.first_seq - 1)
             run = subscription.run if isinstance(subscription, RunSubscription) else None
             records = await self._records(thread.id, after, run, limit)
             if not records and wait_s > 0 and not subscription.ended:
@@ -430,7 +462,7 @@ class Service:
             if row is None:
                 raise NotFound("There is no such conversation.")
             head = max(row.head, records[-1].seq if records else 0, subscription.cursor)
-            return EventPage(records, records[-1].seq if records else after, head, thread.epoch)
+            return EventPage(records, records[-1].seq if records else after, head, thread.epoch, thread.first_seq)
         finally:
             subscription.close()
 
@@ -446,6 +478,18 @@ class Service:
             if run is None or (run.last_seq is not None and after >= run.last_seq):
                 break
         return found
+
+    def _unborn(self, principal: Principal) -> Thread:
+        """A thread that comes to be with its first message."""
+        now = self._clock.now_ms()
+        return Thread(
+            id=self._new_id(),
+            tenant=principal.tenant,
+            user=principal.user,
+            epoch="",
+            created_at=now,
+            updated_at=now,
+        )
 
     # --- whose is it, and is it well formed -----------------------------------------------------------------------
 
@@ -533,6 +577,7 @@ async def open_service(
     limits: Limits | None = None,
     file_limits: FileLimits | None = None,
     app: Mapping[str, Any] | None = None,
+    keep: Keep | None = None,
     poll_s: float = 2.0,
     make_hub: Callable[..., Hub] = Hub,
 ) -> AsyncGenerator[Service]:
@@ -558,6 +603,7 @@ async def open_service(
             tasks.start_soon(hub.run)
             tasks.start_soon(uploads.sweep)
             await runner.start(tasks)
+            tasks.start_soon(Upkeep(store, hub, runner, clock=clock, keep=keep or Keep()).run)
             try:
                 yield Service(store, hub, runner, uploads, agents, clock=clock, new_id=new_id)
             finally:

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import anyio
 
+from runcast.errors import Trimmed
 from runcast.events import TERMINAL, Record
 from runcast.feed import Feed
 from runcast.runs import Run, Thread
@@ -154,7 +155,12 @@ class Subscription:
             return snapshot
         records = self._feed.after(self.cursor, MAX_BYTES, MAX_EVENTS)
         if records is None:
-            records = await self._store.read(self.thread.id, self.cursor)
+            try:
+                records = await self._store.read(self.thread.id, self.cursor)
+            except Trimmed:
+                self._wants_snapshot = True
+                self._caught_up = False
+                return Resync("trimmed")
             if not records:
                 self._feed.note_head(self.cursor)
         if records:

@@ -44,9 +44,9 @@ class UnsureStore(MemoryStore):
         self._maybe(self.forgets, "append", write)
         return written
 
-    async def acquire(self, thread: str, owner: str, *, now: int, ttl_ms: int) -> int:
+    async def acquire(self, thread: str, owner: str, *, now: int, ttl_ms: int, new: bool = False) -> int:
         self._maybe(self.refuses, "acquire", thread)
-        fence = await super().acquire(thread, owner, now=now, ttl_ms=ttl_ms)
+        fence = await super().acquire(thread, owner, now=now, ttl_ms=ttl_ms, new=new)
         self._maybe(self.forgets, "acquire", thread)
         return fence
 

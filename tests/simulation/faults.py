@@ -106,13 +106,24 @@ class LoggedStore(MemoryStore):
         self.history.logs.setdefault((thread, epoch), []).extend(records)
 
 
-_WRITES = ("append", "create_thread", "delete_thread", "resolve_alias", "put_snapshot")
+_WRITES = (
+    "append",
+    "create_thread",
+    "delete_thread",
+    "resolve_alias",
+    "put_snapshot",
+    "delete_owner",
+    "prune",
+    "probe",
+)
 _LEASES = ("acquire", "renew", "release")
 
 
 class StoreLine:
     """The store over one process's connection to it. Operations take time; what is under way when the process dies may
     still land. Every stream of operations has its own dice, so that readers do not shift what writers draw."""
+
+    healthy = True
 
     def __init__(self, world: World, node: Node) -> None:
         self._world = world
@@ -121,7 +132,7 @@ class StoreLine:
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if name not in (
             "get_thread", "inbox", "list_threads", "receipt", "read", "runs", "agent_states", "snapshot", "orphans",
-            "close", *_WRITES, *_LEASES,
+            "close", "idle_threads", "size", *_WRITES, *_LEASES,
         ):  # fmt: skip
             raise AttributeError(name)
 

@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from runcast import events as e
-from runcast.errors import ConfigError, StoreCorrupt, StoreError, StoreLocked
+from runcast.errors import ConfigError, NotFound, StoreCorrupt, StoreError, StoreLocked
 from runcast.stores.base import Store
 from runcast.stores.sql import STATEMENTS, Migration, load_migrations
 from runcast.stores.sqlite import SqliteStore
@@ -153,6 +153,8 @@ async def test_a_second_writer_is_refused_and_a_reader_is_not(path: Path) -> Non
     assert [r.seq for r in await reader.read(one.id, 0)] == [1, 2, 3]
     assert [r.seq for r in await reader.read(one.id, 2)] == [3]
     with pytest.raises(StoreError, match="reading only"):
+        await reader.create_thread(ME, "t", now=NOW)
+    with pytest.raises(NotFound, match="reading only"):
         await reader.inbox(ME, now=NOW)
     await reader.close()
     await (await SqliteStore.open(path)).close()
@@ -305,7 +307,7 @@ async def test_what_arrives_during_a_commit_shares_the_next_one(path: Path) -> N
 
 
 _NAMED = ("thread", "seq", "status", "ids", "key", "head", "journal_from", "newest", "title", "pinned", "head_run",
-          "updated_at")  # fmt: skip
+          "updated_at", "before", "but", "limit")  # fmt: skip
 
 
 def test_every_statement_is_described_and_can_be_prepared(path: Path) -> None:

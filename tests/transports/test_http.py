@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -19,6 +20,7 @@ from runcast.errors import AgentError
 from runcast.events import Event
 from runcast.running import Runner
 from runcast.runs import RunInput
+from runcast.stores.sqlite import SqliteStore
 from serving import Running, said, serving
 from transports.test_websocket import Tokens
 
@@ -431,6 +433,32 @@ async def test_health_and_readiness(monkeypatch: pytest.MonkeyPatch) -> None:
         assert refused["retryAfterMs"] > 0
         assert (await http.get("/healthz")).status_code == 200
         agent.gate.set()
+
+
+async def test_a_store_that_refuses_any_write_is_seen_and_leaves_no_half_conversation(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "a.db")
+    assert store._ledger is not None
+    database = store._ledger.connection
+    try:
+        async with serving(store=store) as running, running.http() as http:
+            assert (await http.get("/readyz")).status_code == 200
+            for method, url, body in (
+                ("POST", "/v1/threads", {"title": "x"}),
+                ("POST", "/v1/messages", {"message": {"id": "m1", "content": "Hi"}}),
+            ):
+                database.execute("PRAGMA query_only = ON")
+                problem_of(await http.request(method, url, json=body), 503, "storage_unavailable")
+                failing = await http.get("/readyz")
+                assert (failing.status_code, failing.json()) == (503, {"status": "failing"})
+                assert (await http.get("/v1/threads")).json()["threads"] == []
+                assert (await http.get("/healthz")).status_code == 200
+                database.execute("PRAGMA query_only = OFF")
+                await store.probe()
+                assert (await http.get("/readyz")).status_code == 200
+            sent = await http.post("/v1/messages", json={"message": {"id": "m1", "content": "Hi"}})
+            assert (sent.status_code, sent.json()["replayed"]) == (202, False)
+    finally:
+        await store.close()
 
 
 async def test_answers_are_not_to_be_kept_or_sniffed() -> None:

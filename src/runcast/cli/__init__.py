@@ -1,4 +1,4 @@
-"""The command line: `runcast serve | demo | chat | export | threads`.
+"""The command line: `runcast serve | demo | chat | export | threads | db`.
 
 One clear message per problem, all of them at once; exit code 2 for what the caller must change, 1 for what went wrong; a
 traceback only with `--debug`. Commands import what they need when they run, so that `--help` is instant.
@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from runcast.cli.chat import chat
+from runcast.cli.db import db
 from runcast.cli.export import export, threads
 from runcast.cli.serve import demo, serve
 from runcast.errors import ConfigError, RuncastError
@@ -54,3 +55,4 @@ main.add_command(demo)
 main.add_command(chat)
 main.add_command(threads)
 main.add_command(export)
+main.add_command(db)

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
-import msgspec
 
-from runcast.cli import markdown
 from runcast.errors import ConfigError, NotFound
 
 if TYPE_CHECKING:
     from runcast.runs import Thread
     from runcast.stores.base import Store
 
-EXPORT_VERSION = 1
 Item = TypeVar("Item")
 
-_database = click.option(
+database_option = click.option(
     "--database",
     type=click.Path(dir_okay=False),
     default="runcast.db",
@@ -33,7 +29,7 @@ _database = click.option(
 
 
 @click.command()
-@_database
+@database_option
 @click.option("--query", default="", help="Only those in which all these words occur.")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True)
 def threads(database: str, query: str, limit: int) -> None:
@@ -44,7 +40,7 @@ def threads(database: str, query: str, limit: int) -> None:
 
         return (await store.list_threads(Principal(), query=query, limit=limit)).threads
 
-    for thread in _with_store(database, work):
+    for thread in with_store(database, work):
         when = datetime.datetime.fromtimestamp(thread.updated_at / 1000, datetime.UTC).astimezone()
         status = thread.status or "-"
         click.echo(f"{thread.id}  {when:%Y-%m-%d %H:%M}  {status:<11}  {thread.title or '(no title)'}")
@@ -61,7 +57,7 @@ def threads(database: str, query: str, limit: int) -> None:
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False, writable=True), help="File to write.  [default: stdout]"
 )
-@_database
+@database_option
 def export(thread: str, form: Literal["md", "json"], run: str | None, output: str | None, database: str) -> None:
     """Write one conversation as Markdown, or whole (every event of its log) as JSON.
 
@@ -72,7 +68,7 @@ def export(thread: str, form: Literal["md", "json"], run: str | None, output: st
     async def work(store: Store) -> bytes:
         return await _export(store, thread, form, run)
 
-    data = _with_store(database, work)
+    data = with_store(database, work)
     if output is None:
         click.echo(data, nl=False)
     else:
@@ -81,48 +77,18 @@ def export(thread: str, form: Literal["md", "json"], run: str | None, output: st
 
 
 async def _export(store: Store, thread_id: str, form: Literal["md", "json"], run: str | None) -> bytes:
-    from runcast.paths import along, path_of
-    from runcast.transcript import Transcript, dump, fold
+    from runcast.export import HEAD, Conversation
 
     thread = await store.get_thread(thread_id)
     if thread is None:
         raise NotFound(f"There is no conversation {thread_id!r} in this file. `runcast threads` lists them.")
-    transcript = Transcript()
-    raws: list[msgspec.Raw] = []
-    after = 0
-    while after < thread.head:
-        records = await store.read(thread_id, after)
-        if not records:
-            break
-        transcript = fold(transcript, (record.event for record in records))
-        raws.extend(msgspec.Raw(record.data) for record in records)
-        after = records[-1].seq
-    path = path_of(transcript, run)
-    if run is not None and not path:
-        raise NotFound(f"There is no run {run!r} in this conversation.")
-    if form == "md" or run is not None:
-        transcript = along(transcript, path)
+    conversation = Conversation(store, thread, run=run or (HEAD if form == "md" else None))
     if form == "md":
-        return markdown.render(thread, transcript).encode()
-    whole: dict[str, Any] = {
-        "format": "runcast-thread",
-        "version": EXPORT_VERSION,
-        "runcast": _version(),
-        "thread": thread,
-        "events": raws,
-        "transcript": msgspec.Raw(dump(transcript)),
-    }
-    return msgspec.json.encode(whole) + b"\n"
+        return await conversation.markdown()
+    return b"".join([chunk async for chunk in conversation.json()])
 
 
-def _version() -> str:
-    try:
-        return importlib.metadata.version("runcast")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"  # run from its sources, without being installed
-
-
-def _with_store(database: str, work: Callable[[Store], Awaitable[Item]]) -> Item:
+def with_store(database: str, work: Callable[[Store], Awaitable[Item]]) -> Item:
     import anyio
 
     if not Path(database).is_file():

@@ -20,7 +20,7 @@ from runcast.running.appender import Appender
 from runcast.running.executions import Executions
 from runcast.running.lane import Lane, QueuedRun
 from runcast.running.opening import queued, started, title_of
-from runcast.runs import Message, Principal, Run
+from runcast.runs import Message, Principal, Run, Thread
 from runcast.stores.base import Receipt
 
 
@@ -60,10 +60,11 @@ class Acceptance:
         parent: str | None,
         receipt: Receipt,
         stopped: Stopped | None = None,
+        begin: Thread | None = None,
     ) -> Run:
         """Start a run on `messages`, or queue it: last, or in the place of the one it was stopped for. The lane's lock is held.
 
-        `receipt.result` is completed here: it is the JSON of `{"thread", "run", "seq", "status"}`.
+        `begin`: the thread that is made with it. `receipt.result` is completed here: it is the JSON of `{"thread", "run", "seq", "status"}`.
         """
         now = self._clock.now_ms()
         starts = not lane.busy or (stopped is not None and lane.running is None and lane.waiting is None)
@@ -92,6 +93,7 @@ class Acceptance:
             head_run=tip,
             receipt=receipt._replace(result=msgspec.json.encode(answer)),
             files=[file for message in messages for file in message.files],
+            begin=begin,
         )
         lane.tip = tip
         move(lane, moved)

@@ -29,7 +29,7 @@ from runcast.running.blobs import Blobs
 from runcast.running.bulk import is_bulky
 from runcast.running.lane import Lane
 from runcast.running.lanes import Lanes
-from runcast.runs import AgentState, Principal, Run
+from runcast.runs import AgentState, Principal, Run, Thread
 from runcast.stores.base import Receipt, Store, Write, Written
 
 
@@ -103,6 +103,7 @@ class Appender:
         receipt: Receipt | None = None,
         agent_state: AgentState | None = None,
         files: Sequence[str] = (),
+        begin: Thread | None = None,
     ) -> None:
         """Append events with the rows that change with them, and tell the owner's inbox. The lane's lock is held."""
         notices: list[Event] = []
@@ -123,6 +124,7 @@ class Appender:
             )
         write = Write(
             thread=lane.thread.id,
+            begin=begin,
             fence=lane.fence,
             expected_seq=lane.head,
             events=events,

@@ -47,14 +47,16 @@ class Lanes:
         return tuple(self._lanes.values())
 
     @asynccontextmanager
-    async def use(self, thread: Thread) -> AsyncGenerator[Lane]:
+    async def use(self, thread: Thread, *, new: bool = False) -> AsyncGenerator[Lane]:
         """The thread's lane, its lock held; acquired first if need be.
+
+        With `new` the thread does not exist yet: the first write under the lane begins it. If none does, the lane goes.
 
         Raises:
             LeaseLost: another node owns the thread. NotFound: it was deleted.
         """
         while True:
-            lane = await self._get(thread.id)
+            lane = await self._get(thread, new)
             lane.users += 1
             try:
                 async with lane.lock:
@@ -64,6 +66,10 @@ class Lanes:
                     return
             finally:
                 self.leave(lane)
+                if new and lane.head == 0:  # nothing was begun: also a lane that is lost has its lease for itself alone
+                    self.forget(lane)
+                    with anyio.CancelScope(shield=True):
+                        await self._release(lane)
 
     def leave(self, lane: Lane) -> None:
         lane.users -= 1
@@ -135,33 +141,36 @@ class Lanes:
         if lane.lost:
             return
         self.forget(lane)
+        await self._release(lane)
+
+    async def _release(self, lane: Lane) -> None:
         try:
             await self._store.release(lane.thread.id, fence=lane.fence)
         except StoreError as error:
             logger.warning("a lease could not be released", exc_info=error, extra={"action": "release_failed"})
 
-    async def _get(self, thread: str) -> Lane:
+    async def _get(self, thread: Thread, new: bool) -> Lane:
         while True:
-            lane = self._lanes.get(thread)
+            lane = self._lanes.get(thread.id)
             if lane is not None:
                 return lane
-            opening = self._opening.get(thread)
+            opening = self._opening.get(thread.id)
             if opening is None:
                 break
             await opening.wait()
-        opening = self._opening[thread] = anyio.Event()
+        opening = self._opening[thread.id] = anyio.Event()
         try:
             with anyio.CancelScope(shield=True):
-                self._lanes[thread] = await self._acquire(thread)
-            return self._lanes[thread]
+                self._lanes[thread.id] = await self._acquire(thread, new)
+            return self._lanes[thread.id]
         finally:
-            del self._opening[thread]
+            del self._opening[thread.id]
             opening.set()
 
-    async def _acquire(self, thread: str) -> Lane:
+    async def _acquire(self, thread: Thread, new: bool) -> Lane:
         now = self._clock.now_ms()
-        fence = await self._store.acquire(thread, self._node, now=now, ttl_ms=int(self._ttl_s * 1000))
-        row = await self._store.get_thread(thread)
+        fence = await self._store.acquire(thread.id, self._node, now=now, ttl_ms=int(self._ttl_s * 1000), new=new)
+        row = thread if new else await self._store.get_thread(thread.id)
         if row is None:
             raise NotFound("There is no such conversation.")
         lane = Lane(row, fence)

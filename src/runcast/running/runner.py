@@ -141,18 +141,20 @@ class Runner:
         parent: str | None,
         receipt: Receipt,
         steer: str | None = None,
+        new: bool = False,
     ) -> tuple[Run, int]:
         """Start a run on `message`, or queue it, or hand it to the run under way: the run, and the seq of the event that
         holds the message.
 
-        With `on_busy` "steer" and `steer` only that run is handed the message, else whichever goes on. `receipt.result` is
-        completed here: it is the JSON of `{"thread", "run", "seq", "status"}`.
+        With `on_busy` "steer" and `steer` only that run is handed the message, else whichever goes on. With `new` the thread
+        does not exist yet: it is made with the message, or not at all. `receipt.result` is completed here: it is the JSON of
+        `{"thread", "run", "seq", "status"}`.
 
         Raises:
             RunActive, QueueFull, Unavailable, InvalidRequest (a parent that is not of this thread).
         """
         self._refuse_while_draining()
-        async with self._lanes.use(thread) as lane:
+        async with self._lanes.use(thread, new=new) as lane:
             if lane.deleting:
                 raise NotFound("There is no such conversation.")
             if lane.busy:
@@ -179,7 +181,13 @@ class Runner:
                 await self._stopping.request_cancel(lane, by=principal.user, reason="A newer message took its place.")
                 await self._executions.advance(lane)
             run = await self._acceptance.accept(
-                lane, principal, (message,), agent=agent, parent=parent or lane.tip, receipt=receipt
+                lane,
+                principal,
+                (message,),
+                agent=agent,
+                parent=parent or lane.tip,
+                receipt=receipt,
+                begin=thread if new else None,
             )
             return run, run.first_seq
 
@@ -274,18 +282,33 @@ class Runner:
                 await running.ended.wait()
             async with self._lanes.use(thread) as lane:
                 lane.deleting = False
-                notice = e.ThreadUpdated(thread_id=thread.id, deleted=True)
                 try:
-                    written = await self._store.delete_thread(
-                        thread.id, fence=lane.fence, now=self._clock.now_ms(), notices=[notice]
-                    )
+                    await self._remove(lane)
                 except StoreError:
                     await self._executions.advance(lane)  # the thread goes on as it was, and so does its queue
                     raise
-                self._lanes.forget(lane)
-                self._hub.deleted(thread.id)
-                if written.inbox is not None:
-                    self._hub.push(written.inbox, written.notices)
+
+    async def expire(self, thread: Thread, *, before: int) -> bool:
+        """Remove a thread that was not changed since `before` and is not in use; whether it was so and is gone."""
+        async with self._lanes.use(thread) as lane:
+            row = await self._store.get_thread(thread.id)
+            if row is None or row.pinned or row.updated_at >= before:
+                return False
+            if lane.busy or lane.deleting or self._hub.is_watched(thread.id):
+                return False
+            with anyio.CancelScope(shield=True):  # what is gone must be told
+                await self._remove(lane)
+            return True
+
+    async def _remove(self, lane: Lane) -> None:
+        """The lane's lock is held, nothing runs, the caller is shielded."""
+        thread = lane.thread.id
+        notice = e.ThreadUpdated(thread_id=thread, deleted=True)
+        written = await self._store.delete_thread(thread, fence=lane.fence, now=self._clock.now_ms(), notices=[notice])
+        self._lanes.forget(lane)
+        self._hub.deleted(thread)
+        if written.inbox is not None:
+            self._hub.push(written.inbox, written.notices)
 
     async def _refuse_replay(self, principal: Principal, receipt: Receipt) -> None:
         """I5: a command that is delivered twice at once acts once. The lane's lock is held, so the other one is through.

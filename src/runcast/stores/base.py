@@ -42,6 +42,9 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     """One atomic change of one thread."""
 
     thread: str
+    begin: Thread | None = None
+    """The thread's row, if this write makes the thread: then it exists with its first event, or not at all. Only `id`,
+    `tenant`, `user` and `agent` count; its epoch is the store's to give."""
     fence: int
     expected_seq: int
     """The log's head before it. The events become `expected_seq + 1 …`."""
@@ -86,6 +89,17 @@ class Orphan(NamedTuple):
     thread: Thread
     runs: list[Run]
     """Its running and queued runs, in the order accepted."""
+
+
+class Pruning(NamedTuple):
+    """What need not be kept for ever. Times are Unix milliseconds."""
+
+    receipts_before: int
+    """Receipts made before it go: a command that comes again after that is a new one."""
+    tombstones_before: int
+    """Ids of threads deleted before it are forgotten."""
+    inbox_events: int
+    """At least so many of the newest events of each inbox stay."""
 
 
 class Store(ABC):
@@ -142,7 +156,14 @@ class Store(ABC):
 
     @abstractmethod
     async def delete_thread(self, thread: str, *, fence: int, now: int, notices: Sequence[Event] = ()) -> Written:
-        """Delete log, runs, snapshots, agent states and index entries; a tombstone keeps the id from being used again."""
+        """Delete log, runs, snapshots, agent states, aliases and index entries; a tombstone keeps the id from being used
+        again, until it is pruned."""
+
+    @abstractmethod
+    async def delete_owner(self, owner: Principal) -> bool:
+        """Forget an owner without conversations: inbox, receipts, aliases and all else that is kept under the name.
+
+        False, and nothing was done: there are conversations; delete them first."""
 
     @abstractmethod
     async def resolve_alias(self, owner: Principal, external_id: str, *, new_thread: str, now: int) -> Thread:
@@ -185,7 +206,11 @@ class Store(ABC):
         self, thread: str, after: int, *, max_bytes: int = MAX_BYTES, max_events: int = MAX_EVENTS
     ) -> list[Record]:
         """The records after seq `after`, oldest first, without a hole: at least one if there is one, then as many as fit
-        in both limits. Byte for byte what the append made (I3)."""
+        in both limits. Byte for byte what the append made (I3).
+
+        Raises:
+            Trimmed: what follows `after` is no longer kept; the log begins at the thread's `first_seq`.
+        """
 
     @abstractmethod
     async def runs(
@@ -206,10 +231,11 @@ class Store(ABC):
         """Keep a snapshot; an older one is replaced, a newer one stays."""
 
     @abstractmethod
-    async def acquire(self, thread: str, owner: str, *, now: int, ttl_ms: int) -> int:
+    async def acquire(self, thread: str, owner: str, *, now: int, ttl_ms: int, new: bool = False) -> int:
         """Become the thread's owner until `now + ttl_ms`: the new fence, greater than every one before.
 
-        The same owner again: a new fence as well, the old one is void.
+        The same owner again: a new fence as well, the old one is void. With `new` the thread need not exist: the caller
+        is about to begin it (`Write.begin`).
 
         Raises:
             LeaseLost: another owner holds it and its lease has not run out.
@@ -227,6 +253,35 @@ class Store(ABC):
     @abstractmethod
     async def orphans(self, *, now: int) -> list[Orphan]:
         """Threads with running or queued runs and no valid lease."""
+
+    # --- upkeep ---------------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def healthy(self) -> bool:
+        """How the last write went: False once one failed for the store's own reasons (no room, no permission, a disk that
+        fails), until one works."""
+
+    @abstractmethod
+    async def probe(self) -> None:
+        """Write something small that changes nothing, so that `healthy` is up to date also when nobody writes.
+
+        Raises:
+            StoreError: it did not work.
+        """
+
+    @abstractmethod
+    async def size(self) -> int:
+        """How many bytes the store uses, without room that is free to be used again."""
+
+    @abstractmethod
+    async def idle_threads(self, *, before: int, but: Sequence[str] = (), limit: int = 50) -> list[Thread]:
+        """Conversations of all owners with `updated_at < before` in which no run is queued, running or waiting, without
+        pinned ones and those in `but`: the longest unchanged first."""
+
+    @abstractmethod
+    async def prune(self, pruning: Pruning) -> bool:
+        """Do a bounded part of it, and give room back if there is much; whether there is more to do."""
 
     @abstractmethod
     async def close(self) -> None:

@@ -23,7 +23,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from runcast.errors import ConfigError, InvalidRequest, RuncastError, StoreError
+from runcast.errors import ConfigError, InvalidRequest, NotFound, RuncastError, StoreError
 from runcast.events import Event, Record
 from runcast.ids import Clock, SystemClock, Uuid7Source
 from runcast.runs import AgentState, Principal, Run, RunStatus, Thread, ThreadKind
@@ -32,6 +32,7 @@ from runcast.stores.base import (
     MAX_EVENTS,
     Orphan,
     Page,
+    Pruning,
     Receipt,
     Snapshot,
     Store,
@@ -45,15 +46,16 @@ from runcast.stores.sqlite_file import (
     Checkpointer,
     Durability,
     FileLock,
-    check_version,
+    check_current,
     connect,
     lock,
     map_error,
     migrate,
 )
 from runcast.stores.sqlite_files import SqliteFiles
-from runcast.stores.sqlite_ledger import Appending, Ledger, run_of, thread_of
+from runcast.stores.sqlite_ledger import Appending, Ledger
 from runcast.stores.sqlite_log import Place, read
+from runcast.stores.sqlite_rows import run_of, thread_of
 from runcast.stores.sqlite_search import matching, words
 from runcast.stores.sqlite_writer import Writer
 
@@ -165,6 +167,8 @@ class SqliteStore(Store):
         return await self._read(partial(self._get, thread))
 
     async def inbox(self, owner: Principal, *, now: int) -> Thread:
+        if self._writer is None:
+            return await self._read(partial(self._find_inbox, owner))
         return await self._write(lambda to: to.inbox(owner, now))
 
     async def list_threads(
@@ -177,6 +181,9 @@ class SqliteStore(Store):
         written = await self._write(lambda to: to.delete_thread(thread, fence, now, notices))
         await self._files.drop()
         return written
+
+    async def delete_owner(self, owner: Principal) -> bool:
+        return await self._write(lambda to: to.delete_owner(owner))
 
     async def resolve_alias(self, owner: Principal, external_id: str, *, new_thread: str, now: int) -> Thread:
         return await self._write(lambda to: to.resolve_alias(owner, external_id, new_thread, now))
@@ -243,9 +250,9 @@ class SqliteStore(Store):
 
     # --- leases ---------------------------------------------------------------------------------------------------
 
-    async def acquire(self, thread: str, owner: str, *, now: int, ttl_ms: int) -> int:
+    async def acquire(self, thread: str, owner: str, *, now: int, ttl_ms: int, new: bool = False) -> int:
         ledger, writer = self._writing()
-        return await writer.do(lambda: ledger.acquire(thread, owner, now, ttl_ms), "read")
+        return await writer.do(lambda: ledger.acquire(thread, owner, now, ttl_ms, new), "read")
 
     async def renew(self, owner: str, *, now: int, ttl_ms: int) -> set[str]:
         ledger, writer = self._writing()
@@ -258,6 +265,32 @@ class SqliteStore(Store):
     async def orphans(self, *, now: int) -> list[Orphan]:
         ledger, writer = self._writing()
         return await writer.do(lambda: ledger.orphans(now), "read")
+
+    # --- upkeep ---------------------------------------------------------------------------------------------------
+
+    @property
+    def healthy(self) -> bool:
+        return self._writer is None or self._writer.healthy
+
+    async def probe(self) -> None:
+        await self._write(lambda to: to.connection.execute(SQL["probe"]))
+
+    async def size(self) -> int:
+        def work(connection: sqlite3.Connection) -> int:
+            return connection.execute(SQL["bytes_in_use"]).fetchone()[0]
+
+        return await self._read(work)
+
+    async def idle_threads(self, *, before: int, but: Sequence[str] = (), limit: int = 50) -> list[Thread]:
+        values = {"before": before, "but": msgspec.json.encode(list(but)).decode(), "limit": limit}
+
+        def work(connection: sqlite3.Connection) -> list[Thread]:
+            return self._with_head(connection, connection.execute(SQL["idle_threads"], values).fetchall())
+
+        return await self._read(work)
+
+    async def prune(self, pruning: Pruning) -> bool:
+        return await self._write(lambda to: to.prune(pruning))
 
     # --- ways -----------------------------------------------------------------------------------------------------
 
@@ -301,6 +334,13 @@ class SqliteStore(Store):
     def _get(self, thread: str, connection: sqlite3.Connection) -> Thread | None:
         row = connection.execute(SQL["thread"], (thread,)).fetchone()
         return None if row is None else self._with_head(connection, [row])[0]
+
+    def _find_inbox(self, owner: Principal, connection: sqlite3.Connection) -> Thread:
+        key = connection.execute(SQL["owner_key"], (owner.tenant, owner.user)).fetchone()
+        row = None if key is None else connection.execute(SQL["inbox"], key).fetchone()
+        if row is None:
+            raise NotFound("There is no inbox of this user, and the database was opened for reading only.")
+        return self._with_head(connection, [row])[0]
 
     def _list(
         self, owner: Principal, words: list[str], after: _Cursor | None, limit: int, connection: sqlite3.Connection
@@ -356,7 +396,7 @@ class SqliteStore(Store):
 
 
 _LIST = """SELECT t.id, ?, ?, t.kind, t.epoch, t.title, t.agent, t.created_at, t.updated_at, t.head, t.head_run,
-       t.status, t.pinned, t.key
+       t.status, t.pinned, t.first_seq, t.key
 FROM threads t WHERE t.owner = ? AND t.kind = 'chat'"""
 _LIST_WORD = (
     "\n  AND t.key IN (SELECT s.thread FROM said_words w JOIN said s ON s.id = w.rowid WHERE said_words MATCH ?)"
@@ -401,8 +441,12 @@ def _contents(path: str, durability: Durability) -> Contents:
 
 def _open_readers(path: str, durability: Durability) -> list[sqlite3.Connection]:
     readers = [connect(path, durability=durability, read_only=True) for _ in range(READERS)]
-    if check_version(readers[0]) == 0:
-        raise ConfigError(f"The file {path!r} is no database of Runcast.")
+    try:
+        check_current(readers[0])
+    except BaseException:
+        for reader in readers:
+            reader.close()
+        raise
     return readers
 
 

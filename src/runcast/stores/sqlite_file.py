@@ -99,7 +99,9 @@ def connect(path: str, *, durability: Durability, read_only: bool = False) -> sq
     try:
         connection.execute("PRAGMA temp_store = MEMORY")
         if not read_only:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file; an older one needs a VACUUM too
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA secure_delete = ON")  # deleted is deleted; many builds of SQLite have it so
             connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
             connection.execute("PRAGMA journal_size_limit = 67108864")
             connection.execute("PRAGMA wal_autocheckpoint = 0")  # a commit must not wait for one: see Checkpointer
@@ -159,6 +161,26 @@ def check_version(connection: sqlite3.Connection, migrations: Sequence[Migration
             "use the newer Runcast that wrote it, or another file."
         )
     return have
+
+
+def check_current(connection: sqlite3.Connection) -> None:
+    """
+    Raises:
+        ConfigError: the file is not of this version's format, or no file of ours.
+    """
+    have, newest = check_version(connection), load_migrations()[-1].version
+    if have == 0:
+        raise ConfigError("This file is no database of Runcast.")
+    if have < newest:
+        raise ConfigError(
+            f"The database has format {have}, older than this version of Runcast reads ({newest}); "
+            "start a server on it, or run `runcast db migrate`."
+        )
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether an error means that the file could not be used, and not that what was asked of it was wrong."""
+    return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
 
 
 def map_error(error: BaseException) -> RuncastError:

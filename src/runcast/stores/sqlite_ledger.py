@@ -17,11 +17,14 @@ import msgspec
 from runcast.errors import IdempotencyConflict, NotFound, SequenceConflict, StoreError, UnknownFile
 from runcast.events import DELTAS, Event, Record, encode, stamp
 from runcast.ids import IdSource, new_epoch
-from runcast.runs import AgentState, Principal, Run, RunStatus, Thread, ThreadKind
-from runcast.stores.base import Orphan, Receipt, Snapshot, Write, Written
+from runcast.runs import AgentState, Principal, RunStatus, Thread, ThreadKind
+from runcast.stores.base import Orphan, Pruning, Receipt, Snapshot, Write, Written
 from runcast.stores.sql import SQL
 from runcast.stores.sqlite_leases import Leases
-from runcast.stores.sqlite_log import Log, Rows, seal
+from runcast.stores.sqlite_log import Log, Rows
+from runcast.stores.sqlite_retention import Retention
+from runcast.stores.sqlite_rows import run_of, thread_of
+from runcast.stores.sqlite_sealing import Sealing
 from runcast.stores.sqlite_search import said
 
 CACHED_LOGS = 20_000
@@ -31,9 +34,6 @@ ROW_BYTES = 64 * 1024
 """Of JSON in one row of the journal; a longer event has a row of its own."""
 SEAL_ROWS = 64
 """So many rows are worth a segment when no run's end asks for it: an inbox never ends."""
-TRIM_ROWS = 2000
-"""So many sealed rows are removed from the journal at once."""
-HELD_BACK_ROWS = 10_000
 _ACTIVE: frozenset[RunStatus] = frozenset({"queued", "running"})
 
 
@@ -54,6 +54,7 @@ class Appending:
 def _changes_rows(write: Write) -> bool:
     return bool(
         write.runs
+        or write.begin is not None
         or write.notices
         or write.files
         or write.receipt is not None
@@ -103,30 +104,6 @@ def rows_of(records: Sequence[Record]) -> list[tuple[int, bytes]]:
     return rows
 
 
-def thread_of(row: Any) -> Thread:
-    """A `Thread` from a row of the statements `thread`, `thread_by_key`, `inbox`; the head as the row has it."""
-    id, tenant, user, kind, epoch, title, agent, created_at, updated_at, head, head_run, status, pinned, _ = row
-    return Thread(
-        id=id,
-        tenant=tenant,
-        user=user,
-        kind=kind,
-        epoch=epoch,
-        title=title,
-        agent=agent,
-        created_at=created_at,
-        updated_at=updated_at,
-        head=head,
-        head_run=head_run,
-        status=status,
-        pinned=bool(pinned),
-    )
-
-
-def run_of(row: Any) -> Run:
-    return msgspec.json.decode(row[0], type=Run)
-
-
 class Ledger:
     def __init__(self, connection: sqlite3.Connection, new_id: IdSource) -> None:
         self.connection = self._db = connection
@@ -135,15 +112,9 @@ class Ledger:
         self._inboxes: dict[int, str] = {}
         self.logs: dict[str, Log] = {}
         """Threads in use, and every thread with rows in the journal. Readers look here too."""
-        self._to_seal: dict[str, Log] = {}
+        self.retention = Retention(connection)
         self.leases = Leases(self._db.execute(SQL["next_boot"]).fetchone()[0])
-        oldest, newest = self._db.execute(SQL["journal_span"]).fetchone()
-        self._next_row: int = (newest or 0) + 1
-        self._oldest_row: int = oldest or 1
-        self._trim_to: int = self._oldest_row
-        """Rows before it are sealed and may go."""
-        self._sealed = 0
-        """Rows sealed since it was last looked which may go."""
+        self.sealing = Sealing(connection, self.logs)
         self.pages = 0
         """About how many pages the write-ahead log grew by; whoever brings it into the file sets it back."""
         self._journal: list[tuple[int, int, int, int, bytes]] = []
@@ -167,7 +138,7 @@ class Ledger:
             log.head = log.visible = last_seq
         for log in by_key.values():
             if not log.active:
-                self._to_seal[log.id] = log
+                self.sealing.want(log)
 
     # --- the group ------------------------------------------------------------------------------------------------
 
@@ -237,7 +208,14 @@ class Ledger:
     # --- writes ---------------------------------------------------------------------------------------------------
 
     def create_thread(
-        self, owner: Principal, thread: str, kind: ThreadKind, title: str, agent: str, now: int, receipt: Receipt | None
+        self,
+        owner: Principal,
+        thread: str,
+        kind: ThreadKind,
+        title: str,
+        agent: str,
+        now: int,
+        receipt: Receipt | None,
     ) -> Thread:
         row = self._db.execute(SQL["thread"], (thread,)).fetchone()
         if row is not None:
@@ -285,6 +263,8 @@ class Ledger:
 
     def append(self, appending: Appending) -> Written:
         write, now = appending.write, appending.now
+        if write.begin is not None:
+            self._begin(write.begin, now)
         log = self._log(write.thread)
         self.leases.check(write.thread, write.fence)
         if write.receipt is not None:
@@ -302,25 +282,54 @@ class Ledger:
             for text in said(write.events, queued):
                 self._index(log.key, log.owner, text)
         if not log.active and (write.runs or len(log.rows) >= SEAL_ROWS):
-            self._on_commit.append(partial(self._want_seal, log))
+            self._on_commit.append(partial(self.sealing.want, log))
         inbox, notices = self._notify(log, write.notices, now)
         return Written(appending.records, inbox, notices)
 
     def delete_thread(self, thread: str, fence: int, now: int, notices: Sequence[Event]) -> Written:
         log = self._log(thread)
         self.leases.check(thread, fence)
+        inbox, told = self._notify(log, notices, now)
+        self._delete(log)
+        self._db.execute(SQL["insert_tombstone"], (thread, now))
+        return Written([], inbox, told)
+
+    def delete_owner(self, owner: Principal) -> bool:
+        row = self._db.execute(SQL["owner_key"], (owner.tenant, owner.user)).fetchone()
+        if row is None:
+            return True
+        (key,) = row
+        if self._db.execute(SQL["has_conversations"], (key,)).fetchone() is not None:
+            return False
+        inbox = self._db.execute(SQL["inbox_log"], (key,)).fetchone()
+        if inbox is not None:
+            self._delete(self._log(inbox[1]))
+        for name in ("delete_receipts", "delete_aliases_of_owner", "delete_owner"):
+            self._db.execute(SQL[name], (key,))
+        self._db.execute(SQL["delete_stray_rows"])
+        self._owners.pop((owner.tenant, owner.user), None)
+        self._inboxes.pop(key, None)
+        self._on_commit.append(self.retention.merge_words)
+        return True
+
+    def _delete(self, log: Log) -> None:
         if log.head != log.visible:
             raise StoreError("The conversation is being written to at this moment; try again.")
-        inbox, told = self._notify(log, notices, now)
+        changes = self._db.total_changes
         self._db.execute(SQL["unindex_thread"], (log.key,))
         for name in _DELETES:
             self._db.execute(SQL[name], (log.key,))
         self._db.execute(SQL["delete_journal_rows"], (json.dumps(list(log.rows.numbers)),))
-        self._db.execute(SQL["insert_tombstone"], (thread, now))
+        self.pages += 2 * (self._db.total_changes - changes)
         self._on_commit.append(partial(self._forget, log))
-        self.logs.pop(thread, None)
-        self._undo.append(partial(self.logs.__setitem__, thread, log))
-        return Written([], inbox, told)
+        self.logs.pop(log.id, None)
+        self._undo.append(partial(self.logs.__setitem__, log.id, log))
+
+    def prune(self, pruning: Pruning) -> bool:
+        free = self.retention.free_pages()
+        more = self.retention.prune(pruning)
+        self.pages += 2 * max(0, free - self.retention.free_pages())
+        return more
 
     def owner(self, owner: Principal, receipt: Receipt | None, now: int) -> int:
         """The owner's key, for a write of rows that belong to no thread; and its receipt kept.
@@ -340,8 +349,9 @@ class Ledger:
 
     # --- leases: after the group's commit -------------------------------------------------------------------------
 
-    def acquire(self, thread: str, owner: str, now: int, ttl_ms: int) -> int:
-        self._log(thread)
+    def acquire(self, thread: str, owner: str, now: int, ttl_ms: int, new: bool) -> int:
+        if not new:
+            self._log(thread)
         return self.leases.acquire(thread, owner, now=now, ttl_ms=ttl_ms)
 
     def orphans(self, now: int) -> list[Orphan]:
@@ -358,61 +368,13 @@ class Ledger:
             found.append(Orphan(thread, runs))
         return found
 
-    # --- in idle time ---------------------------------------------------------------------------------------------
-
-    @property
-    def backlog(self) -> int:
-        """How much there is to do when there is nothing to do."""
-        return len(self._to_seal) + (self._trim_to > self._oldest_row) + (self._sealed >= TRIM_ROWS)
-
-    def tidy(self) -> None:
-        """Do a little of it, in a transaction of its own. Between groups.
-
-        Raises:
-            sqlite3.Error, StoreError: nothing was changed; what failed is not tried again soon.
-        """
-        if self._trim_to > self._oldest_row:
-            goal, self._trim_to = self._trim_to, self._oldest_row
-            part = min(goal, self._oldest_row + TRIM_ROWS)
-            self._db.execute(SQL["trim_journal"], (part,))
-            self._oldest_row, self._trim_to = part, goal
-        elif self._to_seal:
-            self._seal_some()
-        else:
-            self._sealed = 0
-            self._trim_to = self._find_sealed()
-
-    def _seal_some(self) -> None:
-        """Seal a part of one thread's log."""
-        id = next(iter(self._to_seal))
-        log = self._to_seal.pop(id)
-        if log.active or not log.rows or self.logs.get(id) is not log:
-            return
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            count = seal(self._db, log)
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-        log.rows = log.rows.without(count)
-        log.journal_from = log.rows.numbers[0] if log.rows else None
-        self._sealed += count
-        if log.rows:
-            self._to_seal[id] = log
-
-    def _find_sealed(self) -> int:
-        """The first row that is not sealed. Logs that hold back many others are sealed next, however short they are."""
-        first = self._next_row
-        for log in self.logs.values():
-            if log.rows:
-                first = min(first, log.rows.numbers[0])
-                if not log.active and log.rows.numbers[0] < self._next_row - HELD_BACK_ROWS:
-                    self._to_seal[log.id] = log
-        return first
-
     # --- pieces ---------------------------------------------------------------------------------------------------
+
+    def _begin(self, thread: Thread, now: int) -> None:
+        """Make the thread that the write at hand begins."""
+        owner = Principal(user=thread.user, tenant=thread.tenant)
+        self.create_thread(owner, thread.id, "chat", "", thread.agent, now, None)
+        self._undo.append(partial(self.logs.pop, thread.id, None))
 
     def _log(self, thread: str) -> Log:
         log = self.logs.get(thread)
@@ -449,8 +411,7 @@ class Ledger:
     def _add(self, log: Log, rows: Sequence[tuple[int, bytes]]) -> None:
         """Let these rows of the journal follow in the log. The caller has taken care of the undoing."""
         for count, blob in rows:
-            number = self._next_row
-            self._next_row += 1
+            number = self.sealing.take_row()
             first_seq = log.head + 1
             log.head += count
             self._journal.append((number, log.key, first_seq, log.head, blob))
@@ -522,7 +483,7 @@ class Ledger:
         records = stamped(notices, inbox.head, now)
         self._add(inbox, rows_of(records))
         if len(inbox.rows) >= SEAL_ROWS:
-            self._on_commit.append(partial(self._want_seal, inbox))
+            self._on_commit.append(partial(self.sealing.want, inbox))
         return inbox.id, records
 
     def _inbox(self, log: Log, now: int) -> Log:
@@ -545,16 +506,12 @@ class Ledger:
         cursor = self._db.execute(SQL["insert_said"], (thread, int(is_title), str(owner), text))
         self._db.execute(SQL["index_said"], (cursor.lastrowid, str(owner), text))
 
-    def _want_seal(self, log: Log) -> None:
-        self._to_seal[log.id] = log
-
     def _forget(self, log: Log) -> None:
         self.leases.forget(log.id)
-        self._to_seal.pop(log.id, None)
         if self._inboxes.get(log.owner) == log.id:
             del self._inboxes[log.owner]
         log.rows = Rows()
-        self._sealed += TRIM_ROWS  # its sealed rows should not wait for others to go
+        self.sealing.forget(log)
 
 
 _DELETES = (

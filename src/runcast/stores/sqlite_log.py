@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from runcast.errors import StoreCorrupt
+from runcast.errors import StoreCorrupt, Trimmed
 from runcast.events import Record, decode
 from runcast.stores.sql import SQL
 
@@ -98,6 +98,9 @@ def read(
     """The records after `after`, within the limits but at least one. Inside one read transaction.
 
     None: rows were sealed between the look at `place.rows` and the read; take a new look.
+
+    Raises:
+        Trimmed: the log begins later. StoreCorrupt: what is there cannot be read.
     """
     numbers, unsealed = place.rows.after(after, max_events) if place.rows is not None else ([], False)
     lines = _lines(connection, place, numbers, unsealed, after)
@@ -108,6 +111,10 @@ def read(
         if found and (size > max_bytes or len(found) >= max_events):
             break
         found.append(_record(data, after + len(found) + 1))
+    if not found:
+        row = connection.execute(SQL["first_seq"], (place.key,)).fetchone()
+        if row is not None and after + 1 < row[0]:
+            raise Trimmed(f"The log is kept from seq {row[0]} on; what followed {after} is gone.")
     if not found and numbers:
         return None
     return found

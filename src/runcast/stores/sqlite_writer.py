@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 from runcast.errors import RuncastError, StoreError
-from runcast.stores.sqlite_file import CHECKPOINT_PAGES, Checkpointer, map_error
+from runcast.stores.sqlite_file import CHECKPOINT_PAGES, Checkpointer, is_failure, map_error
 from runcast.stores.sqlite_ledger import Ledger
 
 logger = logging.getLogger("runcast.stores.sqlite")
@@ -69,6 +69,9 @@ class Writer:
         self, connection: sqlite3.Connection, ledger: Ledger, checkpointer: Checkpointer | None, *, inline: bool
     ) -> None:
         """`inline`: commits do not wait for the disk, so the event loop may do them."""
+        self.healthy = True
+        """False since the file refused a write, until one works."""
+        self._failed = False
         self._db = connection
         self._ledger = ledger
         self._checkpointer = checkpointer
@@ -165,9 +168,9 @@ class Writer:
                 self._tell(self._deliver, jobs)
                 del jobs
             self._checkpoint()
-            if self._ledger.backlog > BACKLOG:
+            if self._ledger.sealing.backlog > BACKLOG:
                 self._tidy()
-        while self._ledger.backlog:
+        while self._ledger.sealing.backlog:
             self._tidy()
         with contextlib.suppress(sqlite3.Error):
             self._db.execute("PRAGMA optimize")
@@ -195,7 +198,7 @@ class Writer:
         return jobs, False
 
     def _next(self) -> _Job | _LookAround | None:
-        while self._ledger.backlog:
+        while self._ledger.sealing.backlog:
             try:
                 return self._queue.get_nowait()
             except queue.Empty:
@@ -218,6 +221,8 @@ class Writer:
 
     def _carry_out(self, jobs: list[_Job]) -> None:
         ledger = self._ledger
+        self._failed = False
+        changes = self._db.total_changes
         try:
             for job in jobs:
                 if job.kind != "read":
@@ -225,6 +230,10 @@ class Writer:
             ledger.commit()
         except Exception as error:
             self._fail(jobs, error)
+        if self._failed:
+            self.healthy = False
+        elif self._db.total_changes > changes:
+            self.healthy = True
         for job in jobs:
             if job.kind == "read" and job.error is None:
                 try:
@@ -256,6 +265,7 @@ class Writer:
 
     def _mapped(self, error: Exception) -> RuncastError:
         mapped = map_error(error)
+        self._failed = self._failed or is_failure(error)
         if mapped is not error:
             logger.error("the database failed", exc_info=error, extra={"action": "store_failed"})
             mapped.__cause__ = error
@@ -264,8 +274,9 @@ class Writer:
     def _tidy(self) -> None:
         try:
             with self._turn:
-                self._ledger.tidy()
+                self._ledger.sealing.tidy()
         except (sqlite3.Error, StoreError) as error:
+            self.healthy = self.healthy and not is_failure(error)
             logger.warning("the journal could not be tidied", exc_info=error, extra={"action": "tidy_failed"})
 
     def _end(self) -> None:

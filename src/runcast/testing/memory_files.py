@@ -51,7 +51,7 @@ class _Kept:
 class MemoryFiles(Files):
     """Part of `MemoryStore`. `keep_receipt` checks a receipt and keeps it."""
 
-    def __init__(self, keep_receipt: Callable[[tuple[str, str], Receipt], None]) -> None:
+    def __init__(self, keep_receipt: Callable[[tuple[str, str], Receipt, int], None]) -> None:
         self._keep_receipt = keep_receipt
         self._kept: dict[str, _Kept] = {}
 
@@ -68,7 +68,6 @@ class MemoryFiles(Files):
         receipt: Receipt | None = None,
         pending_bytes: int | None = None,
     ) -> None:
-        del now
         if not isinstance(staging, _Staging):
             raise StoreError("This was staged in another store.")
         if pending_bytes is not None:
@@ -78,7 +77,7 @@ class MemoryFiles(Files):
                     "You have uploaded more files than you have sent; send or wait before you upload others."
                 )
         if receipt is not None:
-            self._keep_receipt((owner.tenant, owner.user), receipt)
+            self._keep_receipt((owner.tenant, owner.user), receipt, now)
         self._kept[file.id] = _Kept(file, staging.data)
 
     async def get(self, ids: Sequence[str]) -> list[StoredFile]:

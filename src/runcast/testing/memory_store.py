@@ -21,12 +21,15 @@ from runcast.errors import (
     NotFound,
     SequenceConflict,
     StoreError,
+    Trimmed,
 )
 from runcast.events import Event, Record, encode, stamp
 from runcast.ids import IdSource, SystemClock, Uuid7Source, new_epoch
 from runcast.runs import AgentState, Principal, Run, RunStatus, Thread, ThreadKind
-from runcast.stores.base import MAX_BYTES, MAX_EVENTS, Orphan, Page, Receipt, Snapshot, Store, Write, Written
+from runcast.stores.base import MAX_BYTES, MAX_EVENTS, Orphan, Page, Pruning, Receipt, Snapshot, Store, Write, Written
 from runcast.testing.memory_files import MemoryFiles
+
+PRUNED_AT_ONCE = 500
 
 _Owner = tuple[str, str]
 _ACTIVE: frozenset[RunStatus] = frozenset({"queued", "running"})
@@ -50,10 +53,11 @@ class _Log:
         self.said: list[str] = []
         self.snapshot: Snapshot | None = None
         self.lease: _Lease | None = None
+        self.first_seq = 1
 
     @property
     def row(self) -> Thread:
-        return msgspec.structs.replace(self.thread, head=len(self.records))
+        return msgspec.structs.replace(self.thread, head=len(self.records), first_seq=self.first_seq)
 
 
 class MemoryStore(Store):
@@ -62,10 +66,13 @@ class MemoryStore(Store):
         self._new_id = new_id or Uuid7Source(SystemClock())
         self._epochs = epochs
         self._logs: dict[str, _Log] = {}
-        self._tombstones: dict[str, None] = {}
+        self._tombstones: dict[str, int] = {}
+        self._unborn: dict[str, _Lease] = {}
+        """Leases of threads that are about to be begun."""
         self._inboxes: dict[_Owner, str] = {}
         self._aliases: dict[tuple[_Owner, str], str] = {}
         self._receipts: dict[tuple[_Owner, str], Receipt] = {}
+        self._receipt_times: dict[tuple[_Owner, str], int] = {}
         self._threads_of_runs: dict[str, str] = {}
         self._states: dict[str, AgentState] = {}
         self._fences = count(1)
@@ -97,7 +104,7 @@ class MemoryStore(Store):
             raise _not_found()
         if receipt is not None:
             self._check_receipt(_key(owner), receipt)
-            self._receipts[_key(owner), receipt.key] = receipt
+            self._put_receipt(_key(owner), receipt, now)
         row = Thread(
             id=thread,
             tenant=owner.tenant,
@@ -143,14 +150,29 @@ class MemoryStore(Store):
         log = self._log(thread)
         _check_fence(log, fence)
         inbox, told = self._notify(log, notices, now)
+        self._forget(log)
+        self._tombstones[thread] = now
+        return Written([], inbox, told)
+
+    def _forget(self, log: _Log) -> None:
+        thread = log.thread.id
         del self._logs[thread]
-        self._tombstones[thread] = None
         for run in log.runs:
             self._threads_of_runs.pop(run, None)
             self._states.pop(run, None)
         self._files.let_go(thread)
         self._aliases = {name: target for name, target in self._aliases.items() if target != thread}
-        return Written([], inbox, told)
+
+    async def delete_owner(self, owner: Principal) -> bool:
+        key = _key(owner)
+        if any(log.thread.kind == "chat" and _owner_of(log.thread) == key for log in self._logs.values()):
+            return False
+        inbox = self._inboxes.pop(key, None)
+        if inbox is not None:
+            self._forget(self._logs[inbox])
+        for name in [name for name in self._receipts if name[0] == key]:
+            del self._receipts[name], self._receipt_times[name]
+        return True
 
     async def resolve_alias(self, owner: Principal, external_id: str, *, new_thread: str, now: int) -> Thread:
         name = (_key(owner), external_id)
@@ -165,7 +187,7 @@ class MemoryStore(Store):
         return self._receipts.get((_key(owner), key))
 
     async def append(self, write: Write, *, now: int) -> Written:
-        log = self._log(write.thread)
+        log = self._begun(write.begin) if write.begin is not None else self._log(write.thread)
         owner = _owner_of(log.thread)
         # All checks come before the first change: a write is all or nothing.
         _check_fence(log, write.fence)
@@ -181,6 +203,9 @@ class MemoryStore(Store):
             if self._threads_of_runs.get(run.id, write.thread) != write.thread:
                 raise StoreError(f"The run {run.id!r} belongs to another conversation.")
         self._files.check(owner, write.files)
+        if write.begin is not None:
+            self._logs[write.thread] = log
+            self._unborn.pop(write.thread, None)
         records = _stamped(write.events, len(log.records), now)
         queued = [run.id for run in log.runs.values() if run.status in _ACTIVE]
         log.said.extend(_said(write.events, queued))
@@ -188,7 +213,7 @@ class MemoryStore(Store):
         self._put_rows(log, write, now)
         self._files.bind(write.thread, write.files)
         if write.receipt is not None:
-            self._receipts[owner, write.receipt.key] = write.receipt
+            self._put_receipt(owner, write.receipt, now)
         inbox, told = self._notify(log, write.notices, now)
         return Written(records, inbox, told)
 
@@ -213,6 +238,8 @@ class MemoryStore(Store):
         log = self._logs.get(thread)
         if log is None:
             return []
+        if after + 1 < log.first_seq:
+            raise Trimmed(f"The log is kept from seq {log.first_seq} on; what followed {after} is gone.")
         found: list[Record] = []
         size = 0
         for record in log.records[max(0, after) : max(0, after) + max(1, max_events)]:
@@ -253,7 +280,10 @@ class MemoryStore(Store):
 
     # --- leases ---------------------------------------------------------------------------------------------------
 
-    async def acquire(self, thread: str, owner: str, *, now: int, ttl_ms: int) -> int:
+    async def acquire(self, thread: str, owner: str, *, now: int, ttl_ms: int, new: bool = False) -> int:
+        if new and thread not in self._logs:
+            self._unborn[thread] = _Lease(owner, next(self._fences), now + ttl_ms)
+            return self._unborn[thread].fence
         log = self._log(thread)
         if log.lease is not None and log.lease.owner != owner and log.lease.until > now:
             raise LeaseLost("Another owner has this conversation; its lease has not run out.")
@@ -261,7 +291,7 @@ class MemoryStore(Store):
         return log.lease.fence
 
     async def renew(self, owner: str, *, now: int, ttl_ms: int) -> set[str]:
-        held: set[str] = set()
+        held = {thread for thread, lease in self._unborn.items() if lease.owner == owner}
         for log in self._logs.values():
             if log.lease is not None and log.lease.owner == owner:
                 log.lease.until = now + ttl_ms
@@ -272,6 +302,8 @@ class MemoryStore(Store):
         log = self._logs.get(thread)
         if log is not None and log.lease is not None and log.lease.fence == fence:
             log.lease = None
+        if thread in self._unborn and self._unborn[thread].fence == fence:
+            del self._unborn[thread]
 
     async def orphans(self, *, now: int) -> list[Orphan]:
         return [
@@ -280,6 +312,40 @@ class MemoryStore(Store):
             if (log.lease is None or log.lease.until <= now)
             and (runs := [run for run in log.runs.values() if run.status in _ACTIVE])
         ]
+
+    # --- upkeep ---------------------------------------------------------------------------------------------------
+
+    @property
+    def healthy(self) -> bool:
+        return True
+
+    async def probe(self) -> None:
+        pass
+
+    async def size(self) -> int:
+        return sum(len(record.data) for log in self._logs.values() for record in log.records)
+
+    async def idle_threads(self, *, before: int, but: Sequence[str] = (), limit: int = 50) -> list[Thread]:
+        rows = [
+            log.row
+            for log in self._logs.values()
+            if log.thread.kind == "chat" and not log.thread.pinned and log.thread.id not in but
+            if log.thread.updated_at < before
+            and not any(run.status in (*_ACTIVE, "waiting") for run in log.runs.values())
+        ]
+        return sorted(rows, key=lambda row: row.updated_at)[:limit]
+
+    async def prune(self, pruning: Pruning) -> bool:
+        old = [name for name, made in self._receipt_times.items() if made < pruning.receipts_before]
+        for name in old[:PRUNED_AT_ONCE]:
+            del self._receipts[name], self._receipt_times[name]
+        for thread in [one for one, deleted in self._tombstones.items() if deleted < pruning.tombstones_before]:
+            del self._tombstones[thread]
+        for inbox in self._inboxes.values():
+            log = self._logs[inbox]
+            if len(log.records) - log.first_seq >= 2 * pruning.inbox_events:
+                log.first_seq = len(log.records) - pruning.inbox_events + 1
+        return len(old) > PRUNED_AT_ONCE
 
     async def close(self) -> None:
         pass
@@ -291,6 +357,23 @@ class MemoryStore(Store):
         if log is None:
             raise _not_found()
         return log
+
+    def _begun(self, thread: Thread) -> _Log:
+        """The log of a thread that does not exist yet; nothing knows of it."""
+        if thread.id in self._logs:
+            return self._logs[thread.id]
+        if thread.id in self._tombstones:
+            raise _not_found()
+        row = msgspec.structs.replace(
+            thread, title="", epoch=self._epochs(), head=0, pinned=False, head_run=None, status=None
+        )
+        log = _Log(row)
+        log.lease = self._unborn.get(thread.id)
+        return log
+
+    def _put_receipt(self, owner: _Owner, receipt: Receipt, now: int) -> None:
+        self._receipts[owner, receipt.key] = receipt
+        self._receipt_times[owner, receipt.key] = now
 
     def _inbox(self, owner: _Owner, now: int) -> _Log:
         id = self._inboxes.get(owner)
@@ -319,9 +402,9 @@ class MemoryStore(Store):
             raise IdempotencyConflict(f"The id {receipt.key!r} was used for another command; make a new one.")
         raise SequenceConflict(f"The command {receipt.key!r} was carried out before; its receipt has the answer.")
 
-    def _keep_receipt(self, owner: _Owner, receipt: Receipt) -> None:
+    def _keep_receipt(self, owner: _Owner, receipt: Receipt, now: int) -> None:
         self._check_receipt(owner, receipt)
-        self._receipts[owner, receipt.key] = receipt
+        self._put_receipt(owner, receipt, now)
 
     def _put_rows(self, log: _Log, write: Write, now: int) -> None:
         changes: dict[str, Any] = {}

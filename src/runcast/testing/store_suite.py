@@ -28,13 +28,14 @@ from runcast.errors import (
     NotFound,
     SequenceConflict,
     TooManyFiles,
+    Trimmed,
     UnknownFile,
 )
 from runcast.events import Event, Record, decode, encode
 from runcast.files import StoredFile
 from runcast.ids import SystemClock, Uuid7Source
 from runcast.runs import AgentState, Principal, Run, RunStatus, Thread
-from runcast.stores.base import Receipt, Snapshot, Store, Write, Written
+from runcast.stores.base import Pruning, Receipt, Snapshot, Store, Write, Written
 
 ME = Principal(user="me", tenant="t")
 OTHER = Principal(user="other", tenant="t")
@@ -632,6 +633,136 @@ class StoreSuite:
         assert await store.orphans(now=NOW) == []
 
     # --- the end --------------------------------------------------------------------------------------------------
+
+    # --- upkeep ---------------------------------------------------------------------------------------------------
+
+    @pytest.mark.anyio
+    async def test_a_thread_is_begun_with_its_first_write_or_not_at_all(self, store: Store) -> None:
+        """I6: no conversation without its message."""
+        await (await line(store)).append(delta("x"), receipt=Receipt("used", "h", b"1"))
+        thread = Thread(id=new_id(), tenant=ME.tenant, user=ME.user, epoch="", created_at=NOW, updated_at=NOW)
+        with pytest.raises(NotFound):
+            await store.acquire(thread.id, NODE, now=NOW, ttl_ms=TTL_MS)
+        fence = await store.acquire(thread.id, NODE, now=NOW, ttl_ms=TTL_MS, new=True)
+        one = Line(store, thread, fence)
+        refused: list[tuple[type[Exception], dict[str, Any]]] = [
+            (LeaseLost, {"fence": fence + 1}),
+            (SequenceConflict, {"expected_seq": 1}),
+            (SequenceConflict, {"receipt": Receipt("used", "h", b"1")}),
+        ]
+        before = await store.inbox(ME, now=NOW)
+        for error, fields in refused:
+            with pytest.raises(error):
+                write = one.write(delta("no"), begin=thread, title="No", notices=[notice(one.id)], **fields)
+                await store.append(write, now=NOW)
+            assert await store.get_thread(thread.id) is None and await store.read(thread.id, 0) == []
+        written = await one.append(delta("a"), begin=thread, title="Yes", notices=[notice(one.id)], now=NOW + 3)
+        assert [record.seq for record in written.records] == [1]
+        row = await store.get_thread(thread.id)
+        assert row is not None
+        assert (row.title, row.head, row.user, row.tenant) == ("Yes", 1, ME.user, ME.tenant) and row.epoch
+        assert (await store.inbox(ME, now=NOW)).head == before.head + 1
+        await one.append(delta("b"))
+        assert [record.seq for record in await one.all()] == [1, 2]
+        with pytest.raises(SequenceConflict):
+            await store.append(one.write(delta("c"), begin=thread, expected_seq=0), now=NOW)
+
+    @pytest.mark.anyio
+    async def test_idle_threads_are_those_that_may_go_the_oldest_first(self, store: Store) -> None:
+        lines = [await line(store, owner, now=NOW + k) for k, owner in enumerate([ME, OTHER, ME, ME, ME, ME, ME, ME])]
+        for number, status in enumerate(("queued", "running", "waiting", "done"), 2):
+            await lines[number].append(delta("x"), runs=[lines[number].run(f"r{number}", status)], now=NOW + number)
+        await lines[6].append(pinned=True, now=NOW + 6)
+        await store.inbox(ME, now=NOW)
+        found = await store.idle_threads(before=NOW + 100)
+        assert [thread.id for thread in found] == [lines[k].id for k in (0, 1, 5, 7)]
+        assert found[2] == await store.get_thread(lines[5].id) and found[1].user == OTHER.user
+        assert [t.id for t in await store.idle_threads(before=NOW + 1)] == [lines[0].id]
+        assert [t.id for t in await store.idle_threads(before=NOW + 100, limit=2)] == [lines[0].id, lines[1].id]
+        some = await store.idle_threads(before=NOW + 100, but=[lines[0].id, lines[5].id])
+        assert [t.id for t in some] == [lines[1].id, lines[7].id]
+
+    @pytest.mark.anyio
+    async def test_old_receipts_and_tombstones_are_pruned(self, store: Store) -> None:
+        one = await line(store)
+        for k in range(1200):
+            await one.append(receipt=Receipt(f"k{k}", "h", b"1"), now=NOW + k)
+        gone = [await line(store) for _ in range(2)]
+        for k, other in enumerate(gone):
+            await store.delete_thread(other.id, fence=other.fence, now=NOW + k)
+        rounds = 0
+        while await store.prune(Pruning(receipts_before=NOW + 1190, tombstones_before=NOW + 1, inbox_events=10)):
+            rounds += 1
+        assert rounds >= 2, "a prune is bounded"
+        known = [k for k in (0, 600, 1189, 1190, 1199) if await store.receipt(ME, f"k{k}") is not None]
+        assert known == [1190, 1199]
+        with pytest.raises(NotFound):
+            await store.create_thread(ME, gone[1].id, now=NOW)
+        assert (await store.create_thread(ME, gone[0].id, now=NOW)).head == 0
+
+    @pytest.mark.anyio
+    async def test_an_inbox_is_cut_at_its_old_end_and_says_so(self, store: Store) -> None:
+        one = await line(store)
+        told: list[Record] = []
+        for k in range(200):
+            told += (await one.append(delta(str(k)), notices=[notice(one.id)] * 10, now=NOW + k)).notices
+        inbox = await store.inbox(ME, now=NOW)
+        assert (inbox.first_seq, inbox.head) == (1, 2000)
+        with anyio.fail_after(20):
+            while inbox.first_seq == 1:
+                await store.prune(Pruning(receipts_before=0, tombstones_before=0, inbox_events=50))
+                inbox = await store.inbox(ME, now=NOW)
+        assert inbox.first_seq <= 1951 and inbox.head == 2000
+        for after in (0, inbox.first_seq - 2):
+            with pytest.raises(Trimmed):
+                await store.read(inbox.id, after)
+        kept: list[Record] = []
+        while records := await store.read(inbox.id, kept[-1].seq if kept else inbox.first_seq - 1):
+            kept += records
+        assert [record.data for record in kept] == [record.data for record in told[inbox.first_seq - 1 :]]
+        await one.append(delta("x"), notices=[notice(one.id)])
+        assert [record.seq for record in await store.read(inbox.id, 2000)] == [2001]
+        assert len(await one.all()) == 201, "a conversation is never cut"
+
+    @pytest.mark.anyio
+    async def test_an_owner_is_forgotten_when_nothing_is_left(self, store: Store) -> None:
+        mine, theirs = await line(store), await line(store, OTHER)
+        for one in (mine, theirs):
+            await one.append(delta("x"), receipt=Receipt("k", "h", b"1"), notices=[notice(one.id)])
+        inbox, other = await store.inbox(ME, now=NOW), await store.inbox(OTHER, now=NOW)
+        assert not await store.delete_owner(ME)
+        assert await store.receipt(ME, "k") is not None and len(await mine.all()) == 1
+        await store.delete_thread(mine.id, fence=mine.fence, now=NOW, notices=[notice(mine.id)])
+        assert await store.delete_owner(ME)
+        assert await store.receipt(ME, "k") is None and await store.get_thread(inbox.id) is None
+        assert await store.read(inbox.id, 0) == []
+        assert await store.delete_owner(ME) and await store.delete_owner(NAMESAKE), "there is nothing to do"
+        assert await store.receipt(OTHER, "k") is not None and len(await theirs.all()) == 1
+        assert (await store.inbox(OTHER, now=NOW)) == other
+        again = await store.inbox(ME, now=NOW)
+        assert (again.head, again.id != inbox.id) == (0, True)
+        anew = await line(store)
+        await anew.append(delta("y"), receipt=Receipt("k", "h2", b"2"), notices=[notice(anew.id)])
+        assert [record.seq for record in await store.read(again.id, 0)] == [1]
+
+    @pytest.mark.anyio
+    async def test_size_counts_what_is_in_use(self, store: Store) -> None:
+        before = await store.size()
+        one = await line(store)
+        for _ in range(40):
+            await one.append(delta("x" * 50_000))
+        full = await store.size()
+        assert full >= before + 1_500_000
+        await store.delete_thread(one.id, fence=one.fence, now=NOW)
+        assert await store.size() < full - 1_500_000
+
+    @pytest.mark.anyio
+    async def test_a_store_that_works_is_healthy(self, store: Store) -> None:
+        await store.probe()
+        one = await line(store)
+        with pytest.raises(SequenceConflict):
+            await store.append(one.write(delta("no"), expected_seq=7), now=NOW)
+        assert store.healthy, "a write that is refused says nothing of the store"
 
     @pytest.mark.anyio
     async def test_closing_finishes_what_was_accepted_and_can_be_repeated(self, tmp_path: Path) -> None:

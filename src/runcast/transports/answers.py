@@ -23,10 +23,10 @@ class EventAnswer(NamedTuple):
     resync: ResyncReason | None
 
     def response(self) -> Response:
-        """The page with its events' own bytes; after a resync without any: the reader starts anew, from 0 or from the view."""
+        """The page with its events' own bytes; after a resync without any: the reader starts anew, from `next` or the view."""
         page = self.page
         if self.resync is not None:
-            tail = {"next": 0, "head": page.head, "epoch": page.epoch, "resync": self.resync}
+            tail = {"next": page.first_seq - 1, "head": page.head, "epoch": page.epoch, "resync": self.resync}
             return _json(b'{"events":[],%b' % to_bytes(tail)[1:])
         tail = {"next": page.next, "head": page.head, "epoch": page.epoch}
         return _json(b'{"events":[%b],%b' % (b",".join(record.data for record in page.records), to_bytes(tail)[1:]))
@@ -34,14 +34,16 @@ class EventAnswer(NamedTuple):
 
 def event_list(page: EventPage, cursor: Cursor | None) -> EventAnswer:
     """The answer to a reader at `cursor`: never a silent hole."""
-    return EventAnswer(page, None if cursor is None else resync_of(cursor, page.epoch, page.head))
+    return EventAnswer(page, None if cursor is None else resync_of(cursor, page.epoch, page.head, page.first_seq))
 
 
-def resync_of(cursor: Cursor, epoch: str, head: int) -> ResyncReason | None:
-    """Why a cursor does not belong to the log that stands at `head` now; None if it does."""
+def resync_of(cursor: Cursor, epoch: str, head: int, first_seq: int = 1) -> ResyncReason | None:
+    """Why a cursor does not belong to the log that goes from `first_seq` to `head` now; None if it does."""
     if cursor.epoch not in (None, epoch):
         return "epoch"
-    return "ahead" if cursor.seq > head else None
+    if cursor.seq > head:
+        return "ahead"
+    return "trimmed" if cursor.seq + 1 < first_seq else None
 
 
 def thread_view(view: ThreadSnapshot) -> Response:

@@ -78,6 +78,16 @@ class Decision(Struct, frozen=True, kw_only=True, rename="camel"):
     payload: Any = None
 
 
+class Forget(Struct, frozen=True, kw_only=True, rename="camel"):
+    confirm: str
+    """Must be `delete all my data`: there is no way back."""
+
+
+class Forgotten(Struct, frozen=True, kw_only=True, rename="camel"):
+    threads: int
+    """How many conversations were deleted."""
+
+
 class ThreadList(Struct, frozen=True, kw_only=True, rename="camel"):
     threads: list[Thread]
     cursor: str | None

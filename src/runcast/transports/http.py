@@ -41,6 +41,7 @@ from runcast.transports.bodies import (
 from runcast.transports.files import file_routes
 from runcast.transports.gateway import Gateway
 from runcast.transports.openapi import answers, body_of
+from runcast.transports.own_data import own_routes
 from runcast.transports.requests import (
     After,
     Cursor,
@@ -76,8 +77,8 @@ def build_api(gateway: Gateway) -> FastAPI:
         **openapi.telemetry_off(),
     )
     problems.install(app)
-    all_routes = (health_routes, thread_routes, message_routes, event_routes, run_routes, branch_routes, file_routes)
-    for routes in all_routes:
+    messages = (message_routes, event_routes, run_routes, branch_routes)
+    for routes in (health_routes, thread_routes, *messages, file_routes, own_routes):
         app.include_router(routes(gateway))
     openapi.install(app)
     return app

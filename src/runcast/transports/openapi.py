@@ -32,6 +32,8 @@ _STRUCTS: tuple[type[Struct], ...] = (
     bodies.MessageToSend,
     bodies.Stop,
     bodies.Decision,
+    bodies.Forget,
+    bodies.Forgotten,
     bodies.ThreadList,
     bodies.ThreadView,
     bodies.EventList,

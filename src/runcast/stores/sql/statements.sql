@@ -33,21 +33,21 @@ INSERT INTO owners (tenant, user) VALUES (?, ?) RETURNING key;
 -- name: thread
 -- One thread's row with its owner, by id.
 SELECT t.id, o.tenant, o.user, t.kind, t.epoch, t.title, t.agent, t.created_at, t.updated_at, t.head, t.head_run,
-       t.status, t.pinned, t.key
+       t.status, t.pinned, t.first_seq, t.key
 FROM threads t JOIN owners o ON o.key = t.owner
 WHERE t.id = ?;
 
 -- name: thread_by_key
 -- One thread's row with its owner, by key.
 SELECT t.id, o.tenant, o.user, t.kind, t.epoch, t.title, t.agent, t.created_at, t.updated_at, t.head, t.head_run,
-       t.status, t.pinned, t.key
+       t.status, t.pinned, t.first_seq, t.key
 FROM threads t JOIN owners o ON o.key = t.owner
 WHERE t.key = ?;
 
 -- name: inbox
 -- The owner's inbox.
 SELECT t.id, o.tenant, o.user, t.kind, t.epoch, t.title, t.agent, t.created_at, t.updated_at, t.head, t.head_run,
-       t.status, t.pinned, t.key
+       t.status, t.pinned, t.first_seq, t.key
 FROM threads t JOIN owners o ON o.key = t.owner
 WHERE t.owner = ? AND t.kind = 'inbox';
 
@@ -290,3 +290,82 @@ DELETE FROM aliases WHERE thread = ?;
 -- name: delete_thread
 -- The row itself.
 DELETE FROM threads WHERE key = ?;
+
+-- name: first_seq
+-- The oldest seq of a log that is kept.
+SELECT first_seq FROM threads WHERE key = ?;
+
+-- name: idle_threads
+-- Conversations in which nothing runs or waits, pinned ones left out, the longest unchanged first.
+SELECT t.id, o.tenant, o.user, t.kind, t.epoch, t.title, t.agent, t.created_at, t.updated_at, t.head, t.head_run,
+       t.status, t.pinned, t.first_seq, t.key
+FROM threads t INDEXED BY threads_by_age JOIN owners o ON o.key = t.owner
+WHERE t.kind = 'chat' AND t.pinned = 0 AND t.updated_at < :before
+  AND t.id NOT IN (SELECT value FROM json_each(:but))
+  AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.thread = t.key AND r.status IN ('queued', 'running', 'waiting'))
+ORDER BY t.updated_at LIMIT :limit;
+
+-- name: bytes_in_use
+-- The size of the file without its free pages.
+SELECT (p.page_count - f.freelist_count) * s.page_size
+FROM pragma_page_count() p, pragma_freelist_count() f, pragma_page_size() s;
+
+-- name: old_receipts
+-- Which receipts were made before a time, the oldest ones.
+SELECT owner, key FROM receipts WHERE made_at < ? ORDER BY made_at LIMIT ?;
+
+-- name: delete_receipt
+-- Forget what a command did.
+DELETE FROM receipts WHERE owner = ? AND key = ?;
+
+-- name: old_tombstones
+-- Which threads were deleted before a time, the oldest ones.
+SELECT id FROM tombstones WHERE deleted_at < ? ORDER BY deleted_at LIMIT ?;
+
+-- name: delete_tombstone
+-- Forget that there was a thread with this id.
+DELETE FROM tombstones WHERE id = ?;
+
+-- name: long_inbox
+-- An inbox of which much more is kept than asked.
+SELECT key, head, first_seq FROM threads WHERE kind = 'inbox' AND head - first_seq >= 2 * ? LIMIT 1;
+
+-- name: inbox_cut
+-- Where an inbox can be cut: the last seq of its newest segment that may go.
+SELECT max(last_seq) FROM segments WHERE thread = ? AND last_seq <= ?;
+
+-- name: cut_segments
+-- Remove the old end of a log.
+DELETE FROM segments WHERE thread = ? AND last_seq <= ?;
+
+-- name: put_first_seq
+-- From where on the log is kept.
+UPDATE threads SET first_seq = ? WHERE key = ?;
+
+-- name: merge_words
+-- Merge the search's index by so many pages; a negative number begins to merge all of it (SQLite FTS5, 6.8).
+INSERT INTO said_words (said_words, rank) VALUES ('merge', ?);
+
+-- name: probe
+-- A small write, to see whether one works.
+UPDATE process SET probes = probes + 1;
+
+-- name: has_conversations
+-- Whether the owner has a conversation.
+SELECT 1 FROM threads WHERE owner = ? AND kind = 'chat' LIMIT 1;
+
+-- name: delete_stray_rows
+-- Remove what the journal still has of deleted threads.
+DELETE FROM journal WHERE thread NOT IN (SELECT key FROM threads);
+
+-- name: delete_receipts
+-- Of an owner who goes.
+DELETE FROM receipts WHERE owner = ?;
+
+-- name: delete_aliases_of_owner
+-- Of an owner who goes.
+DELETE FROM aliases WHERE owner = ?;
+
+-- name: delete_owner
+-- The row itself.
+DELETE FROM owners WHERE key = ?;

@@ -1,0 +1,64 @@
+"""`/v1/me`: what a user may do with all of their own data at once: take it along, and have it deleted."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import anyio
+from fastapi import APIRouter, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Send
+
+from runcast.errors import InvalidRequest
+from runcast.transports.bodies import Forget, Forgotten
+from runcast.transports.gateway import Gateway
+from runcast.transports.openapi import answers, body_of
+from runcast.transports.requests import json_answer, read_json
+
+CONFIRMATION = "delete all my data"
+
+
+def own_routes(gateway: Gateway) -> APIRouter:
+    router = APIRouter(prefix="/v1/me", tags=["own data"])
+    documented = answers(None, "A ZIP: conversations as JSON and Markdown, the inbox.")
+    documented["responses"][200]["content"] = {"application/zip": {"schema": {"type": "string", "format": "binary"}}}
+
+    @router.get("/export", **documented)
+    async def export(request: Request) -> Response:
+        principal = await gateway.principal(request.scope)
+        return Download(gateway, gateway.service.export_user_data(principal), "runcast-export.zip", "application/zip")
+
+    @router.delete("/data", **answers(Forgotten, "It is gone.", changes=True), **body_of(Forget))
+    async def forget(request: Request) -> Response:
+        principal = await gateway.principal(request.scope)
+        body = await read_json(request, Forget)
+        if body.confirm != CONFIRMATION:
+            raise InvalidRequest(f"To delete everything of yours for good, send `confirm`: {CONFIRMATION!r}.")
+        return json_answer(Forgotten(threads=await gateway.service.delete_user_data(principal)))
+
+    return router
+
+
+class Download(StreamingResponse):
+    """A file that is made while it is sent. One that fails on the way is cut, never ended as if it were whole."""
+
+    def __init__(self, gateway: Gateway, chunks: AsyncGenerator[bytes], name: str, media_type: str) -> None:
+        headers = {"content-disposition": f'attachment; filename="{name}"', "cache-control": "no-store"}
+        super().__init__(chunks, media_type=media_type, headers=headers)
+        self._gateway = gateway
+        self._chunks = chunks
+
+    async def stream_response(self, send: Send) -> None:
+        async def put(message: dict[str, Any]) -> None:
+            with anyio.fail_after(self._gateway.send_timeout_s):
+                await send(message)
+
+        async with aclosing(self._chunks) as chunks:
+            first = await anext(chunks)  # what fails at once is still a problem with a code
+            await put({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await put({"type": "http.response.body", "body": first, "more_body": True})
+            async for chunk in chunks:
+                await put({"type": "http.response.body", "body": chunk, "more_body": True})
+        await put({"type": "http.response.body", "body": b"", "more_body": False})
