@@ -45,6 +45,8 @@ WHEN = {
     "too_many_subscriptions": "This connection follows as many threads as it may.",
     "agent_error": "The agent failed. The sentence is its own, or says only that it failed and under which request id.",
     "timeout": "The run took longer than its limit.",
+    "declined": "Inside an agent: a person said no, withdrew, or did not answer in time. Not caught, it ends the run as cancelled.",
+    "nondeterministic": "A resumable agent was called again after a restart and did not do what it had done before.",
     "storage_unavailable": "The log could not be read or written; nothing was changed.",
     "sequence_conflict": "Inside the server: another append came first.",
     "lease_lost": "Inside the server: another owner has the thread now.",

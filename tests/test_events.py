@@ -132,7 +132,7 @@ OURS: list[Event] = [
     e.RunRestarted(attempt=2),
     e.InterruptRequested(interrupt=INTERRUPT, args_hash="ab"),
     e.InterruptResolved(interrupt_id="i", status="expired"),
-    e.InterruptResolved(interrupt_id="i", status="resolved", payload=None, by="u", ends_run=False),
+    e.InterruptResolved(interrupt_id="i", status="resolved", payload=None, by="u", ends_run=False, reason="r"),
     e.ToolCallProgress(tool_call_id="c"),
     e.ToolCallProgress(tool_call_id="c", progress=0.5, total=1.0, message="m", data=None),
     e.ArtifactSnapshot(artifact_id="a", kind="diagram"),

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,7 @@ from client.served import served
 from runcast import events as e
 from runcast.agents import loader
 from runcast.client import connect
+from runcast.errors import InvalidRequest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 pytestmark = pytest.mark.anyio
@@ -34,6 +36,37 @@ def module(name: str) -> ModuleType:
 def test_an_example_is_at_most_60_lines_and_tested_here(example: str) -> None:
     assert len((EXAMPLES / example).read_text("utf-8").splitlines()) <= 60
     assert Path(example).stem in Path(__file__).read_text("utf-8")
+
+
+async def test_ask_a_person(tmp_path: Path) -> None:
+    (agent,) = loader.load(f"{EXAMPLES / 'ask_a_person.py'}:agent")
+
+    async def until_the_end_of(run: str) -> str:
+        text = ""
+        with anyio.fail_after(20):
+            async with aclosing(client.follow(thread)) as events:
+                async for event in events:
+                    if isinstance(event, e.TextMessageContent):
+                        text += event.delta
+                    elif isinstance(event, e.RunFinished) and event.run_id == run:
+                        break
+        return text
+
+    table = {"name": "Ada", "people": 2, "on": "2026-02-03", "room": "terrace"}
+    async with served(agent, database=tmp_path / "log.db") as url, connect(url) as client:
+        sent = await client.send("A table, please")
+        thread = sent.thread
+        await until_the_end_of(sent.id)
+        with pytest.raises(InvalidRequest) as wrong:
+            await client.resolve(f"{sent.id}.1", payload={**table, "people": 20})
+        assert wrong.value.at == "/people"
+        asks = str(await client.resolve(f"{sent.id}.1", payload=table))
+    async with served(agent, database=tmp_path / "log.db") as url, connect(url) as client:
+        await until_the_end_of(asks)
+        books = await client.resolve(f"{asks}.1", approved=True, payload={"editedArgs": {**table, "people": 3}})
+        text = await until_the_end_of(str(books))
+    assert "There are 2 left terrace." in text
+    assert text.endswith("Done: 3 people, terrace, in the name of Ada.")
 
 
 async def test_own_agent(tmp_path: Path) -> None:

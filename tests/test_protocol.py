@@ -132,6 +132,7 @@ def test_every_code_a_client_can_get() -> None:
         errors.StoreLocked,
         errors.StoreCorrupt,
         errors.Conflict,
+        errors.Declined,
     }
     seen = {kind.code for kind in descendants(RuncastError) if kind.__module__ == "runcast.errors" and kind not in ours}
     table = section("9")

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from runcast.agents.asking import Approval as Approval
+from runcast.agents.asking import Question as Question
 from runcast.agents.base import Agent as Agent
 from runcast.agents.context import RunContext as RunContext
 from runcast.agents.function import agent as agent
 from runcast.errors import AgentError as AgentError
 from runcast.errors import ConfigError as ConfigError
+from runcast.errors import Declined as Declined
 from runcast.errors import RuncastError as RuncastError
 from runcast.runs import Message as Message
 from runcast.runs import RunInput as RunInput
@@ -30,8 +33,11 @@ __version__ = "0.1.0"
 __all__ = [
     "Agent",
     "AgentError",
+    "Approval",
     "ConfigError",
+    "Declined",
     "Message",
+    "Question",
     "RunContext",
     "RunInput",
     "RuncastError",

@@ -62,6 +62,15 @@ class Settings(BaseSettings):
         300, gt=0, le=86_400, description="Longest time one run may take, in seconds of wall clock."
     )
     queue_limit: int = Field(8, ge=0, le=1000, description="Most messages that wait in one thread while a run goes on.")
+    answer_timeout_s: float = Field(
+        86_400,
+        gt=0,
+        le=31_536_000,
+        description="How long a question to a person stays open, in seconds; then nobody's answer counts as a no.",
+    )
+    parked_limit: int = Field(
+        1000, ge=0, le=1_000_000, description="Most agents that wait in memory for an answer to `run.ask`."
+    )
     drain_timeout_s: float = Field(
         30, ge=0, le=3600, description="How long a stopping server lets runs go on, in seconds."
     )

@@ -22,7 +22,9 @@
     │       ├── TooManyFiles       too_many_files         429   uploaded, and no message names them
     │       └── TooManySubscriptions  too_many_subscriptions 429
     ├── AgentError                 agent_error            502   the run failed; becomes its RUN_ERROR
-    │   └── RunTimeout             timeout                504
+    │   ├── RunTimeout             timeout                504
+    │   ├── Declined               declined               502   a person said no, or nobody answered
+    │   └── Nondeterministic       nondeterministic       502   a resumable agent did something else than before
     ├── StoreError                 storage_unavailable    503   ours: the log could not be read or written
     │   ├── SequenceConflict       sequence_conflict      409   another append came first
     │   ├── LeaseLost              lease_lost             409   another node owns the thread now
@@ -39,7 +41,7 @@ paths and secrets never are: see `describe`.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 class RuncastError(Exception):
@@ -61,7 +63,13 @@ class ClientError(RuncastError):
 
 
 class InvalidRequest(ClientError):
+    """`at`: where in the answer or body it is wrong, as a JSON Pointer (RFC 6901), if one place can be named."""
+
     status = 422
+
+    def __init__(self, message: str, *, at: str | None = None, retry_after_ms: int | None = None) -> None:
+        super().__init__(message, retry_after_ms=retry_after_ms)
+        self.at = at
 
 
 class UnknownFile(InvalidRequest):
@@ -169,6 +177,35 @@ class AgentError(RuncastError):
 class RunTimeout(AgentError):
     code = "timeout"
     status = 504
+
+
+class Declined(AgentError):
+    """A person did not allow it, withdrew from the question, or nobody answered in time. Raised where the agent asked.
+
+    Nothing failed: an agent that does not catch it ends its run as *cancelled*, with this sentence.
+    """
+
+    code = "declined"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: Literal["denied", "cancelled", "expired"] = "denied",
+        reason: str | None = None,
+        by: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status: Literal["denied", "cancelled", "expired"] = status
+        self.reason = reason
+        """The person's own words, if there are any."""
+        self.by = by
+
+
+class Nondeterministic(AgentError):
+    """A resumable agent was called again and did not do what it did the first time."""
+
+    code = "nondeterministic"
 
 
 class StoreError(RuncastError):

@@ -405,7 +405,10 @@ class InterruptResolved(Event, frozen=True, kw_only=True, tag="INTERRUPT_RESOLVE
     payload: Json | UnsetType = UNSET
     by: str | UnsetType = UNSET
     ends_run: bool | UnsetType = UNSET
-    """True: the question was withdrawn by Stop; the waiting run stands as cancelled and no run resumes it."""
+    """True: the question was withdrawn, or expired with nobody left to go on; the waiting run stands as cancelled and no run
+    resumes it."""
+    reason: str | UnsetType = UNSET
+    """Why it was withdrawn, in words for people; with `endsRun` it is the waiting run's reason."""
 
 
 class ToolCallProgress(Event, frozen=True, kw_only=True, tag="TOOL_CALL_PROGRESS"):

@@ -76,6 +76,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     last_seq: int | None = None
     code: str | None = None
     """The code of its RUN_ERROR, if it failed or was interrupted."""
+    expires_at: int | None = None
+    """Of a waiting run: when the first of its open questions expires."""
 
     def not_before(self, now: int) -> int:
         """`now`, but not before what happened to the run already: the wall clock may have been set back meanwhile."""
@@ -118,6 +120,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     status: Literal["resolved", "cancelled"]
     payload: Any = None
     by: str = ""
+    expired: bool = False
+    """Nobody answered in time (`status` is then `cancelled`: AG-UI's entry knows no third)."""
 
 
 class AgentState(msgspec.Struct, frozen=True, kw_only=True):

@@ -137,7 +137,12 @@ class Server:
             raise ConfigError("This server runs already: its lifespan was entered twice.")
         async with AsyncExitStack() as stack:
             store = await self._open_store(stack)
-            limits = Limits(run_timeout_s=self.settings.run_timeout_s, queue_limit=self.settings.queue_limit)
+            limits = Limits(
+                run_timeout_s=self.settings.run_timeout_s,
+                queue_limit=self.settings.queue_limit,
+                answer_timeout_s=self.settings.answer_timeout_s,
+                parked_limit=self.settings.parked_limit,
+            )
             keep = Keep(days=self.settings.retention_days, bytes=self.settings.retention_bytes)
             service = await stack.enter_async_context(
                 open_service(

@@ -28,6 +28,7 @@ from runcast.errors import (
 )
 from runcast.events import Record
 from runcast.export import everything, zipped
+from runcast.forms import PAYLOAD_BYTES
 from runcast.hub import Hub
 from runcast.ids import CLIENT_ID, Clock, IdSource, SystemClock, Uuid7Source
 from runcast.paths import along, path_of
@@ -365,11 +366,12 @@ class Service:
         """Answer an interrupt, once; the last answer starts the run that goes on with it.
 
         Raises:
-            NotFound, AlreadyDecided, TooLarge, Unavailable.
+            NotFound, AlreadyDecided, Expired, Unavailable. InvalidRequest, TooLarge: nothing was written, the question
+                stays open.
         """
         size = len(msgspec.json.encode(command.payload))
-        if size > MESSAGE_BYTES:
-            raise TooLarge(f"An answer's payload has at most {MESSAGE_BYTES} bytes, this one {size}.")
+        if size > PAYLOAD_BYTES:
+            raise TooLarge(f"An answer has at most {PAYLOAD_BYTES} bytes, this one {size}.")
         receipt = _receipt_of(command.id, command)
         known = await self._replayed(principal, receipt, ResolveResult)
         if known is not None:

@@ -25,7 +25,15 @@ from runcast.commands import AnyCommand, Auth, Hello, Ping, Subscribe, Unsubscri
 from runcast.dialects import native
 from runcast.dialects.base import BadFrame, Start
 from runcast.dialects.native import NativeEncoder, control, error_frame, to_bytes
-from runcast.errors import Forbidden, NotFound, RuncastError, TooManySubscriptions, Unauthenticated, describe
+from runcast.errors import (
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    RuncastError,
+    TooManySubscriptions,
+    Unauthenticated,
+    describe,
+)
 from runcast.ids import Clock, IdSource
 from runcast.updates import CaughtUp, Events, Resync, ThreadSnapshot, Update
 
@@ -219,7 +227,8 @@ class Session:
         if isinstance(error, NotFound):
             message = NOT_FOUND_MESSAGE
         retry = error.retry_after_ms if isinstance(error, RuncastError) else None
-        return self._error_frame(code, message, id=id, sub=sub, retry_after_ms=retry, request_id=request_id)
+        at = error.at if isinstance(error, InvalidRequest) else None
+        return self._error_frame(code, message, id=id, sub=sub, retry_after_ms=retry, at=at, request_id=request_id)
 
     def _error_frame(
         self,
@@ -229,11 +238,12 @@ class Session:
         id: str | None = None,
         sub: int | None = None,
         retry_after_ms: int | None = None,
+        at: str | None = None,
         request_id: str | None = None,
     ) -> bytes:
         request_id = request_id or self._new_id()
         return self._out(
-            error_frame(code, message, request_id=request_id, id=id, sub=sub, retry_after_ms=retry_after_ms)
+            error_frame(code, message, request_id=request_id, id=id, sub=sub, retry_after_ms=retry_after_ms, at=at)
         )
 
     # --- subscriptions --------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import anyio.to_thread
 import pytest
 from pydantic import BaseModel
 from pydantic_ai import Agent, ModelRetry, RunContext, Tool
-from pydantic_ai.exceptions import ModelHTTPError, ToolFailed
+from pydantic_ai.exceptions import CallDeferred, ModelHTTPError, ToolFailed
 from pydantic_ai.messages import (
     CustomEvent,
     ModelMessage,
@@ -28,7 +28,8 @@ from pydantic_ai.messages import (
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.output import NativeOutput
-from pydantic_ai.tools import DeferredToolRequests
+from pydantic_ai.tools import DeferredToolRequests, ToolDefinition
+from pydantic_ai.toolsets import ExternalToolset
 from pydantic_ai.usage import UsageLimits
 
 from runcast import events as e
@@ -37,6 +38,7 @@ from runcast.agents.base import RunContext as Context
 from runcast.agents.base import Turn
 from runcast.agents.pydantic_ai import Artifact, PydanticAIAgent, ToolProgress, ToolText, args_hash, explained
 from runcast.errors import AgentError, ConfigError
+from runcast.forms import fault_of
 from runcast.runs import AgentState, Answer
 from runcast.testing import AgentSuite, Collected, collect
 from runcast.testing.agent_suite import check
@@ -422,6 +424,75 @@ async def test_an_answer_whose_messages_are_lost_runs_no_tool() -> None:
         await collect(agent, resume=waiting, answers={waiting.interrupts[0].id: {"approved": True}})
     assert caught.value.agent_code == "stale_answer"
     assert deleted == []
+
+
+@pytest.mark.anyio
+async def test_what_was_not_approved_does_not_run() -> None:
+    """I20: the saved messages hold other arguments than those that the person saw."""
+    agent, deleted = approving(call("delete", {"name": "b"}, "c1"))
+    waiting = await collect(agent, "Delete b")
+    assert waiting.saved is not None
+    changed = waiting.saved.data.replace(b'\\"name\\": \\"b\\"', b'\\"name\\": \\"z\\"')
+    assert changed != waiting.saved.data
+    waiting.saved = AgentState(
+        run=waiting.saved.run, adapter=waiting.saved.adapter, version=waiting.saved.version, data=changed
+    )
+    resumed = await collect(agent, resume=waiting, answers={waiting.interrupts[0].id: {"approved": True}})
+    assert deleted == []
+    result = of(resumed, e.ToolCallResult)[0]
+    assert result.status == "denied" and "arguments_changed" in str(result.error)
+
+
+@pytest.mark.anyio
+async def test_edited_arguments_have_the_form_of_the_tool() -> None:
+    agent, _ = approving(call("delete", {"name": "b"}, "c1"))
+    waiting = await collect(agent, "Delete b")
+    schema = waiting.interrupts[0].response_schema
+    assert isinstance(schema, dict)
+    assert fault_of(schema, {"approved": True, "editedArgs": {"name": "c"}}) is None
+    wrong = fault_of(schema, {"approved": True, "editedArgs": {"name": 5}})
+    assert wrong is not None and wrong.at == "/editedArgs/name"
+
+
+@pytest.mark.anyio
+async def test_a_call_whose_result_a_person_brings_is_a_question() -> None:
+    agent = Agent(
+        model([call("which_city", {"question": "Which city?"}, "c1"), call("size", {}, "c2", 1)], ["Done."]),
+        name="asking",
+        toolsets=[
+            ExternalToolset(
+                [
+                    ToolDefinition(
+                        name="which_city",
+                        parameters_json_schema={"type": "object", "properties": {"question": {"type": "string"}}},
+                        return_schema={"type": "string", "enum": ["Rome", "Oslo"]},
+                    )
+                ]
+            )
+        ],
+    )
+
+    @agent.tool_plain
+    def size() -> int:
+        raise CallDeferred
+
+    served = PydanticAIAgent(agent)
+    waiting = await collect(served, "Go", run="r1")
+    asked = {one.tool_call_id: one for one in waiting.interrupts}
+    city = asked["c1"]
+    assert (city.reason, city.message) == ("input_required", "Which city?")
+    assert city.response_schema == {"type": "string", "enum": ["Rome", "Oslo"]}
+    assert isinstance(city.metadata, dict) and city.metadata["arguments"] == {"question": "Which city?"}
+    assert city.metadata["parameters"]["properties"] == {"question": {"type": "string"}}
+    given = [
+        Answer(interrupt_id=city.id, status="resolved", payload="Rome"),
+        Answer(interrupt_id=asked["c2"].id, status="cancelled", expired=True),
+    ]
+    resumed = await collect(served, resume=waiting, answers=given)
+    assert resumed.text == "Done."
+    results = {one.tool_call_id: one for one in of(resumed, e.ToolCallResult)}
+    assert results["c1"].result == "Rome"
+    assert results["c2"].status == "error" and "in time" in str(results["c2"].content)
 
 
 @pytest.mark.anyio

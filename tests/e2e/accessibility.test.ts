@@ -46,6 +46,16 @@ visiting("accessibility", server, (visit) => {
     await reader.becomes("failed");
     await reader.turns.last().getByText("Failed: The library is closed on Sundays.").waitFor();
     expect(await violations(reader), "failed").toEqual([]);
+
+    await reader.send("ask for it");
+    await eventually(() => reader.turns.count()).toBe(5);
+    await reader.page.getByRole("form", { name: "Where to?" }).waitFor();
+    await reader.page
+      .getByRole("button", { name: "Send answers" })
+      .and(reader.page.locator(":not([aria-disabled=true])"))
+      .click();
+    await reader.page.getByText("This is needed.").first().waitFor();
+    expect(await violations(reader), "a form with faults").toEqual([]);
   });
 });
 

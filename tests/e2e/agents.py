@@ -122,6 +122,29 @@ async def hostile(rest: str, run: RunContext) -> AsyncIterator[str]:
     yield f"\n```mermaid\n{MERMAID}\n```\n\nThis is the end of the corpus."
 
 
+async def ask(rest: str, run: RunContext) -> AsyncIterator[str]:
+    """Asks for an address, then whether to send."""
+    yield "I need to know where to. "
+    address = await run.ask("Where to?", schema=ADDRESS)
+    async with run.tool("send_parcel", **address) as call:
+        await call.approve(editable=ADDRESS)
+        call.result = call.arguments
+    yield f"Sent to {call.arguments['street']} in {call.arguments['city']}."
+
+
+ADDRESS = {
+    "type": "object",
+    "required": ["street", "zip", "city"],
+    "properties": {
+        "street": {"type": "string", "minLength": 3, "pattern": "^(?!Nowhere)"},
+        "zip": {"type": "integer", "minimum": 1000, "maximum": 9999},
+        "city": {"enum": ["Bern", "Basel"]},
+        "days": {"type": "array", "items": {"enum": ["Mon", "Tue"]}},
+        "express": {"type": "boolean", "title": "As fast as it goes"},
+    },
+}
+
+
 async def look(rest: str, run: RunContext) -> AsyncIterator[str]:
     """Says what came along, by its bytes."""
     for one in run.input.attachments:
@@ -153,6 +176,7 @@ BEHAVIOURS = {
     "tools": tools,
     "fail": fail,
     "hostile": hostile,
+    "ask": ask,
     "look": look,
     "huge": huge,
 }

@@ -249,7 +249,7 @@ async def test_an_agent_that_says_too_much_at_once_fails_with_a_code() -> None:
 async def test_an_answer_to_a_question_is_bounded() -> None:
     async with core() as service:
         with pytest.raises(TooLarge):
-            await service.resolve(ME, resolve("r.1", {"approved": True, "editedArgs": {"x": "y" * 40_000}}))
+            await service.resolve(ME, resolve("r.1", {"approved": True, "editedArgs": {"x": "y" * 70_000}}))
 
 
 @pytest.mark.anyio

@@ -132,7 +132,7 @@ class StoreLine:
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if name not in (
             "get_thread", "inbox", "list_threads", "receipt", "read", "runs", "agent_states", "snapshot", "orphans",
-            "close", "idle_threads", "size", *_WRITES, *_LEASES,
+            "expired", "close", "idle_threads", "size", *_WRITES, *_LEASES,
         ):  # fmt: skip
             raise AttributeError(name)
 

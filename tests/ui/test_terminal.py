@@ -14,7 +14,9 @@ import pytest
 from client.served import served
 from runcast import events as e
 from runcast.agents.base import RunContext
+from runcast.agents.function import agent
 from runcast.client import Client, connect
+from runcast.errors import Declined
 from runcast.events import Event
 from runcast.runs import RunInput
 from runcast.ui.screen import Screen
@@ -215,3 +217,40 @@ async def test_the_keyboard_reads_lines_and_keeps_what_was_typed_for_the_next_qu
             assert await keyboard.line() is None
     finally:
         os.close(reading)
+
+
+@agent
+async def travelling(prompt: str, run: RunContext) -> AsyncIterator[str]:
+    """Asks for a form, then for a yes."""
+    trip = await run.ask("Where to?", schema=TRIP)
+    try:
+        await run.approve("book", trip)
+    except Declined as no:
+        yield f"{no.message}"
+    else:
+        yield f"Booked {trip['city']} for {trip['people']}."
+
+
+TRIP = {
+    "type": "object",
+    "required": ["city", "people"],
+    "properties": {"city": {"enum": ["Rome", "Oslo"]}, "people": {"type": "integer", "maximum": 9}},
+}
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (("1", "two", "12", "1", "2", "y"), "Booked Rome for 2.\n"),
+        (("Oslo", "3", "n too far"), "book was not allowed: too far\n"),
+    ],
+)
+async def test_a_form_is_asked_line_by_line_until_the_server_takes_it(
+    tmp_path: Path, typed: tuple[str, ...], said: str
+) -> None:
+    async with served(travelling, database=tmp_path / "log.db") as url, connect(url) as client:
+        code, answer, aside = await talk(client, typing(*typed), message="go")
+    assert (code, answer) == (EXIT_OK, said)
+    assert "Where to?" in aside and "Open until" in aside and '{"city":' in aside
+    if "12" in typed:
+        assert "must be a number" in aside and "people must be at most 9" in aside

@@ -93,6 +93,10 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
   const target = parent === undefined ? undefined : state.path.find(isUnderWay)?.id;
   const stop = useCallback(() => void thread.cancel(target).catch(() => undefined), [thread, target]);
   const steerable = useSteerable(state.busy ? state.path.find((run) => run.status === "running")?.agent : undefined);
+  const answered = useCallback(() => {
+    // Where a keyboard would cover the page, nobody has asked for it.
+    if (!window.matchMedia("(pointer: coarse)").matches) composer.current?.focus();
+  }, []);
   const stopping = state.activity.kind === "stopping";
   useKeys({ composer, busy: state.busy && !stopping, stop });
 
@@ -136,6 +140,7 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
               onRetry={retry}
               onEdit={edit}
               onChoose={choose}
+              onAnswered={answered}
               onElsewhere={elsewhere ? () => choose(null) : null}
             />
           )}

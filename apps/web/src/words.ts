@@ -83,7 +83,7 @@ export function standing(run: TranscriptRun, activity?: Activity, position?: num
     case "interrupted":
       return { words: interruption(run), tone: "waiting" };
     case "cancelled":
-      return { words: words.stopped, tone: "quiet" };
+      return { words: run.reason ? words.stoppedWith(run.reason) : words.stopped, tone: "quiet" };
     case "done":
       return null;
   }
@@ -91,14 +91,30 @@ export function standing(run: TranscriptRun, activity?: Activity, position?: num
 
 function interruption(run: TranscriptRun): string {
   const message = run.failure?.message;
-  return message && !/restart/i.test(message) ? strings.run.interruptedWith(message) : strings.run.interrupted;
+  return message && (!/restart/i.test(message) || /question/i.test(message))
+    ? strings.run.interruptedWith(message)
+    : strings.run.interrupted;
 }
 
 /** The short words of a standing, for the header and the title: the sentence of a failure stays in the thread. */
 export function shortly(run: TranscriptRun, activity?: Activity, position?: number): Standing | null {
   if (run.status === "failed") return { words: strings.run.failed, tone: "bad" };
+  if (run.status === "cancelled") return { words: strings.run.stopped, tone: "quiet" };
   if (run.status === "interrupted") return { words: strings.tool.status.interrupted, tone: "waiting" };
   return standing(run, activity, position);
+}
+
+/** How long a question stays open, in few words; null if it says no date. */
+export function expiry(expiresAt: string | undefined, now: number): string | null {
+  const at = expiresAt === undefined ? Number.NaN : Date.parse(expiresAt);
+  if (!Number.isFinite(at)) return null;
+  const words = strings.approval;
+  const minutes = Math.floor((at - now) / 60_000);
+  if (at <= now) return words.overdue;
+  if (minutes < 1) return words.expiring;
+  if (minutes < 60) return words.expires(strings.form.minutes(minutes));
+  if (minutes < 48 * 60) return words.expires(strings.form.hours(Math.floor(minutes / 60)));
+  return words.expires(strings.form.days(Math.floor(minutes / 1440)));
 }
 
 export type WorkPart = ReasoningPart | ToolPart | StepPart | SubagentPart;

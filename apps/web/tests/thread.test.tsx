@@ -283,7 +283,7 @@ describe("an approval", () => {
     );
     arm();
     fireEvent.change(screen.getByRole("textbox"), { target: { value: " 4 " } });
-    fireEvent.keyDown(screen.getByRole("textbox"), { key: "Enter" });
+    fireEvent.click(screen.getByRole("button"));
     expect(answered.mock.calls).toEqual([["i1", { status: "resolved", payload: 4 }]]);
   });
 });

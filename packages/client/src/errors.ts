@@ -55,6 +55,8 @@ export interface ErrorDetails {
   /** By this id the operator finds the cause in the server's log. */
   readonly requestId?: string | undefined;
   readonly retryAfterMs?: number | undefined;
+  /** Where in an answer it is wrong: a JSON Pointer (RFC 6901); "" is the answer itself. */
+  readonly at?: string | undefined;
 }
 
 export class RuncastError extends Error {
@@ -62,6 +64,7 @@ export class RuncastError extends Error {
   readonly retryable: boolean;
   readonly requestId: string | undefined;
   readonly retryAfterMs: number | undefined;
+  readonly at: string | undefined;
 
   constructor(details: ErrorDetails) {
     super(details.message);
@@ -70,6 +73,7 @@ export class RuncastError extends Error {
     this.retryable = details.retryable ?? RETRYABLE.has(details.code);
     this.requestId = details.requestId;
     this.retryAfterMs = details.retryAfterMs;
+    this.at = details.at;
     Object.defineProperty(this, MARK, { value: true });
   }
 }

@@ -255,8 +255,10 @@ export interface InterruptResolved extends Typed<"INTERRUPT_RESOLVED"> {
   readonly status: "resolved" | "cancelled" | "expired";
   readonly payload?: Json;
   readonly by?: string;
-  /** Stop withdrew it: nothing resumes the waiting run, which is cancelled if it was the last. */
+  /** It was withdrawn, or expired with nobody left to go on: nothing resumes the waiting run, which is cancelled if it was the last. */
   readonly endsRun?: boolean;
+  /** Why it was withdrawn; with `endsRun` the waiting run's reason. */
+  readonly reason?: string;
 }
 export interface ArtifactSnapshot extends Typed<"ARTIFACT_SNAPSHOT"> {
   readonly artifactId: string;

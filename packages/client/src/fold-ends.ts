@@ -72,7 +72,9 @@ export function resolveInterrupt(f: Folding, event: Extract<WireEvent, { type: "
   const tool = f.findInChain(place[0], "tool", part.toolCallId);
   if (tool && f.get(tool, "tool").status === "waiting" && denies(part))
     f.set(tool, "tool", { status: "denied", endedAt: timestamp });
-  if (f.run(place[0]).status === "waiting") settle(f, place[0], event.endsRun);
+  if (f.run(place[0]).status !== "waiting") return;
+  settle(f, place[0], event.endsRun);
+  if (f.run(place[0]).status === "cancelled") f.setRun(place[0], { reason: event.reason });
 }
 
 /** Whether the answer means that the tool does not run: only an approval lets it; a mere question (AG-UI 1.0) is no approval. */

@@ -65,6 +65,7 @@ export interface ErrorFrame {
   readonly message: string;
   readonly requestId?: string;
   readonly retryAfterMs?: number;
+  readonly at?: string;
 }
 
 export interface SnapshotFrame {

@@ -109,6 +109,7 @@ async function problem(response: Response): Promise<RuncastError> {
     code: text("code") ?? BY_STATUS[status] ?? (status >= 500 ? "unavailable" : "invalid_request"),
     message: text("detail") ?? text("title") ?? `The server answered with status ${status}.`,
     requestId: text("requestId"),
+    at: text("at"),
     retryAfterMs: Number.isFinite(retryAfter) ? retryAfter : undefined,
   });
 }

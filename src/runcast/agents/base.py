@@ -8,8 +8,10 @@ exception becomes `agent_error` with a request id and without its text).
 What an adapter does: map one framework's events to the vocabulary with one `match`; close the framework's objects when it
 is cancelled (`asyncio.CancelledError` is raised where it awaits: let it pass, the model call and the tools must stop); end,
 if it wants to say more than "success", with one `RunFinished` of its own (result, usage, or outcome `interrupt` with the
-interrupts it has announced by INTERRUPT_REQUESTED, each with an id of the form `<run id>.<n>`: the run then ends as *waiting*, and the answers start a run with
-`resumes` and `answers`).
+interrupts it has announced by INTERRUPT_REQUESTED, each with an id of the form `<run id>.<n>`: the run then ends as *waiting*, and the
+answers start a run with `resumes` and `answers`. What an answer must be stands in the interrupt's `response_schema`, and is
+checked before it is accepted; a question without `expires_at` gets the server's). `context.ask` does all this for an agent that
+may wait in memory.
 
 What an adapter may do: say `steerable = True` and read what is said while it runs, by `context.steered()`, or from
 `context.handed.unread`, each confirmed by `context.read(message)`.

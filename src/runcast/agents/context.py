@@ -10,30 +10,38 @@ the same open message; it is closed when a tool, a thought or another message be
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import msgspec
 from msgspec import UNSET
 
 from runcast import events as e
 from runcast import jsonpatch
+from runcast.agents.asking import Approval, Asked, Question, approval, approved, marker
 from runcast.agents.attached import AttachedFile, attached
 from runcast.agents.draft import Draft
 from runcast.agents.steering import Steering
-from runcast.errors import AgentError, RunEnded
+from runcast.errors import AgentError, Declined, RunEnded
 from runcast.events import Event
 from runcast.files import Attachment
 from runcast.ids import IdSource
 from runcast.jsonvalue import to_json
-from runcast.runs import AgentState, Message, Principal, RunInput
+from runcast.runs import AgentState, Answer, Message, Principal, RunInput
 
 if TYPE_CHECKING:
     from runcast.agents.base import Turn
+    from runcast.agents.replaying import Journal
     from runcast.stores.files import Files
+
+Park = Callable[[Sequence[Asked], Callable[[str], AgentState]], Awaitable[Sequence[Answer]]]
+"""Ends the run as *waiting* with these questions and gives the answers when a run goes on with them. The function makes the
+state to keep, of the run's id."""
 
 
 class RunContext:
@@ -50,6 +58,7 @@ class RunContext:
         app: Mapping[str, Any] | None = None,
         state: Any = None,
         handed: Steering | None = None,
+        park: Park | None = None,
         files: Callable[[], Files] | None = None,
     ) -> None:
         self.input = input
@@ -68,6 +77,8 @@ class RunContext:
         """What was handed to the run and not read yet. For adapters; see `steered` and `steering`."""
         self._emit = emit
         self._history = history
+        self._park = park
+        self._journal: Journal | None = None
         self._files = files
 
     @property
@@ -83,7 +94,7 @@ class RunContext:
         await self._write([*self.draft.before(event), event])
 
     async def history(self) -> Sequence[Turn]:
-        """The runs on the path to this one, oldest first, without this one."""
+        """The runs on the path to this one, oldest first, without this one and without those it goes on with."""
         return await self._history()
 
     async def file(self, what: str | Attachment | Mapping[str, Any]) -> AttachedFile:
@@ -140,6 +151,123 @@ class RunContext:
                 self.handed.hand(message)
                 raise
 
+    # --- asking a person ------------------------------------------------------------------------------------------
+
+    async def ask(
+        self,
+        question: str,
+        *,
+        options: Sequence[str] | None = None,
+        schema: Any = None,
+        expires_in: float | None = None,
+    ) -> Any:
+        """Ask a person and wait for the answer, however long that takes: text, one of `options`, or what `schema` says.
+
+        The run ends as *waiting*; the answer starts another one, and the function goes on in it (`run_id` changes). What it
+        writes meanwhile, in other tasks, waits until then. Several that ask at the same time are asked one after the other;
+        `ask_all` asks several questions at once.
+
+        Args:
+            options: the answer is one of these strings.
+            schema: a JSON Schema (2020-12) gives JSON of that form; a pydantic model, a dataclass, a `msgspec.Struct` or
+                another type gives an instance of it.
+            expires_in: seconds after which no answer is a no; None: the server's `answer_timeout_s`.
+
+        Raises:
+            Declined: the question was withdrawn or expired. Not caught, it ends the run as *cancelled*.
+            AgentError: `invalid_question`, it cannot be asked so; `too_many_waiting`, too many agents wait already.
+        """
+        [answer] = await self.ask_all([Question(question, options, schema, expires_in)])
+        return answer
+
+    async def ask_all(self, questions: Sequence[Question | str]) -> list[Any]:
+        """Ask several things at once: the answers in the order of the questions, when all are answered.
+
+        Raises:
+            Declined: one of them was withdrawn or expired. As `ask` otherwise.
+        """
+        asked = [Question(one) if isinstance(one, str) else one for one in questions]
+        answers = await self._asked(asked) if asked else ()
+        return [one.value(answer) for one, answer in zip(asked, answers, strict=True)]
+
+    async def approve(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        message: str | None = None,
+        editable: Any = False,
+        expires_in: float | None = None,
+    ) -> Approval:
+        """Ask whether `name` may be done with exactly these arguments; returns only if a person says yes.
+
+        `editable`: True, or the form (as `ask`'s `schema`) of the arguments the person may give instead: use those of the
+        approval, not your own.
+
+        Raises:
+            Declined: no, withdrawn, or expired; `reason` holds the person's words. Not caught, it ends the run as *cancelled*.
+        """
+        question = approval(name, arguments or {}, text=message, editable=editable, expires_in=expires_in)
+        [answer] = await self._asked([question])
+        return approved(question, answer)
+
+    async def _asked(self, questions: Sequence[Question]) -> Sequence[Answer]:
+        if self._park is None:
+            raise AgentError("Nobody can be asked here.", code="cannot_ask")
+        await self._write(self.draft.close())
+        journal = self._journal
+        if journal is not None and (known := journal.answers(questions)) is not None:
+            return known
+
+        def state(run: str) -> AgentState:
+            return marker(run) if journal is None else journal.state(run, questions)
+
+        answers = await self._park([one.asked() for one in questions], state)
+        if journal is not None:
+            journal.answered(questions, answers)
+        return answers
+
+    async def step(self, key: str, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Do `work(*args, **kwargs)`, async or not (then in a thread), and give its result as JSON.
+
+        In a resumable agent the result is recorded under `key`: when the function is called again after a restart it is
+        returned without doing the work a second time. Elsewhere it is just done.
+        """
+        from runcast.agents.replaying import NOTHING
+
+        if self._journal is not None and (known := self._journal.step(key)) is not NOTHING:
+            return known
+        if inspect.iscoroutinefunction(work):
+            made: Any = work(*args, **kwargs)
+        else:
+            made = await anyio.to_thread.run_sync(lambda: work(*args, **kwargs), abandon_on_cancel=True)
+        value: Any = to_json(await made if inspect.isawaitable(made) else made)
+        if self._journal is not None:
+            self._journal.stepped(key, value)
+        return value
+
+    def go_on(self, input: RunInput) -> None:
+        """From now on this is the context of the run that goes on with the answers. For the runner."""
+        self.input = input
+        if self.saved is not None:
+            self.saved = msgspec.structs.replace(self.saved, run=input.run)
+
+    def replay(self, journal: Journal, input: RunInput) -> None:
+        """Record, or replay, what the function does. For the adapter of functions."""
+        self.input = input
+        self._journal = journal
+        self._emit = journal.through(self._emit)
+        history = self._history
+
+        async def before() -> Sequence[Turn]:
+            turns = list(await history())
+            gone_on = input.resumes
+            while turns and turns[-1].run.id == gone_on:
+                gone_on = turns.pop().run.resumes
+            return turns
+
+        self._history = before
+
     # --- words ----------------------------------------------------------------------------------------------------
 
     async def text(self, delta: str) -> None:
@@ -195,25 +323,47 @@ class RunContext:
         /,
         *,
         title: str | None = None,
+        key: str | None = None,
         **more: Any,
     ) -> AsyncGenerator[ToolCall]:
         """A tool call, from its arguments to its result: set `call.result` (and `call.summary`) inside.
 
         Arguments are keywords; those that are called like a parameter here go into the mapping. An exception inside
         becomes a result with status `error` (an `AgentError` says its sentence, any other only that the tool failed) and
-        goes on. On cancellation nothing is written: the runner ends the call as cancelled.
+        goes on; `Declined` becomes one with status `denied`. On cancellation nothing is written: the runner ends the call
+        as cancelled.
+
+        With `key`, in a resumable agent, the result is recorded: called again after a restart, `call.recorded` is true and
+        `call.result` is there: `if not call.recorded: call.result = await work()`.
         """
-        call = ToolCall(self.new_id(), name, self._emit)
+        given = {**(arguments or {}), **more}
+        text = json_text(given)
+        call = ToolCall(self.new_id(), name, self._emit, arguments=given, ask=self._asked)
+        if self._journal is not None:
+            from runcast.agents.replaying import NOTHING
+
+            call.id, known = self._journal.call(call.id, name, text, key)
+            if known is not NOTHING:
+                call.recorded, call.result = True, known
         await self.emit(e.ToolCallStart(tool_call_id=call.id, tool_call_name=name, title=_given(title)))
-        await self._emit(e.ToolCallArgs(tool_call_id=call.id, delta=json_text({**(arguments or {}), **more})))
+        await self._emit(e.ToolCallArgs(tool_call_id=call.id, delta=text))
         await self._emit(e.ToolCallEnd(tool_call_id=call.id))
         try:
             yield call
+        except Declined as error:
+            await self._write(self._result(call, status="denied", content=error.message, error=error.message))
+            raise
         except Exception as error:
             sentence = error.message if isinstance(error, AgentError) else f"The tool {name} failed."
             await self._write(self._result(call, status="error", content=sentence, error=sentence))
             raise
+        if call.declined is not None and call.result is None:  # the agent took the no and went on
+            sentence = call.content or call.declined.message
+            await self._write(self._result(call, status="denied", content=sentence, error=call.declined.message))
+            return
         result = to_json(call.result)
+        if self._journal is not None:
+            self._journal.returned(call.id, result)
         content = call.content if call.content is not None else result if isinstance(result, str) else json_text(result)
         await self._write(self._result(call, content=content, result=result, summary=_given(call.summary)))
 
@@ -302,9 +452,22 @@ class Writer:
 class ToolCall:
     """A tool call that is running."""
 
-    def __init__(self, id: str, name: str, emit: Callable[[Event], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        id: str,
+        name: str,
+        emit: Callable[[Event], Awaitable[None]],
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        ask: Callable[[Sequence[Question]], Awaitable[Sequence[Answer]]] | None = None,
+    ) -> None:
         self.id = id
         self.name = name
+        self.arguments: dict[str, Any] = dict(arguments or {})
+        """What the tool is called with; after `approve` what a person allowed."""
+        self.recorded = False
+        """The result is known from before a restart; the tool must not run again."""
+        self.declined: Declined | None = None
         self.result: Any = None
         """What the tool returned; made JSON when the block ends."""
         self.content: str | None = None
@@ -312,6 +475,34 @@ class ToolCall:
         self.summary: str | None = None
         """One sentence for people, e.g. `Found 3 tasks`."""
         self._emit = emit
+        self._ask = ask
+
+    async def approve(
+        self, message: str | None = None, *, editable: Any = False, expires_in: float | None = None
+    ) -> Approval:
+        """Ask whether this call may run with exactly its arguments; returns only if a person says yes. See `RunContext.approve`.
+
+        Raises:
+            Declined: no, withdrawn, or expired.
+        """
+        if self._ask is None:
+            raise AgentError("Nobody can be asked here.", code="cannot_ask")
+        question = approval(
+            self.name,
+            self.arguments,
+            text=message,
+            tool_call_id=self.id,
+            editable=editable,
+            expires_in=expires_in,
+        )
+        [answer] = await self._ask([question])
+        try:
+            yes = approved(question, answer)
+        except Declined as error:
+            self.declined = error
+            raise
+        self.arguments = dict(yes.arguments)
+        return yes
 
     async def progress(
         self, progress: float | None = None, *, total: float | None = None, message: str | None = None, data: Any = None

@@ -23,9 +23,12 @@ from typing import Any, Literal, cast, get_type_hints, overload
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+import msgspec
 from anyio.lowlevel import RunVar
 
+from runcast.agents.asking import ASKED
 from runcast.agents.context import RunContext
+from runcast.agents.replaying import Journal
 from runcast.agents.yields import Yields
 from runcast.errors import ConfigError
 from runcast.events import Event, RunFinished
@@ -63,6 +66,7 @@ class FunctionAgent:
         title: str | None = None,
         timeout_s: float | None = None,
         on_crash: Literal["never"] = "never",
+        resumable: bool = False,
         steerable: bool = False,
     ) -> None:
         """
@@ -78,6 +82,8 @@ class FunctionAgent:
         """The run's wall-clock limit in seconds; None: the server's."""
         self.on_crash: Literal["never"] = on_crash
         """What happens to a run whose process died: `never` is started again."""
+        self.resumable = resumable
+        """A question it asked can still be answered after a restart: see `agent`."""
         self.steerable = steerable
         """Whether it reads what is said while it runs, by `run.steered()` or `run.steering()`."""
         problems: list[str] = []
@@ -108,10 +114,23 @@ class FunctionAgent:
             title=self.title,
             timeout_s=self.timeout_s,
             on_crash=self.on_crash,
+            resumable=self.resumable,
             steerable=self.steerable,
         )
 
-    async def run(self, input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+    def run(self, input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        return self._replayed(input, context) if self.resumable else self._run(input, context)
+
+    async def _replayed(self, input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        journal, input = await _journal(input, context)
+        context.replay(journal, input)
+        async with aclosing(self._run(input, context)) as events:
+            async for event in events:
+                if journal.passes(event):
+                    yield event
+        journal.finish()
+
+    async def _run(self, input: RunInput, context: RunContext) -> AsyncGenerator[Event]:
         yields = Yields(context)
         function = self.function
         args = [fill(input, context) for fill in self._positional]
@@ -157,10 +176,18 @@ def agent(
     title: str | None = None,
     timeout_s: float | None = None,
     on_crash: Literal["never"] = "never",
+    resumable: bool = False,
     steerable: bool = False,
 ) -> Callable[[Callable[..., Any]], FunctionAgent]: ...
 def agent(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function an agent: `@runcast.agent`, or `@runcast.agent(name=…, description=…, timeout_s=…)`.
+
+    A function that asks (`await run.ask(…)`) waits in memory for the answer. If the server stops meanwhile, the answer
+    finds nobody: its run says so and offers to try again. With `resumable=True` it is answered all the same: the function is
+    *called again* with the same input; the answers it got, and the results of `run.step(key, …)` and `run.tool(…, key=…)`,
+    are returned without executing, and what it had written is not written again. So everything with a side effect belongs
+    into a step or a keyed tool: **whatever it does outside of them happens twice**. It must ask, say and do the same things
+    in the same order; if it does not, its run fails with the code `nondeterministic`.
 
     Raises:
         ConfigError: at decoration, when the signature cannot be filled or the name cannot be served.
@@ -172,6 +199,17 @@ def agent(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
         return decorate
     return FunctionAgent(function)
+
+
+async def _journal(input: RunInput, context: RunContext) -> tuple[Journal, RunInput]:
+    """The journal of this call of a resumable function, and the input it was called with at first."""
+    if input.resumes is not None:
+        turns = await context.history()
+        state = turns[-1].state if turns and turns[-1].run.id == input.resumes else None
+        if state is not None and state.adapter == ASKED:
+            journal = Journal.of_state(state, input.answers)
+            return journal, msgspec.structs.replace(input, messages=journal.messages)
+    return Journal(input.messages), input
 
 
 # --- filling parameters -----------------------------------------------------------------------------------------------

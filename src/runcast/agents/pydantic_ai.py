@@ -10,7 +10,6 @@ Importing this module imports pydantic-ai.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -18,7 +17,6 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, Asyn
 from typing import Any, Literal, cast, get_args, get_origin
 
 import anyio
-import msgspec
 from msgspec import UNSET
 from pydantic_ai import exceptions as pai
 from pydantic_ai.agent import AbstractAgent
@@ -26,10 +24,11 @@ from pydantic_ai.messages import EnqueuedMessagesEvent, ModelMessage, ModelRespo
 from pydantic_ai.output import NativeOutput, PromptedOutput
 from pydantic_ai.run import AgentRunResultEvent
 from pydantic_ai.settings import ModelSettings
-from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
+from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDefinition, ToolDenied
 from pydantic_ai.usage import UsageLimits
 
 from runcast import events as e
+from runcast.agents.asking import approval_schema, args_hash
 from runcast.agents.base import Turn
 from runcast.agents.context import RunContext
 from runcast.agents.function import NAME
@@ -39,6 +38,7 @@ from runcast.agents.pydantic_ai_steering import Steerer
 from runcast.agents.pydantic_ai_stream import Artifact, Stream, ToolProgress, ToolText
 from runcast.errors import AgentError, ConfigError, RunTimeout
 from runcast.events import Event
+from runcast.forms import BadForm, check_form, inlined
 from runcast.jsonvalue import to_json
 from runcast.runs import Answer, RunInput
 from runcast.transcript import InterruptPart
@@ -54,16 +54,8 @@ TEXT_FIELDS = ("response", "answer", "message", "text", "content")
 ARTIFACT_FIELDS = ("diagram", "canvas_trigger", "metrics")
 """Fields of a structured output that are things to show beside the text."""
 
-APPROVAL_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "approved": {"type": "boolean"},
-        "editedArgs": {"type": "object"},
-        "reason": {"type": "string"},
-    },
-    "required": ["approved"],
-}
-"""What an answer to an approval holds (AG-UI 1.0, `Interrupt.responseSchema`)."""
+CHANGED = "The tool call was denied: its arguments are not the ones that were approved (arguments_changed)."
+"""What the model and the person are told when saved messages do not hold what was asked about (I20)."""
 
 Deps = Any
 DepsFactory = Callable[[RunContext], Any]
@@ -196,7 +188,7 @@ class PydanticAIAgent:
         """What a finished run says last: artifacts and its result, or the questions it waits for."""
         usage = usage_of(messages)
         if isinstance(output, DeferredToolRequests):
-            asked = _questions(input, output)
+            asked = _questions(input, output, dict(_definitions(self.agent.toolsets)))
             outcome = e.Outcome(type="interrupt", interrupts=[one.interrupt for one in asked])
             return [*asked, e.RunFinished(thread_id=input.thread, outcome=outcome, usage=usage or UNSET)]
         events: list[Event] = []
@@ -266,27 +258,59 @@ def _save_partial(context: RunContext, events: Any, sent: Mapping[str, Sent]) ->
 # --- approvals --------------------------------------------------------------------------------------------------------
 
 
-def _questions(input: RunInput, requests: DeferredToolRequests) -> list[e.InterruptRequested]:
+def _questions(
+    input: RunInput, requests: DeferredToolRequests, tools: Mapping[str, ToolDefinition]
+) -> list[e.InterruptRequested]:
+    """One question per deferred call: approvals first, then the calls whose result a person brings.
+
+    An approval may change the arguments to others that fit the tool's schema. The answer to any other call is the tool's
+    result; it has the form of the tool's return schema, if it has one.
+    """
     asked: list[e.InterruptRequested] = []
     for call in [*requests.approvals, *requests.calls]:
         args = _args_of(call)
         approval = any(call is one for one in requests.approvals)
-        extra = requests.metadata.get(call.tool_call_id)
+        hashed = args_hash(args)
+        tool = tools.get(call.tool_name)
+        metadata: dict[str, Any] = {
+            **(requests.metadata.get(call.tool_call_id) or {}),
+            "name": call.tool_name,
+            "arguments": args,
+            "argsHash": hashed,
+        }
+        if not approval and tool is not None:
+            metadata["parameters"] = inlined(tool.parameters_json_schema)
         interrupt = e.Interrupt(
             id=f"{input.run}.{len(asked) + 1}",
             reason="tool_call" if approval else "input_required",
-            message=f"Allow {call.tool_name}?" if approval else f"{call.tool_name} waits for an answer.",
+            message=f"Allow {call.tool_name}?" if approval else _question_of(call.tool_name, args),
             tool_call_id=call.tool_call_id,
-            response_schema=APPROVAL_SCHEMA if approval else UNSET,
-            metadata=cast(dict[str, Any], to_json(extra)) if extra else UNSET,
+            response_schema=_form(tool, approval=approval),
+            metadata=cast(dict[str, Any], to_json(metadata)),
         )
-        asked.append(e.InterruptRequested(interrupt=interrupt, args_hash=args_hash(args)))
+        asked.append(e.InterruptRequested(interrupt=interrupt, args_hash=hashed))
     return asked
 
 
-def args_hash(args: Mapping[str, Any]) -> str:
-    """SHA-256, hex, of the canonical JSON of a tool's arguments (sorted keys, no spaces, UTF-8)."""
-    return hashlib.sha256(msgspec.json.encode(to_json(args), order="sorted")).hexdigest()
+def _question_of(name: str, args: Mapping[str, Any]) -> str:
+    """What a deferred call asks, in the model's own words if it has an argument for them."""
+    asked = next((args[word] for word in ("question", "prompt", "message") if isinstance(args.get(word), str)), "")
+    return asked or f"{name} waits for an answer."
+
+
+def _form(tool: ToolDefinition | None, *, approval: bool) -> Any:
+    """The form of an answer; one that could not be checked is left out rather than that nobody can answer."""
+    try:
+        if approval:
+            form = approval_schema(True if tool is None else tool.parameters_json_schema)
+        elif tool is not None and tool.return_schema:
+            form = inlined(tool.return_schema)
+        else:
+            return UNSET
+        check_form(form)
+    except BadForm:
+        return approval_schema(True) if approval else UNSET
+    return form
 
 
 def _results(
@@ -308,6 +332,13 @@ def _results(
         if isinstance(part, InterruptPart)
     }
     answers = {answer.interrupt_id: answer for answer in input.answers}
+    calls = {
+        part.tool_call_id: part
+        for message in history
+        if isinstance(message, ModelResponse)
+        for part in message.parts
+        if isinstance(part, ToolCallPart)
+    }
     results = DeferredToolResults()
     for id, part in asked.items():
         call = part.tool_call_id
@@ -315,11 +346,14 @@ def _results(
             continue
         answer = answers.get(id)
         if part.reason == "tool_call":
-            results.approvals[call] = _decision(answer)
+            known = (part.metadata or {}).get("argsHash")
+            same = known is None or (call in calls and args_hash(_args_of(calls[call])) == known)
+            results.approvals[call] = _decision(answer) if same else ToolDenied(CHANGED)
         elif answer is not None and answer.status == "resolved":
             results.calls[call] = answer.payload
         else:
-            results.calls[call] = pai.ToolFailed("Nobody answered.")
+            late = answer is not None and answer.expired
+            results.calls[call] = pai.ToolFailed("Nobody answered in time." if late else "Nobody answered.")
     given = {*results.approvals, *results.calls}
     if not given or not given <= _open_calls(history):
         raise AgentError(
@@ -338,6 +372,8 @@ def _decision(answer: Answer | None) -> ToolApproved | ToolDenied:
         edited = fields.get("editedArgs")
         return ToolApproved(override_args=cast(dict[str, Any], edited) if isinstance(edited, dict) else None)
     reason = fields.get("reason")
+    if answer is not None and answer.expired:
+        return ToolDenied("Nobody allowed the tool call in time.")
     return ToolDenied(reason) if isinstance(reason, str) and reason else ToolDenied()
 
 
@@ -490,6 +526,24 @@ def _function_tools(agent: AbstractAgent[Any, Any]) -> list[tuple[str, Any]]:
         tools = getattr(toolset, "tools", None)
         if isinstance(tools, Mapping):
             found += list(cast(Mapping[str, Any], tools).items())
+    return found
+
+
+def _definitions(toolsets: Sequence[Any]) -> list[tuple[str, ToolDefinition]]:
+    """The tools' definitions that are known without running anything, also in wrapped and combined toolsets."""
+    found: list[tuple[str, ToolDefinition]] = []
+    for toolset in toolsets:
+        own: Any = getattr(toolset, "tool_defs", None)
+        tools: Any = getattr(toolset, "tools", None)
+        if isinstance(own, Sequence):
+            found += [(one.name, one) for one in cast(Sequence[ToolDefinition], own)]
+        elif isinstance(tools, Mapping):
+            found += [(name, tool.tool_def) for name, tool in cast(Mapping[str, Any], tools).items()]
+        inner: list[Any] = list(getattr(toolset, "toolsets", None) or [])
+        if (wrapped := getattr(toolset, "wrapped", None)) is not None:
+            inner.append(wrapped)
+        if inner:
+            found += _definitions(inner)
     return found
 
 

@@ -25,6 +25,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
+from runcast.agents.asking import ASKED
 from runcast.agents.base import Turn
 from runcast.agents.context import RunContext
 from runcast.agents.pydantic_ai_files import Sent, content_of, referenced, rehydrated, said_in
@@ -50,7 +51,12 @@ _OUTCOMES: dict[str, Literal["success", "failed", "denied", "interrupted"]] = {
 async def messages_of(turns: Sequence[Turn], context: RunContext) -> list[ModelMessage]:
     """What the model has to know of the runs before, oldest first."""
     messages: list[ModelMessage] = []
-    for turn in turns:
+    for at, turn in enumerate(turns):
+        if turn.state is not None and turn.state.adapter == ASKED:
+            # A tool asked by `run.ask`: the run that went on with the answer saved the messages of both.
+            after = turns[at + 1] if at + 1 < len(turns) else None
+            if after is not None and after.run.resumes == turn.run.id and _saved(after) is not None:
+                continue
         saved = _saved(turn)
         messages += await rebuilt(turn.run, context) if saved is None else await rehydrated(saved, context)
     return messages

@@ -432,7 +432,7 @@ class Client:
                     if isinstance(effect, Answered):
                         call.result = effect.result
                     else:
-                        call.error = error_of(effect.code, effect.message, effect.retry_after_ms)
+                        call.error = error_of(effect.code, effect.message, effect.retry_after_ms, effect.at)
                     call.done.set()
             case Batch() | CaughtUp() | SnapshotTaken() | Rewound():
                 self._give(effect)

@@ -106,6 +106,7 @@ class _Frame(msgspec.Struct, rename="camel"):
     code: str | None = None
     message: str | None = None
     retry_after_ms: int | None = None
+    at: str | None = None
 
 
 class _Sub:
@@ -386,7 +387,7 @@ class Connection:
                 pending.retry_at = now + self._pause(pending.tries, frame.retry_after_ms)
             else:
                 del self._pending[frame.id]
-                self._effects.append(Refused(frame.id, code, message, frame.retry_after_ms))
+                self._effects.append(Refused(frame.id, code, message, frame.retry_after_ms, frame.at))
             return
         for sub in list(self._subs.values()):
             of_ask = sub.asked is not None and sub.asked == frame.id

@@ -39,6 +39,7 @@ class Refused(NamedTuple):
     code: str
     message: str
     retry_after_ms: int | None
+    at: str | None = None
 
 
 class Batch(NamedTuple):

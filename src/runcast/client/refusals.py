@@ -60,9 +60,11 @@ _BY_CODE: dict[str, type[RuncastError]] = {
 }
 
 
-def error_of(code: str, message: str, retry_after_ms: int | None = None) -> RuncastError:
+def error_of(code: str, message: str, retry_after_ms: int | None = None, at: str | None = None) -> RuncastError:
     """The exception for an error that a server sent."""
     kind = _BY_CODE.get(code)
+    if kind is errors.InvalidRequest:
+        return errors.InvalidRequest(message, at=at, retry_after_ms=retry_after_ms)
     if kind is None:
         return Refusal(message, refused_code=code, retry_after_ms=retry_after_ms)
     return kind(message, retry_after_ms=retry_after_ms)

@@ -188,9 +188,18 @@ def error_frame(
     id: str | None = None,
     sub: int | None = None,
     retry_after_ms: int | None = None,
+    at: str | None = None,
 ) -> bytes:
     return control(
-        "error", None, id=id, sub=sub, code=code, message=message, requestId=request_id, retryAfterMs=retry_after_ms
+        "error",
+        None,
+        id=id,
+        sub=sub,
+        code=code,
+        message=message,
+        at=at,
+        requestId=request_id,
+        retryAfterMs=retry_after_ms,
     )
 
 

@@ -80,16 +80,18 @@ def interrupt_resolved(at: Index, event: InterruptResolved) -> None:
     if tool is not None and tool.status == "waiting" and _denies(part):
         tool.status, tool.ended_at = "denied", part.resolved_at
     if run.status == "waiting":
-        settle(at, run, withdrawn=event.ends_run is True)
+        settle(at, run, withdrawn=event.ends_run is True, reason=given(event.reason))
 
 
-def settle(at: Index, run: TranscriptRun, *, withdrawn: bool = False) -> None:
-    """A waiting run is done once none of its interrupts is open; cancelled if Stop withdrew the last."""
+def settle(at: Index, run: TranscriptRun, *, withdrawn: bool = False, reason: str | None = None) -> None:
+    """A waiting run is done once none of its interrupts is open; cancelled, for `reason`, if the last was withdrawn."""
     answer = at.answers.get(run.id)
     asked = [part for part in answer.parts if isinstance(part, InterruptPart)] if answer else []
     if any(part.status == "open" for part in asked):
         return
     run.status = "cancelled" if withdrawn else "done"
+    if withdrawn:
+        run.reason = reason
     if withdrawn or not any(part.status == "resolved" for part in asked):  # nothing need go on with it
         close_tools(at, run, "cancelled", run.ended_at)
 

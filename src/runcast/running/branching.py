@@ -85,7 +85,7 @@ class Branching:
         if lane.waiting is not None:
             waiting = lane.waiting.run
             if (await self._recall.first_of(waiting)).id == first.id:
-                await self._interrupts.withdraw(lane, by=principal.user)
+                await self._interrupts.withdraw(lane, by=principal.user, reason=REASON)
                 return Stopped(waiting)
         execution = self._executions.get(lane.running)
         if execution is not None and not execution.cancelling and not execution.has_ending:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 from msgspec import UNSET
 
 from runcast import events as e
-from runcast.errors import AgentError, ConfigError, StoreError, describe
+from runcast.errors import AgentError, ConfigError, Declined, StoreError, describe
 from runcast.events import Event
 from runcast.ids import IdSource
 from runcast.running.execution import Execution, reported
+from runcast.running.question import Question, question_of
 from runcast.running.recorder import Ending, storable
 from runcast.runs import Run
 
@@ -23,8 +24,13 @@ logger = logging.getLogger("runcast.runner")
 class End(NamedTuple):
     status: Ending
     terminal: Event
-    interrupts: dict[str, str | None]
-    """For a run that waits: its questions in order, id → the tool call each is about."""
+    interrupts: dict[str, Question]
+    """For a run that waits: its questions in order, by id."""
+
+    @property
+    def expires_at(self) -> int | None:
+        """When the first of its questions expires, in Unix milliseconds."""
+        return min((one.expires_at for one in self.interrupts.values() if one.expires_at is not None), default=None)
 
 
 def end_of(run: Run, execution: Execution, new_id: IdSource) -> End:
@@ -47,26 +53,41 @@ def end_of(run: Run, execution: Execution, new_id: IdSource) -> End:
     if execution.timed_out:
         message = f"The run took longer than {execution.limit_s:g} s and was stopped."
         return End("failed", e.RunError(message=message, code="timeout", retryable=True, usage=usage), {})
+    if error is not None and (no := _declined(error)) is not None:  # a person's no is no failure
+        outcome = e.Outcome(type="cancelled")
+        terminal = e.RunFinished(thread_id=run.thread, outcome=outcome, usage=usage, reason=no.message)
+        return End("cancelled", terminal, {})
     if error is not None:
-        return End("failed", _failed(run, error, new_id), {})
+        failure = _failed(run, error, new_id)
+        return End("interrupted" if failure.code == "interrupted" else "failed", failure, {})
     if finish is None:
         return End("done", e.RunFinished(thread_id=run.thread, outcome=e.Outcome(type="success")), {})
     terminal = msgspec.structs.replace(finish, thread_id=run.thread)
     if finish.outcome is not UNSET and finish.outcome.type == "cancelled":
         return End("cancelled", terminal, {})
     if finish.outcome is not UNSET and finish.outcome.type == "interrupt" and finish.outcome.interrupts:
-        asked = finish.outcome.interrupts
+        asked = [execution.recorder.dated(one) for one in finish.outcome.interrupts]
         if foreign := [one.id for one in asked if one.id.rpartition(".")[0] != run.id]:
             # An answer finds its run by the interrupt's id: one that it cannot find would leave the run waiting for ever.
             problem = f"an interrupt's id must be `<run id>.<n>`, {foreign[0]!r} of run {run.id} is not"
             return End("failed", _failed(run, ConfigError(problem), new_id), {})
-        return End("waiting", terminal, {one.id: one.tool_call_id or None for one in asked})
+        outcome = msgspec.structs.replace(finish.outcome, interrupts=asked)
+        terminal = msgspec.structs.replace(terminal, outcome=outcome)
+        return End("waiting", terminal, {one.id: question_of(one) for one in asked})
     return End("done", terminal, {})
 
 
 def interrupted(sentence: str) -> e.RunError:
     """The terminal event of a run that the server, not its agent or a person, brought to an end."""
     return e.RunError(message=sentence, code="interrupted", retryable=True)
+
+
+def _declined(error: BaseException) -> Declined | None:
+    """The person's no that ended the agent, also if it came out of a task group."""
+    if isinstance(error, BaseExceptionGroup):
+        found = [_declined(one) for one in cast(BaseExceptionGroup[BaseException], error).exceptions]
+        return found[0] if all(found) else None
+    return error if isinstance(error, Declined) else None
 
 
 def _failed(run: Run, error: BaseException, new_id: IdSource) -> e.RunError:

@@ -16,10 +16,12 @@ import anyio
 from runcast.agents.base import Agent, RunContext, Turn
 from runcast.agents.steering import Steering
 from runcast.errors import RunEnded
-from runcast.events import Event, RunError, RunFinished
+from runcast.events import Event, Outcome, RunError, RunFinished
 from runcast.ids import Clock, IdSource
+from runcast.running.parking import Asking, Parking
+from runcast.running.question import date
 from runcast.running.recorder import Recorder, storable
-from runcast.runs import Principal, RunInput
+from runcast.runs import AgentState, Principal, RunInput
 from runcast.stores.files import Files
 
 BUFFER_EVENTS = 256
@@ -41,24 +43,44 @@ class Execution:
         app: Mapping[str, Any],
         limit_s: float,
         files: Callable[[], Files] | None = None,
+        parking: Parking | None = None,
+        answer_timeout_s: float = 86_400.0,
+        goes_on: Execution | None = None,
     ) -> None:
+        """`goes_on`: the parked execution whose agent continues in this run."""
         self.agent = agent
         self.input = input
         self.principal = principal
         self.limit_s = limit_s
-        self.recorder = Recorder(input.run)
-        self.handed = Steering()
+        self.recorder = Recorder(input.run, expiry=lambda: date(clock.now_ms() + int(answer_timeout_s * 1000)))
+        self.handed = Steering() if goes_on is None else goes_on.handed
         """What was said to the agent while it runs, and not read by it."""
-        self.context = RunContext(
-            input=input,
-            principal=principal,
-            new_id=new_id,
-            emit=self.emit,
-            history=history,
-            app=app,
-            files=files,
-            handed=self.handed,
-        )
+        self.driver: Execution = self if goes_on is None else goes_on.driver
+        """The execution whose task runs the agent: the first of those in which it goes on."""
+        self.now: Execution = self
+        """Of a driver: the execution that takes what the agent gives now."""
+        self.clock_limit: anyio.CancelScope | None = None
+        self.done = anyio.Event()
+        """Of a driver: its task has ended."""
+        self.parked = False
+        """The run is over as *waiting*; its agent waits in memory for the answer."""
+        self.asked_state: AgentState | None = None
+        if goes_on is None:
+            self.asking = Asking(self, Parking(0) if parking is None else parking, clock)
+            self.context = RunContext(
+                input=input,
+                principal=principal,
+                new_id=new_id,
+                emit=self.emit,
+                history=history,
+                app=app,
+                files=files,
+                park=self.asking.ask,
+                handed=self.handed,
+            )
+        else:
+            self.asking, self.context = goes_on.asking, goes_on.context
+            self.recorder.follow(goes_on.recorder)
         self.finish: RunFinished | None = None
         """What the agent itself said at its end: outcome, result, usage."""
         self.error: BaseException | None = None
@@ -81,6 +103,9 @@ class Execution:
         self._refused = False
         self._more = asyncio.Event()
         self._room = asyncio.Event()
+        if goes_on is not None:
+            self.context.go_on(input)
+            self.driver.now = self
 
     async def emit(self, event: Event) -> None:
         """Take one event of the agent; waits while the buffer is full.
@@ -89,6 +114,8 @@ class Execution:
             RunEnded: the run has its terminal event already (a tool that could not be stopped still talks).
         """
         if self._sealed:
+            if self.parked or self.driver.now is not self:
+                return await self.asking.later(event)
             raise RunEnded("The run has ended; nothing can be added to it.")
         if isinstance(event, RunFinished):
             self.finish = storable(event)
@@ -115,6 +142,7 @@ class Execution:
         try:
             with self._scope:
                 with anyio.move_on_after(self.limit_s) as limit:
+                    self.clock_limit = limit
                     try:
                         async with aclosing(_closable(self.agent.run(self.input, self.context))) as stream:
                             async for event in stream:
@@ -123,26 +151,57 @@ class Execution:
                         task = asyncio.current_task()
                         if task is not None and task.cancelling():
                             raise
-                        self.error = error  # nobody cancelled us: something inside the agent cancelled itself
-                self.timed_out = self.timed_out or limit.cancelled_caught
+                        self.now.error = error  # nobody cancelled us: something inside the agent cancelled itself
+                self.now.timed_out = self.now.timed_out or limit.cancelled_caught
         except asyncio.CancelledError:  # not by us: the whole loop is being stopped, or the tasks around this one
-            if self.interrupted is None and not self.cancelling:
-                self.interrupted = SHUTDOWN
+            if self.now.interrupted is None and not self.now.cancelling:
+                self.now.interrupted = SHUTDOWN
             raise
         except BaseException as error:  # sys.exit() in a tool or a panic in Rust end their run, not the server
-            self.error = error
+            self.now.error = error
         finally:
-            self.stopped.set()
-            self._more.set()
+            self.done.set()
+            self.now.stop()
+
+    def stop(self) -> None:
+        """Nothing more will come from the agent."""
+        self.stopped.set()
+        self._more.set()
+
+    def park(self, finish: RunFinished, state: AgentState) -> None:
+        """The agent asked: its run ends as *waiting*, its task waits for the one that goes on with the answer."""
+        self.finish, self.asked_state, self.parked = finish, state, True
+        self.seal()
+        self.stop()
+
+    def go_on(self) -> None:
+        """The agent that was parked continues in this run."""
+        before, task_done = self.driver, self.driver.done.is_set()
+        self.asking.go_on(self)
+        if task_done:  # it ended without waiting for its own question
+            self.error = before.error
+            self.stop()
 
     @property
     def has_ending(self) -> bool:
         """Whether it is known how the run ends: its agent has stopped, or somebody told it to."""
         return self.stopped.is_set() or self.cancelling or self.timed_out or self.interrupted is not None
 
+    @property
+    def sealed(self) -> bool:
+        """Nothing more is accepted."""
+        return self._sealed
+
+    @property
+    def asks(self) -> bool:
+        """The agent has ended with a question."""
+        outcome = None if self.finish is None else self.finish.outcome
+        return isinstance(outcome, Outcome) and outcome.type == "interrupt"
+
     def cancel(self) -> None:
-        """Stop the agent where it awaits."""
-        self._scope.cancel()
+        """Stop the agent where it awaits; not one that is parked."""
+        if not self.parked and self.driver.now is self:
+            self.driver._scope.cancel()
 
     def give_up(self) -> None:
         """The time limit is over and the agent did not stop: the run ends without it."""

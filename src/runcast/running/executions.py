@@ -30,6 +30,7 @@ from runcast.running.lane import Lane, WaitingRun
 from runcast.running.lanes import Lanes
 from runcast.running.limits import Limits
 from runcast.running.opening import queued, started
+from runcast.running.parking import Parking, Unparked
 from runcast.running.recall import Recall
 from runcast.running.unread import join, requeued
 from runcast.runs import Answer, Message, Principal, Run, RunInput, Thread
@@ -73,6 +74,7 @@ class Executions:
         self._tasks_of_agents: set[asyncio.Task[None]] = set()
         """What agents still do; of a run that has ended only if its agent did not stop."""
         self._tasks: TaskGroup | None = None
+        self.parking = Parking(limits.parked_limit)
 
     def start(self, tasks: TaskGroup) -> None:
         """`tasks` is where the runs will live."""
@@ -92,6 +94,7 @@ class Executions:
             execution.interrupted = SHUTDOWN
             self.stop_agent(execution)
         await self.wait()
+        await self.parking.clear(self._limits.cancel_deadline_s)
 
     @property
     def active(self) -> int:
@@ -106,7 +109,8 @@ class Executions:
     @property
     def unstoppable(self) -> int:
         """How many agents still work although their runs are over."""
-        return len(self._tasks_of_agents) - sum(not one.stopped.is_set() for one in self._by_run.values())
+        working = sum(not one.stopped.is_set() for one in self._by_run.values())
+        return len(self._tasks_of_agents) - working - len(self.parking)
 
     # --- beginning ------------------------------------------------------------------------------------------------
 
@@ -121,6 +125,10 @@ class Executions:
         """The run's first event is in the log: let the agent work. The lane's lock is held."""
         assert self._tasks is not None, "the runner was not started"
         agent = self.agents.get(run.agent) or _MissingAgent(run.agent)
+        limit_s = getattr(agent, "timeout_s", None) or self._limits.run_timeout_s
+        parked = self.parking.take(run.resumes)
+        if run.resumes is not None and parked is None:
+            agent = Unparked(agent)
         execution = Execution(
             agent,
             RunInput(
@@ -138,7 +146,10 @@ class Executions:
             history=lambda: self._recall.history(lane.thread, run),
             app=self._app,
             files=self._files,
-            limit_s=getattr(agent, "timeout_s", None) or self._limits.run_timeout_s,
+            limit_s=limit_s,
+            parking=self.parking,
+            answer_timeout_s=self._limits.answer_timeout_s,
+            goes_on=parked,
         )
         lane.running = run.id
         lane.users += 1
@@ -178,6 +189,8 @@ class Executions:
                     logger.exception("run %s could not be ended", run.id, extra={"action": "run_unended"})
                     self._lanes.forget(lane)  # whoever takes the thread next ends it from the log
                 finally:
+                    if execution.parked and (lane.lost or lane.waiting is None or lane.waiting.run.id != run.id):
+                        self.parking.discard(run.id)
                     self._unwritten.discard(run.id)
                     self._by_run.pop(run.id, None)
                     self._hub.let_go(run.thread)
@@ -192,10 +205,13 @@ class Executions:
         try:
             execution.context.state = await self._recall.state(lane.thread, run)
             execution.offer_by(partial(self._appender.offer, lane, execution))
-            # Not in the task group: an agent that never stops must not keep the server from stopping.
-            agent = asyncio.create_task(execution.drive())  # noqa: TID251
-            self._tasks_of_agents.add(agent)
-            agent.add_done_callback(self._tasks_of_agents.discard)
+            if execution.driver is execution:
+                # Not in the task group: an agent that never stops must not keep the server from stopping.
+                agent = asyncio.create_task(execution.drive())  # noqa: TID251
+                self._tasks_of_agents.add(agent)
+                agent.add_done_callback(self._tasks_of_agents.discard)
+            else:
+                execution.go_on()
             while group := await execution.next_group():
                 async with lane.lock:
                     await self._appender.events(lane, group)
@@ -219,6 +235,9 @@ class Executions:
             try:
                 async with lane.lock:
                     unread = execution.handed.unread
+                    if end.status == "waiting" and execution.cancelling:  # Stop came while the question was on its way
+                        end = end_of(run, execution, self._new_id)
+                        closing = None if closing is None else [*closing, *execution.recorder.close(end.status)]
                     if closing is None:
                         # I4: what the store refused was seen by nobody and is dropped; the log alone says what is open.
                         self._hub.note_head(lane.thread.id, lane.head)
@@ -242,15 +261,19 @@ class Executions:
                         ended_at=run.not_before(now),
                         last_seq=lane.head + len(events),
                         code=None if code is UNSET else code,
+                        expires_at=end.expires_at,
                     )
+                    state = execution.asked_state if end.interrupts and execution.parked else execution.context.saved
                     await self._appender.write(
                         lane,
                         [*events, *(queued(entry.run, entry.messages) for entry in left)],
                         runs=[ended, *(entry.run for entry in left)],
                         head_run=left[-1].run.id if left else None,
-                        agent_state=execution.context.saved,
+                        agent_state=state,
                     )
                     join(lane, left)
+                    for message in unread:  # a parked agent goes on: it must not read what runs by itself
+                        execution.handed.take(message)
                     self._unwritten.discard(run.id)
                     lane.running = None
                     if end.interrupts:

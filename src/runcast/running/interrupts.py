@@ -6,26 +6,41 @@ lane until each is answered; the last answer and the start of the run that resum
 
 from __future__ import annotations
 
+import logging
+
 import msgspec
 from msgspec import UNSET
 
 from runcast import events as e
+from runcast.errors import InvalidRequest
 from runcast.events import Event
+from runcast.forms import BadForm, Fault, fault_of
 from runcast.ids import Clock, IdSource
 from runcast.running.accepting import move, resumed
 from runcast.running.appender import Appender
 from runcast.running.executions import Executions
 from runcast.running.lane import Lane, WaitingRun
 from runcast.running.opening import started
-from runcast.running.recall import Recall, decided
+from runcast.running.parking import needs_memory
+from runcast.running.recall import Recall, decided, expired
 from runcast.runs import Answer, Principal, Run
-from runcast.stores.base import Receipt
+from runcast.stores.base import Receipt, Store
+
+logger = logging.getLogger("runcast.runner")
 
 
 class Interrupts:
     def __init__(
-        self, appender: Appender, executions: Executions, recall: Recall, *, clock: Clock, new_id: IdSource
+        self,
+        store: Store,
+        appender: Appender,
+        executions: Executions,
+        recall: Recall,
+        *,
+        clock: Clock,
+        new_id: IdSource,
     ) -> None:
+        self._store = store
         self._appender = appender
         self._executions = executions
         self._recall = recall
@@ -38,25 +53,87 @@ class Interrupts:
         """Take an answer: the resuming run's id if it was the last one open, and the seq. The lane's lock is held.
 
         Raises:
-            AlreadyDecided: somebody answered before. NotFound: the run never asked that.
+            AlreadyDecided: somebody answered before. Expired: nobody did in time. NotFound: the run never asked that.
+            InvalidRequest: the answer is not what was asked for; the question stays open.
         """
+        await self.expire(lane)
         waiting = lane.waiting
         if waiting is None or waiting.run.id != run.id or answer.interrupt_id not in waiting.interrupts:
             raise await self._recall.why_not(lane.thread, run, answer)
         if answer.interrupt_id in waiting.answers:
-            raise decided(waiting.answers[answer.interrupt_id].by)
+            before = waiting.answers[answer.interrupt_id]
+            raise expired() if before.expired else decided(before.by)
+        if answer.status == "resolved":
+            self._check(waiting, answer)
         event = e.InterruptResolved(
             interrupt_id=answer.interrupt_id,
             status=answer.status,
             payload=UNSET if answer.payload is None else answer.payload,
             by=answer.by,
         )
-        events: list[Event] = [event]
-        runs: list[Run] = []
+        seq = lane.head + 1
+        resuming = await self._take(lane, waiting, {answer.interrupt_id: answer}, [event], principal, receipt)
+        return resuming, seq
+
+    async def expire(self, lane: Lane) -> None:
+        """What nobody answered in time counts as a no; the run goes on with it if there is somebody to. The lock is held."""
+        waiting = lane.waiting
+        now = self._clock.now_ms()
+        due = [] if waiting is None else [id for id, one in waiting.open.items() if (one.expires_at or now + 1) <= now]
+        if waiting is None or not due or self._executions.draining:
+            return
+        last = len(due) == len(waiting.open)
+        if last and not await self._can_go_on(waiting.run):
+            ends = [e.InterruptResolved(interrupt_id=one, status="expired", ends_run=True) for one in due]
+            await self._end(lane, waiting, ends, "Nobody answered in time.")
+            await self._executions.advance(lane)
+            return
+        answers = {one: Answer(interrupt_id=one, status="cancelled", expired=True) for one in due}
+        events: list[Event] = [e.InterruptResolved(interrupt_id=one, status="expired") for one in due]
+        principal = Principal(user=lane.thread.user, tenant=lane.thread.tenant)
+        await self._take(lane, waiting, answers, events, principal, None)
+
+    def _check(self, waiting: WaitingRun, answer: Answer) -> None:
+        schema = waiting.interrupts[answer.interrupt_id].schema
+        fault: Fault | None = None
+        try:
+            if schema is not None:
+                fault = fault_of(schema, answer.payload)
+        except BadForm as error:  # nobody could ever answer: better any answer than none
+            logger.warning(
+                "interrupt %s has an unusable schema: %s", answer.interrupt_id, error, extra={"action": "bad_form"}
+            )
+        fault = fault or self._executions.parking.fault(waiting.run.id, answer.interrupt_id, answer.payload)
+        if fault is not None:
+            where = fault.at.rpartition("/")[2] or "The answer"
+            raise InvalidRequest(f"{where} {fault.why.rstrip('.')}.", at=fault.at)
+
+    async def _can_go_on(self, run: Run) -> bool:
+        if run.id in self._executions.parking:
+            return True
+        agent = self._executions.agents.get(run.agent)
+        states = await self._store.agent_states([run.id])
+        return agent is not None and not needs_memory(agent, states[0] if states else None)
+
+    async def _take(
+        self,
+        lane: Lane,
+        waiting: WaitingRun,
+        given: dict[str, Answer],
+        events: list[Event],
+        principal: Principal,
+        receipt: Receipt | None,
+    ) -> str | None:
+        """Write these answers and, with the last, the start of the run that goes on with all: its id."""
+        run = waiting.run
         resuming: Run | None = None
-        answers = {**waiting.answers, answer.interrupt_id: answer}
+        answers = {**waiting.answers, **given}
         ordered: tuple[Answer, ...] = ()
         moved, tip = dict[str, Run](), lane.tip
+        dates = [one.expires_at for id, one in waiting.interrupts.items() if id not in answers and one.expires_at]
+        waits = msgspec.structs.replace(run, expires_at=min(dates, default=None))
+        runs = [waits]
+        seq = lane.head + 1
         if len(answers) == len(waiting.interrupts):
             now = self._clock.now_ms()
             resuming = Run(
@@ -68,44 +145,52 @@ class Interrupts:
                 resumes=run.id,
                 created_at=now,
                 started_at=now,
-                first_seq=lane.head + 2,
+                first_seq=lane.head + len(events) + 1,
             )
             ordered = tuple(answers[one] for one in waiting.interrupts)
-            events.append(started(resuming, (), ordered))
+            events = [*events, started(resuming, (), ordered)]
             moved, tip = resumed(lane, run.id, resuming.id)
-            runs = [msgspec.structs.replace(waiting.run, status="done"), *moved.values(), resuming]
-        seq = lane.head + 1
-        result = {
-            "interrupt": answer.interrupt_id,
-            "status": answer.status,
-            "run": None if resuming is None else resuming.id,
-            "seq": seq,
-        }
-        await self._appender.write(
-            lane,
-            events,
-            runs=runs,
-            head_run=None if resuming is None else tip,
-            receipt=receipt._replace(result=msgspec.json.encode(result)),
-        )
-        waiting.answers = answers
+            runs = [msgspec.structs.replace(waits, status="done"), *moved.values(), resuming]
+        if receipt is not None:
+            [answer] = given.values()
+            result = {
+                "interrupt": answer.interrupt_id,
+                "status": answer.status,
+                "run": None if resuming is None else resuming.id,
+                "seq": seq,
+            }
+            receipt = receipt._replace(result=msgspec.json.encode(result))
+        await self._appender.write(lane, events, runs=runs, head_run=None if resuming is None else tip, receipt=receipt)
+        waiting.answers, waiting.run = answers, waits
         if resuming is None:
-            return None, seq
+            return None
         lane.waiting = None
         lane.tip = tip
         move(lane, moved)
         self._executions.launch(lane, resuming, (), principal, ordered)
-        return resuming.id, seq
+        return resuming.id
 
-    async def withdraw(self, lane: Lane, *, by: str, receipt: Receipt | None = None) -> None:
+    async def withdraw(self, lane: Lane, *, by: str, reason: str | None = None, receipt: Receipt | None = None) -> None:
         """Nobody will answer any more: the waiting run stands as cancelled and is not resumed. The lane's lock is held."""
         waiting = lane.waiting
         assert isinstance(waiting, WaitingRun)
         events = [
             e.InterruptResolved(interrupt_id=one, status="cancelled", by=by or UNSET, ends_run=True)
-            for one in waiting.interrupts
-            if one not in waiting.answers
+            for one in waiting.open
         ]
-        ended = msgspec.structs.replace(waiting.run, status="cancelled")
+        await self._end(lane, waiting, events, reason, receipt)
+
+    async def _end(
+        self,
+        lane: Lane,
+        waiting: WaitingRun,
+        events: list[e.InterruptResolved],
+        reason: str | None,
+        receipt: Receipt | None = None,
+    ) -> None:
+        if reason:
+            events = [msgspec.structs.replace(one, reason=reason) for one in events]
+        ended = msgspec.structs.replace(waiting.run, status="cancelled", expires_at=None)
         await self._appender.write(lane, events, runs=[ended], receipt=receipt)
         lane.waiting = None
+        self._executions.parking.discard(waiting.run.id)

@@ -11,6 +11,7 @@ from collections import deque
 
 import anyio
 
+from runcast.running.question import Question
 from runcast.runs import Answer, Message, Principal, Run, Thread
 
 
@@ -26,11 +27,16 @@ class QueuedRun:
 class WaitingRun:
     """A run that ended with open interrupts, and the answers so far, by interrupt."""
 
-    def __init__(self, run: Run, interrupts: dict[str, str | None]) -> None:
+    def __init__(self, run: Run, interrupts: dict[str, Question]) -> None:
         self.run = run
         self.interrupts = interrupts
-        """Its interrupts in order, all of them: id → the tool call each is about."""
+        """Its interrupts in order, all of them, by id."""
         self.answers: dict[str, Answer] = {}
+
+    @property
+    def open(self) -> dict[str, Question]:
+        """Those that nobody has answered."""
+        return {id: one for id, one in self.interrupts.items() if id not in self.answers}
 
 
 class Lane:

@@ -18,3 +18,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     renew_s: float = 5.0
     idle_s: float = 30.0
     """A thread without work is given up after this."""
+    answer_timeout_s: float = 86_400.0
+    """A question that nobody answered for so long counts as a no, if its agent does not say otherwise."""
+    parked_limit: int = 1000
+    """Agents that may wait in memory for an answer, on this node."""

@@ -10,10 +10,11 @@ from msgspec import UNSET
 
 from runcast import events as e
 from runcast.agents.base import Turn
-from runcast.errors import AlreadyDecided, NotFound, StoreError
+from runcast.errors import AlreadyDecided, Expired, NotFound, StoreError
 from runcast.hub import Hub
 from runcast.paths import path_to
 from runcast.running.lane import WaitingRun
+from runcast.running.question import question_of
 from runcast.running.recorder import Recorder
 from runcast.runs import Answer, Message, Run, Thread
 from runcast.stores.base import Store
@@ -73,7 +74,7 @@ class Recall:
         async with self._hub.transcript(thread) as transcript:
             seen = next((one for one in transcript.runs if one.id == run.id), None)
             parts = [p for m in (seen.messages if seen else []) for p in m.parts if isinstance(p, InterruptPart)]
-            waiting = WaitingRun(run, {part.id: part.tool_call_id for part in parts})
+            waiting = WaitingRun(run, {part.id: question_of(part) for part in parts})
             for part in parts:
                 if part.status != "open":
                     waiting.answers[part.id] = Answer(
@@ -81,6 +82,7 @@ class Recall:
                         status="resolved" if part.status == "resolved" else "cancelled",
                         payload=part.payload,
                         by=part.by or "",
+                        expired=part.status == "expired",
                     )
         return waiting if parts else None
 
@@ -169,8 +171,12 @@ class Recall:
                 for message in one.messages:
                     for part in message.parts:
                         if isinstance(part, InterruptPart) and part.id == answer.interrupt_id and one.id == run.id:
-                            return decided(part.by or "")
+                            return expired() if part.status == "expired" else decided(part.by or "")
         return NotFound("There is no such question.")
+
+
+def expired() -> Expired:
+    return Expired("Nobody answered this question in time; it can no longer be answered.")
 
 
 def decided(by: str) -> AlreadyDecided:

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar, cast
 
 import msgspec
@@ -23,6 +23,7 @@ from runcast.errors import AgentError
 from runcast.events import Event
 from runcast.jsonvalue import to_json
 from runcast.running.bulk import PIECE, check, pieces, whole
+from runcast.running.question import moment
 from runcast.transcript import ReasoningPart, StepPart, SubagentPart, TextPart, ToolPart, TranscriptRun
 
 Ending = Literal["done", "waiting", "cancelled", "failed", "interrupted"]
@@ -70,8 +71,11 @@ _OPENS = (
 class Recorder:
     """The events of one run on their way to the log. `take` what the agent gives, then `close` once."""
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, *, expiry: Callable[[], str] | None = None) -> None:
         self.run = run
+        self._expiry = expiry
+        """The date on which a question expires whose agent says none."""
+        self._asked: dict[str, e.Interrupt] = {}
         # What was said so far, as UTF-8: a list of its small strings would take up to ten times as much.
         self._texts: dict[str, bytearray] = {}
         self._reasoning: dict[str, bytearray] = {}
@@ -113,6 +117,24 @@ class Recorder:
                     case _:
                         pass
         return recorder
+
+    def follow(self, before: Recorder) -> None:
+        """The agent goes on in this run: it calls its messages and tool calls as in the run before."""
+        self._names, self._used = dict(before._names), dict(before._used)
+
+    def dated(self, interrupt: e.Interrupt) -> e.Interrupt:
+        """The question as it was announced in this run, with the date on which it expires."""
+        known = self._asked.get(interrupt.id)
+        if known is not None:
+            return known
+        date = interrupt.expires_at
+        if self._expiry is not None and (not isinstance(date, str) or moment(date) is None):
+            interrupt = msgspec.structs.replace(interrupt, expires_at=self._expiry())
+        if isinstance(interrupt.tool_call_id, str):
+            name = self._names.get(("call", interrupt.tool_call_id), interrupt.tool_call_id)
+            interrupt = msgspec.structs.replace(interrupt, tool_call_id=name)
+        self._asked[interrupt.id] = interrupt
+        return interrupt
 
     def take(self, event: Event, now_s: float) -> list[Event]:
         """What enters the log for one event of the agent; `now_s` is monotonic, in seconds."""
@@ -259,6 +281,8 @@ class Recorder:
                 yield event
             case e.ToolCallProgress():
                 yield from self._thin(event, now_s)
+            case e.InterruptRequested():
+                yield msgspec.structs.replace(event, interrupt=self.dated(event.interrupt))
             case e.StepStarted(step_name=step):
                 if step not in self._steps:
                     self._steps[step] = None

@@ -25,6 +25,7 @@ from runcast.running.appender import Appender
 from runcast.running.blobs import Blobs
 from runcast.running.branching import Branching
 from runcast.running.executions import Executions
+from runcast.running.expiry import Expiry
 from runcast.running.interrupts import Interrupts
 from runcast.running.lane import Lane
 from runcast.running.lanes import Lanes
@@ -79,10 +80,11 @@ class Runner:
         self._acceptance = Acceptance(
             self._appender, self._executions, clock=clock, new_id=new_id, queue_limit=limits.queue_limit
         )
-        self._interrupts = Interrupts(self._appender, self._executions, self._recall, clock=clock, new_id=new_id)
+        self._interrupts = Interrupts(store, self._appender, self._executions, self._recall, clock=clock, new_id=new_id)
         self._stopping = Stopping(self._appender, self._executions, self._interrupts, self._recall, clock=clock)
         self._branching = Branching(self._acceptance, self._executions, self._interrupts, self._stopping, self._recall)
         self._steered = Steered(self._appender, self._executions, self._recall, limit=limits.queue_limit)
+        self._expiry = Expiry(store, self._lanes, self._interrupts, clock=clock)
         self._takeover = Takeover(
             store, hub, self._lanes, self._appender, self._executions, self._recall, clock=clock, new_id=new_id
         )
@@ -238,7 +240,7 @@ class Runner:
                     await self._stopping.dequeue(lane, entry, reason, done("cancelled"))
                     return "cancelled"
             if lane.waiting is not None and lane.waiting.run.id == run.id:
-                await self._interrupts.withdraw(lane, by=principal.user, receipt=done("cancelled"))
+                await self._interrupts.withdraw(lane, by=principal.user, reason=reason, receipt=done("cancelled"))
                 await self._executions.advance(lane)
                 return "cancelled"
             rows = await self._store.runs(ids=[run.id])
@@ -253,7 +255,8 @@ class Runner:
         """Take a person's answer to an interrupt: the resuming run's id if it was the last one open, and the seq.
 
         Raises:
-            AlreadyDecided: somebody answered before. NotFound: the run never asked that.
+            AlreadyDecided: somebody answered before. Expired: nobody did in time. NotFound: the run never asked that.
+            InvalidRequest: the answer is not what was asked for; the question stays open.
         """
         if self.draining:
             raise Unavailable("The server is about to stop; answer again in a moment.", retry_after_ms=2_000)
@@ -305,6 +308,8 @@ class Runner:
         thread = lane.thread.id
         notice = e.ThreadUpdated(thread_id=thread, deleted=True)
         written = await self._store.delete_thread(thread, fence=lane.fence, now=self._clock.now_ms(), notices=[notice])
+        if lane.waiting is not None:
+            self._executions.parking.discard(lane.waiting.run.id)
         self._lanes.forget(lane)
         self._hub.deleted(thread)
         if written.inbox is not None:
@@ -329,6 +334,8 @@ class Runner:
         await self._takeover.load(lane)
 
     def _on_lost(self, lane: Lane) -> None:
+        if lane.waiting is not None:
+            self._executions.parking.discard(lane.waiting.run.id)
         execution = self._executions.get(lane.running)
         if execution is not None:
             execution.cancel()
@@ -352,6 +359,7 @@ class Runner:
                     if thread is not None:
                         await self._takeover.adopt(thread)
                 await self._takeover.adopt_orphans()
+                await self._expiry.sweep()
                 await self._takeover.restart_stalled()
                 await self._lanes.give_up_idle(self.limits.idle_s)
             except Exception as error:  # the next round tries again

@@ -28,9 +28,9 @@ class Stopping:
     async def request_cancel(self, lane: Lane, *, by: str, reason: str | None, receipt: Receipt | None = None) -> None:
         """Make the cancel durable, then carry it out. The lane's lock is held."""
         if lane.waiting is not None:
-            await self._interrupts.withdraw(lane, by=by)
+            await self._interrupts.withdraw(lane, by=by, reason=reason)
         execution = self._executions.get(lane.running)
-        if execution is None or execution.cancelling or execution.stopped.is_set():
+        if execution is None or execution.cancelling or (execution.stopped.is_set() and not execution.asks):
             if receipt is not None:
                 await self._appender.write(lane, [], receipt=receipt)
             return

@@ -219,6 +219,10 @@ class Store(ABC):
         """Run rows by thread, by status, by id; given filters are combined. In the order accepted (`first_seq`) per thread."""
 
     @abstractmethod
+    async def expired(self, *, now: int) -> list[Run]:
+        """Waiting runs whose `expires_at` is `now` or before, of all threads; the longest overdue first."""
+
+    @abstractmethod
     async def agent_states(self, runs: Sequence[str]) -> list[AgentState]:
         """The states of these runs that have one, in the order asked."""
 

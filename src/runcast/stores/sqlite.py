@@ -241,6 +241,12 @@ class SqliteStore(Store):
 
         return await self._read(work)
 
+    async def expired(self, *, now: int) -> list[Run]:
+        def work(connection: sqlite3.Connection) -> list[Run]:
+            return [run_of(row) for row in connection.execute(SQL["expired_runs"], (now,))]
+
+        return await self._read(work)
+
     async def agent_states(self, runs: Sequence[str]) -> list[AgentState]:
         def work(connection: sqlite3.Connection) -> list[AgentState]:
             rows = connection.execute(SQL["agent_states"], (_json(runs),))

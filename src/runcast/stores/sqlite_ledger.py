@@ -426,7 +426,7 @@ class Ledger:
         status: RunStatus | None = None
         head_run = write.head_run
         for run in write.runs:
-            values = (run.id, log.key, run.status, run.first_seq, msgspec.json.encode(run))
+            values = (run.id, log.key, run.status, run.first_seq, msgspec.json.encode(run), run.expires_at)
             if self._db.execute(SQL["put_run"], values).rowcount != 1:
                 raise StoreError(f"The run {run.id!r} belongs to another conversation.")
             log.active = log.active | {run.id} if run.status in _ACTIVE else log.active - {run.id}

@@ -266,6 +266,15 @@ class MemoryStore(Store):
             if (not status or run.status in status) and (not ids or run.id in ids)
         ]
 
+    async def expired(self, *, now: int) -> list[Run]:
+        due = [
+            run
+            for log in self._logs.values()
+            for run in log.runs.values()
+            if run.status == "waiting" and run.expires_at is not None and run.expires_at <= now
+        ]
+        return sorted(due, key=lambda run: run.expires_at or 0)
+
     async def agent_states(self, runs: Sequence[str]) -> list[AgentState]:
         return [self._states[run] for run in runs if run in self._states]
 

@@ -16,12 +16,14 @@ from typing import Any, cast
 import anyio
 import anyio.lowlevel
 import msgspec
+from msgspec import UNSET
 
 from runcast import events as e
+from runcast.agents.asking import Asked
 from runcast.agents.base import Agent, Turn
 from runcast.agents.context import RunContext
 from runcast.agents.yields import Yields
-from runcast.errors import describe
+from runcast.errors import AgentError, describe
 from runcast.events import Event
 from runcast.runs import AgentState, Answer, Message, Principal, RunInput
 from runcast.transcript import Transcript, TranscriptRun, fold
@@ -176,6 +178,7 @@ async def collect(
     state: Any = None,
     principal: Principal | None = None,
     run: str | None = None,
+    ask: Callable[[e.Interrupt], Any] | None = None,
     timeout_s: float = 10.0,
 ) -> Collected:
     """Run `agent` once, as the runner would, and collect its events (its own: no RUN_STARTED, nothing closed for it).
@@ -187,6 +190,7 @@ async def collect(
         catch: keep the agent's exception in `.error` instead of raising it.
         cancel_after: stop the run once an event satisfies this.
         cancel_when: stop the run once this is set, wherever the agent stands.
+        ask: who answers `run.ask` and its like, at once and in the same run: gives a payload, or an `Answer` for a no.
 
     Raises:
         TimeoutError: the agent took longer than `timeout_s`.
@@ -215,6 +219,21 @@ async def collect(
             scope.cancel()
         await anyio.lowlevel.checkpoint()
 
+    async def answered(questions: Sequence[Asked], state: Callable[[str], AgentState]) -> Sequence[Answer]:
+        if ask is None:
+            raise AgentError("Nobody can be asked here: give `ask` to collect().", code="cannot_ask")
+        given: list[Answer] = []
+        for question in questions:
+            asked = sum(isinstance(event, e.InterruptRequested) for event in collected)
+            interrupt = msgspec.structs.replace(question.interrupt, id=f"{input.run}.{asked + 1}")
+            hashed = UNSET if question.args_hash is None else question.args_hash
+            await emit(e.InterruptRequested(interrupt=interrupt, args_hash=hashed))
+            answer = ask(interrupt)
+            if not isinstance(answer, Answer):
+                answer = Answer(interrupt_id=interrupt.id, status="resolved", payload=answer)
+            given.append(answer)
+        return given
+
     async def past() -> Sequence[Turn]:
         return [item.turn if isinstance(item, Collected) else item for item in path]
 
@@ -226,6 +245,7 @@ async def collect(
         history=past,
         app=app,
         state=state,
+        park=answered,
     )
     collected.input, collected.error, collected.cancelled = input, None, False
 

@@ -19,6 +19,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from msgspec.structs import replace
 
 from runcast import events as e
 from runcast.errors import (
@@ -631,6 +632,20 @@ class StoreSuite:
         assert [orphan.thread.id for orphan in await store.orphans(now=NOW)] == [both.id]
         await store.acquire(both.id, "b", now=NOW, ttl_ms=TTL_MS)
         assert await store.orphans(now=NOW) == []
+
+    @pytest.mark.anyio
+    async def test_waiting_runs_are_found_by_their_date(self, store: Store) -> None:
+        first, second = await line(store), await line(store)
+        await first.append(delta("x"), runs=[replace(first.run("late", "waiting"), expires_at=NOW + 2)])
+        await second.append(delta("x"), runs=[replace(second.run("soon", "waiting"), expires_at=NOW + 1)])
+        await second.append(delta("y"), runs=[second.run("dateless", "waiting")])
+        await second.append(delta("z"), runs=[replace(second.run("done", "done"), expires_at=NOW)])
+        assert await store.expired(now=NOW) == []
+        assert [run.id for run in await store.expired(now=NOW + 1)] == ["soon"]
+        found = await store.expired(now=NOW + 5)
+        assert [(run.id, run.expires_at) for run in found] == [("soon", NOW + 1), ("late", NOW + 2)]
+        await second.append(delta("x"), runs=[replace(found[0], status="done", expires_at=None)])
+        assert [run.id for run in await store.expired(now=NOW + 5)] == ["late"]
 
     # --- the end --------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from runcast.errors import ClientError, NotFound, RuncastError, Unavailable, describe
+from runcast.errors import ClientError, InvalidRequest, NotFound, RuncastError, Unavailable, describe
 from runcast.session import NOT_FOUND_MESSAGE
 from runcast.transports.wire import Scope, request_id_of
 
@@ -33,6 +33,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     detail: str
     request_id: str
     retry_after_ms: int | None = None
+    at: str | None = None
+    """Where in the answer it is wrong: a JSON Pointer (RFC 6901)."""
     problems: list[str] = []
     """One sentence per wrong parameter."""
 
@@ -47,6 +49,7 @@ def problem(
     detail: str,
     *,
     retry_after_ms: int | None = None,
+    at: str | None = None,
     problems: list[str] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
@@ -59,6 +62,7 @@ def problem(
         detail=detail,
         request_id=request_id_of(scope),
         retry_after_ms=retry_after_ms,
+        at=at,
         problems=problems or [],
     )
     all_headers = dict(headers or {})
@@ -85,7 +89,8 @@ def problem_of(scope: Scope, error: BaseException) -> Response:
         message = NOT_FOUND_MESSAGE
     status = error.status if isinstance(error, RuncastError) else 500
     retry = error.retry_after_ms if isinstance(error, RuncastError) else None
-    return problem(scope, status, code, message, retry_after_ms=retry)
+    at = error.at if isinstance(error, InvalidRequest) else None
+    return problem(scope, status, code, message, retry_after_ms=retry, at=at)
 
 
 async def runcast_error(request: Request, error: Exception) -> Response:

@@ -14,21 +14,24 @@ import signal
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from datetime import datetime
 from typing import Any, Literal
 
 import anyio
 import anyio.abc
 import msgspec
+from msgspec import UNSET
 
 from runcast import events as e
 from runcast.client.client import Client, SentRun
 from runcast.client.effects import SnapshotTaken
-from runcast.errors import AlreadyDecided, RuncastError
+from runcast.errors import AlreadyDecided, Expired, InvalidRequest, RuncastError
 from runcast.events import Event, Interrupt
 from runcast.paths import along, path_of
 from runcast.runs import RunStatus
 from runcast.transcript import load
-from runcast.ui.screen import BOLD, DIM, RED, YELLOW, Screen, how_it_ended
+from runcast.ui.questions import MISSING, Line, Unclear, answer_of, lines_of, value_of
+from runcast.ui.screen import BOLD, DIM, RED, YELLOW, Screen, harmless, how_it_ended
 
 EXIT_OK, EXIT_FAILED, EXIT_WAITING, EXIT_LEFT = 0, 1, 3, 130
 """What `runcast chat` exits with: done · failed or interrupted · waits for an answer nobody can give here · left by Ctrl-C."""
@@ -223,41 +226,78 @@ class _Chat:
                     await self._answer(interrupt)
 
     async def _answer(self, interrupt: Interrupt) -> None:
-        assert self._read_line is not None
+        """Ask until the server has taken an answer, or it is no longer ours to give."""
         question = interrupt.message if isinstance(interrupt.message, str) else "The agent asks for your decision."
         self._screen.line(question, YELLOW)
-        yes_or_no = interrupt.reason in ("tool_call", "confirmation")
+        approval = interrupt.reason in ("tool_call", "confirmation")
+        metadata = interrupt.metadata if isinstance(interrupt.metadata, dict) else {}
+        if approval and interrupt.tool_call_id is UNSET and "arguments" in metadata:
+            self._screen.line(msgspec.json.encode(metadata["arguments"]).decode(), DIM)
+        if isinstance(interrupt.expires_at, str):
+            self._screen.line(f"Open until {_local(interrupt.expires_at)}.", DIM)
         while True:
-            self._screen.prompt("Allow it? [y/n] " if yes_or_no else "Answer: ")
-            line = await self._read_line()
-            self._screen.entered()
-            if line is None:
+            payload = await (self._decision() if approval else self._form(interrupt))
+            if payload is MISSING:
                 self._playing.cancel()  # nobody is there; it stays open for another client to answer
                 return
-            if not yes_or_no or line.strip().lower() in ("y", "yes", "n", "no"):
-                break
-        del self._open[interrupt.id]  # ours: what comes back over the log need not be told again
-        try:
-            if yes_or_no:
-                await self._client.resolve(interrupt.id, approved=line.strip().lower().startswith("y"))
-            else:
-                await self._client.resolve(interrupt.id, payload=_payload(line, interrupt))
-        except AlreadyDecided as error:
-            self._screen.line(error.message, YELLOW)  # what was decided comes over the log
-        except RuncastError as error:
-            self._screen.line(error.message, RED)
-            self._playing.cancel()  # it waits on; another client may answer
+            self._open.pop(interrupt.id, None)  # ours: what comes back over the log need not be told again
+            try:
+                await self._client.resolve(interrupt.id, payload=payload)
+            except InvalidRequest as error:
+                self._open[interrupt.id] = interrupt
+                self._screen.line(error.message, RED)  # the question is still open
+                continue
+            except (AlreadyDecided, Expired) as error:
+                self._screen.line(error.message, YELLOW)  # what was decided comes over the log
+            except RuncastError as error:
+                self._screen.line(error.message, RED)
+                self._playing.cancel()  # it waits on; another client may answer
+            return
+
+    async def _decision(self) -> Any:
+        """Yes or no, and in one's own words why not: `n too risky`."""
+        while True:
+            line = await self._typed("Allow it? [y/n] ")
+            if line is None:
+                return MISSING
+            word, _, reason = line.strip().partition(" ")
+            if word.lower() in ("y", "yes") and not reason:
+                return {"approved": True}
+            if word.lower() in ("n", "no"):
+                return {"approved": False, "reason": reason.strip()} if reason.strip() else {"approved": False}
+
+    async def _form(self, interrupt: Interrupt) -> Any:
+        schema = interrupt.response_schema if isinstance(interrupt.response_schema, dict) else {}
+        values: list[tuple[Line, Any]] = []
+        for line in lines_of(schema):
+            if line.hint:
+                self._screen.line(line.hint, DIM)
+            more = "; ".join(word for word in (line.words, "" if line.required else "may be left empty") if word)
+            while True:
+                typed = await self._typed(f"{harmless(line.label)}{f' [{harmless(more)}]' if more else ''}: ")
+                if typed is None:
+                    return MISSING
+                try:
+                    values.append((line, value_of(line, typed)))
+                    break
+                except Unclear as error:
+                    self._screen.line(str(error), RED)
+        return answer_of(values)
+
+    async def _typed(self, prompt: str) -> str | None:
+        assert self._read_line is not None
+        self._screen.prompt(prompt)
+        line = await self._read_line()
+        self._screen.entered()
+        return line
 
 
-def _payload(line: str, interrupt: Interrupt) -> Any:
-    """What was typed, as JSON if the question wants something else than text and it is JSON."""
-    schema = interrupt.response_schema if isinstance(interrupt.response_schema, dict) else {}
-    if schema and schema.get("type") != "string":
-        try:
-            return msgspec.json.decode(line)
-        except msgspec.DecodeError:
-            pass
-    return line
+def _local(date: str) -> str:
+    """An ISO date in this machine's time, to the minute."""
+    try:
+        return datetime.fromisoformat(date).astimezone().strftime("%Y-%m-%d %H:%M")
+    except ValueError:
+        return date
 
 
 async def chat(

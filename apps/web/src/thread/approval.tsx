@@ -1,21 +1,20 @@
-import type { InterruptPart, ThreadHandle, ToolPart } from "@runcast/client";
+import { isRuncastError, type InterruptPart, type ThreadHandle, type ToolPart } from "@runcast/client";
 import { Ban, Check, Clock, Hand, MessageCircleQuestion } from "lucide-react";
-import { memo, useEffect, useId, useRef, useState } from "react";
+import { memo, useEffect, useId, useMemo, useRef, useState } from "react";
 import { strings } from "../strings.ts";
 import { JsonText, JsonTree } from "../ui/json.tsx";
-import { toolNoun } from "../words.ts";
+import { expiry, toolNoun } from "../words.ts";
+import { fieldOf, isPlain, text as spelled, type Schema } from "./fields.ts";
+import { AnswerForm, forget, type Refused } from "./form.tsx";
 
 /** Buttons that appear under a moving pointer must not be pressed by accident. */
 export const ARM_MS = 500;
 
-type Payload = NonNullable<Parameters<ThreadHandle["resolve"]>[1]["payload"]>;
+type Payload = Exclude<Parameters<ThreadHandle["resolve"]>[1]["payload"], undefined>;
 type Resolve = (interrupt: string, answer: { status: "resolved" | "cancelled"; payload?: Payload }) => Promise<unknown>;
 
-interface Schema {
-  type?: string;
-  enum?: unknown[];
-  properties?: Record<string, unknown>;
-}
+/** More choices than this are a list to choose from, not buttons. */
+const BUTTONS = 6;
 
 const isApproval = (interrupt: InterruptPart): boolean =>
   interrupt.reason === "tool_call" || interrupt.reason === "confirmation" || /approv/.test(interrupt.reason);
@@ -62,22 +61,48 @@ function useArmed(): boolean {
 
 function useAnswer(interrupt: InterruptPart, resolve: Resolve) {
   const [state, setState] = useState<"idle" | "sending" | "failed">("idle");
-  const [problem, setProblem] = useState("");
+  const [refused, setRefused] = useState<Refused | null>(null);
   const once = useRef(false);
   const answer = (status: "resolved" | "cancelled", payload?: Payload): void => {
     if (once.current) return;
     once.current = true;
     setState("sending");
+    setRefused(null);
     resolve(interrupt.id, payload === undefined ? { status } : { status, payload }).then(
-      () => setState("idle"),
+      () => {
+        setState("idle");
+        forget(interrupt.id);
+      },
       (error: unknown) => {
         once.current = false;
-        setProblem(error instanceof Error && error.message ? error.message : strings.approval.failed);
+        const message = error instanceof Error && error.message ? error.message : strings.approval.failed;
+        setRefused({ message, at: isRuncastError(error) ? error.at : undefined });
         setState("failed");
       },
     );
   };
-  return { state, problem, answer };
+  return { state, refused, answer };
+}
+
+/** How long there is to answer, kept up every half minute. */
+function Expiry({ interrupt }: { interrupt: InterruptPart }) {
+  const [now, setNow] = useState(() => Date.now());
+  useEffect(() => {
+    if (interrupt.expiresAt === undefined) return;
+    const timer = window.setInterval(() => setNow(Date.now()), 30_000);
+    return () => window.clearInterval(timer);
+  }, [interrupt.expiresAt]);
+  const words = expiry(interrupt.expiresAt, now);
+  if (words === null) return null;
+  return (
+    <span
+      className="ms-auto flex items-center gap-1 text-meta text-ink-3"
+      title={interrupt.expiresAt && new Date(interrupt.expiresAt).toLocaleString()}
+    >
+      <Clock size={13} aria-hidden />
+      {words}
+    </span>
+  );
 }
 
 function args(interrupt: InterruptPart, tool: ToolPart | undefined): unknown {
@@ -115,8 +140,9 @@ function Approval({
   resolve: Resolve;
 }) {
   const armed = useArmed();
-  const { state, problem, answer } = useAnswer(interrupt, resolve);
+  const { state, refused, answer } = useAnswer(interrupt, resolve);
   const [denying, setDenying] = useState(false);
+  const [editing, setEditing] = useState(false);
   const [reason, setReason] = useState("");
   const id = useId();
   const reasonField = useRef<HTMLTextAreaElement>(null);
@@ -128,6 +154,13 @@ function Approval({
   useEffect(() => {
     if (denying) reasonField.current?.focus();
   }, [denying]);
+  const given = args(interrupt, tool);
+  const editable = (interrupt.responseSchema as Schema | undefined)?.properties?.["editedArgs"];
+  const edited = useMemo(() => (editable ? { ...editable, type: "object" } : undefined), [editable]);
+  // What the server did not take of the changed arguments is shown at its field.
+  const inForm = refused?.at?.startsWith("/editedArgs")
+    ? { ...refused, at: refused.at.slice("/editedArgs".length) }
+    : refused;
   const deny = () =>
     ready && answer("resolved", reason.trim() ? { approved: false, reason: reason.trim() } : { approved: false });
   return (
@@ -137,11 +170,38 @@ function Approval({
         {heading}
       </h3>
       {!asked && interrupt.message && <p className="mt-1 text-ink-2">{interrupt.message}</p>}
-      {args(interrupt, tool) !== undefined && (
+      {given !== undefined && !editing && (
         <div className="mt-3">
           <p className="mb-1.5 text-meta text-ink-3">{words.arguments}</p>
-          <Arguments value={args(interrupt, tool)} />
+          <Arguments value={given} />
         </div>
+      )}
+      {editing && edited && (
+        <AnswerForm
+          schema={edited}
+          initial={given}
+          draftKey={interrupt.id}
+          labelledBy={id}
+          refused={inForm}
+          onSubmit={(payload) => ready && answer("resolved", { approved: true, editedArgs: payload })}
+        >
+          <div className="mt-1 flex flex-wrap items-center gap-2">
+            <button type="submit" className="button-accent" aria-disabled={!ready}>
+              {words.approveEdited}
+            </button>
+            <button
+              type="button"
+              className="button-quiet"
+              onClick={() => {
+                forget(interrupt.id);
+                setEditing(false);
+              }}
+            >
+              {words.back}
+            </button>
+            {state === "sending" && <span className="ps-1 text-meta text-ink-3">{words.sending}</span>}
+          </div>
+        </AnswerForm>
       )}
       {denying && (
         <label className="mt-3 block">
@@ -167,7 +227,7 @@ function Approval({
           />
         </label>
       )}
-      <div className="mt-4 flex flex-wrap items-center gap-2">
+      <div className="mt-4 flex flex-wrap items-center gap-2" hidden={editing}>
         {denying ? (
           <>
             <button type="button" className="button" aria-disabled={!ready} onClick={deny}>
@@ -190,13 +250,19 @@ function Approval({
             <button type="button" className="button" aria-disabled={!ready} onClick={() => ready && setDenying(true)}>
               {words.deny}
             </button>
+            {edited && given !== undefined && (
+              <button type="button" className="button-quiet" onClick={() => setEditing(true)}>
+                {words.edit}
+              </button>
+            )}
           </>
         )}
         {state === "sending" && <span className="ps-1 text-meta text-ink-3">{words.sending}</span>}
+        <Expiry interrupt={interrupt} />
       </div>
-      {state === "failed" && (
+      {refused && !editing && (
         <p role="alert" className="mt-2 text-meta text-red">
-          {problem}
+          {refused.message}
         </p>
       )}
     </section>
@@ -205,73 +271,72 @@ function Approval({
 
 function Question({ interrupt, resolve }: { interrupt: InterruptPart; resolve: Resolve }) {
   const armed = useArmed();
-  const { state, problem, answer } = useAnswer(interrupt, resolve);
-  const [text, setText] = useState("");
+  const { state, refused, answer } = useAnswer(interrupt, resolve);
   const id = useId();
   const words = strings.approval;
-  const schema = (interrupt.responseSchema ?? {}) as Schema;
-  const choices = schema.enum?.filter((choice) => typeof choice === "string" || typeof choice === "number");
+  const schema = useMemo(
+    () => (interrupt.responseSchema ?? { type: "string", minLength: 1 }) as Schema,
+    [interrupt.responseSchema],
+  );
+  const field = useMemo(() => fieldOf(schema), [schema]);
   const ready = armed && state !== "sending";
-  const send = () => {
-    const value = text.trim();
-    if (!ready || !value) return;
-    const numeric = schema.type === "number" || schema.type === "integer";
-    answer("resolved", numeric && Number.isFinite(Number(value)) ? Number(value) : value);
-  };
+  const buttons = field.kind === "choice" && field.options.length <= BUTTONS ? field.options : null;
   return (
     <section aria-labelledby={id} className="approval rounded-card border border-line bg-raised p-4 shadow-raised">
       <h3 id={id} className="flex items-start gap-2 font-medium">
         <MessageCircleQuestion size={16} className="mt-1 shrink-0 text-amber" aria-hidden />
         {interrupt.message ?? words.question}
       </h3>
-      {choices && choices.length > 0 ? (
-        <div className="mt-3 flex flex-wrap gap-2">
-          {choices.map((choice) => (
-            <button
-              key={String(choice)}
-              type="button"
-              className="button"
-              aria-disabled={!ready}
-              onClick={() => ready && answer("resolved", choice as Payload)}
-            >
-              {String(choice)}
-            </button>
-          ))}
-        </div>
+      {buttons ? (
+        <>
+          <div className="mt-3 flex flex-wrap items-center gap-2" role="group" aria-labelledby={id}>
+            {buttons.map((choice) => (
+              <button
+                key={spelled(choice)}
+                type="button"
+                className="button"
+                aria-disabled={!ready}
+                onClick={() => ready && answer("resolved", choice as Payload)}
+              >
+                {spelled(choice)}
+              </button>
+            ))}
+            <Expiry interrupt={interrupt} />
+          </div>
+          {refused && (
+            <p role="alert" className="mt-2 text-meta text-red">
+              {refused.message}
+            </p>
+          )}
+        </>
       ) : (
-        <form
-          className="mt-3 flex items-end gap-2"
-          onSubmit={(event) => {
-            event.preventDefault();
-            send();
-          }}
+        <AnswerForm
+          schema={schema}
+          draftKey={interrupt.id}
+          labelledBy={id}
+          refused={refused}
+          onSubmit={(payload) => ready && answer("resolved", payload)}
         >
-          <textarea
-            value={text}
-            rows={1}
-            aria-label={words.answer}
-            placeholder={words.answer}
-            className="field min-w-0 flex-1 resize-none [field-sizing:content]"
-            onChange={(event) => setText(event.target.value)}
-            onKeyDown={(event) => {
-              if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
-                event.preventDefault();
-                send();
-              }
-            }}
-          />
-          <button type="submit" className="button-accent" aria-disabled={!ready || !text.trim()}>
-            {words.send}
-          </button>
-        </form>
-      )}
-      {state === "failed" && (
-        <p role="alert" className="mt-2 text-meta text-red">
-          {problem}
-        </p>
+          <div className="flex flex-wrap items-center gap-2">
+            <button type="submit" className="button-accent" aria-disabled={!ready}>
+              {isPlain(field) ? words.send : words.submit}
+            </button>
+            {state === "sending" && <span className="ps-1 text-meta text-ink-3">{words.sending}</span>}
+            <Expiry interrupt={interrupt} />
+          </div>
+        </AnswerForm>
       )}
     </section>
   );
+}
+
+/** The values of a form, one after the other. */
+function briefly(payload: object): string {
+  const values = Object.values(payload).map((value) =>
+    typeof value === "object" ? JSON.stringify(value) : String(value),
+  );
+  const whole = values.join(" · ");
+  return whole.length > 160 ? `${whole.slice(0, 159)}…` : whole;
 }
 
 function Answered({
@@ -287,21 +352,24 @@ function Answered({
   const payload = interrupt.payload as { approved?: boolean; reason?: string } | string | number | undefined;
   const approved = typeof payload === "object" && payload !== null ? payload.approved : undefined;
   const by = interrupt.by ? words.by(interrupt.by === me ? words.you : interrupt.by) : "";
+  const withdrawn = interrupt.status === "cancelled" && !isApproval(interrupt);
   const denied = approved === false || interrupt.status === "cancelled";
   const verdict =
     interrupt.status === "expired"
       ? words.expired
-      : denied
-        ? words.denied + by
-        : approved === true
-          ? words.approved + by
-          : words.answered + by;
+      : withdrawn
+        ? words.withdrawn + by
+        : denied
+          ? words.denied + by
+          : approved === true
+            ? words.approved + by
+            : words.answered + by;
   const what = tool ? toolNoun(tool) : interrupt.message;
   const detail =
     typeof payload === "string" || typeof payload === "number"
       ? String(payload)
       : typeof payload === "object"
-        ? payload?.reason
+        ? (payload?.reason ?? (approved === undefined && payload !== null ? briefly(payload) : undefined))
         : undefined;
   return (
     <div className="flex items-start gap-2 text-meta text-ink-2">

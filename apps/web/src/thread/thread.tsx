@@ -18,6 +18,8 @@ interface ThreadProps {
   onChoose: TurnActions["choose"];
   /** Leads to the newest version; null if nothing happens there. */
   onElsewhere: (() => void) | null;
+  /** An answer given here has arrived: the card that had the focus goes. */
+  onAnswered: () => void;
 }
 
 /** The reader's name on the server, also while the line is down. */
@@ -30,7 +32,7 @@ function useMe(): string | null {
 
 /** A conversation, oldest first. */
 export const Thread = memo(function Thread(props: ThreadProps) {
-  const { state, thread, sent, onRetry, onEdit, onChoose, onElsewhere } = props;
+  const { state, thread, sent, onRetry, onEdit, onChoose, onElsewhere, onAnswered } = props;
   const { path, pending, activity, transcript } = state;
   const turns = path.length + pending.length;
   const scroll = useScroll(state.status === "loading" ? "loading" : "shown", turns);
@@ -42,13 +44,17 @@ export const Thread = memo(function Thread(props: ThreadProps) {
   const actions: TurnActions = useMemo(
     () => ({
       me,
-      resolve: (interrupt, answer) => thread.resolve(interrupt, answer),
+      resolve: (interrupt, answer) =>
+        thread.resolve(interrupt, answer).then((result) => {
+          onAnswered();
+          return result;
+        }),
       retry: onRetry,
       edit: onEdit,
       choose: onChoose,
       cancel: (run) => void thread.cancel(run).catch(() => undefined),
     }),
-    [thread, onRetry, onEdit, onChoose, me],
+    [thread, onRetry, onEdit, onChoose, onAnswered, me],
   );
 
   const { toTurn, content, news } = scroll;

@@ -192,7 +192,7 @@ class HttpLine {
 }
 
 function errorFrame(error: RuncastError, to: { readonly id?: string; readonly sub?: number }): ServerFrame {
-  const { code, message, requestId, retryAfterMs } = error;
+  const { code, message, requestId, retryAfterMs, at } = error;
   return {
     ...to,
     op: "error",
@@ -200,5 +200,6 @@ function errorFrame(error: RuncastError, to: { readonly id?: string; readonly su
     message,
     ...(requestId === undefined ? {} : { requestId }),
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    ...(at === undefined ? {} : { at }),
   };
 }

@@ -116,9 +116,14 @@ INSERT INTO segments (thread, first_seq, last_seq, events) VALUES (?, ?, ?, ?);
 
 -- name: put_run
 -- A run's row, new or replaced; nothing happens if the id is another thread's.
-INSERT INTO runs (id, thread, status, first_seq, data) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET status = excluded.status, first_seq = excluded.first_seq, data = excluded.data
+INSERT INTO runs (id, thread, status, first_seq, data, expires_at) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET
+    status = excluded.status, first_seq = excluded.first_seq, data = excluded.data, expires_at = excluded.expires_at
 WHERE thread = excluded.thread;
+
+-- name: expired_runs
+-- Waiting runs that nobody answered in time, the longest overdue first.
+SELECT data FROM runs WHERE status = 'waiting' AND expires_at IS NOT NULL AND expires_at <= ? ORDER BY expires_at;
 
 -- name: runs
 -- Runs by thread, by status, by id: NULL asks for all; statuses and ids are JSON lists.
