@@ -16,6 +16,10 @@ import pytest
 
 from runcast import __version__
 from runcast.client.sync import connect
+from runcast.events import decode
+from runcast.markdown import render
+from runcast.runs import Thread
+from runcast.transcript import Transcript, fold
 
 RUNCAST = [sys.executable, "-m", "runcast.cli"]
 ENV = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent / "src"), "PYTHONUNBUFFERED": "1"}
@@ -248,3 +252,31 @@ def test_demo_thoughts_plays(here: Path) -> None:
     assert chat.returncode == 0, chat.stderr
     assert "Lisbon" in chat.stdout
     assert (here / "runcast-demo.db").exists()
+
+
+def test_markdown_names_what_came_along_and_where_the_rest_is() -> None:
+    blob = {"url": "/v1/files/f2", "mimeType": "text/plain", "size": 300_000, "sha256": "0" * 64}
+    content = [
+        {"type": "text", "text": "Look"},
+        {
+            "type": "image",
+            "source": {"type": "url", "value": "/v1/files/f1", "mimeType": "image/png"},
+            "metadata": {"name": "cat.png", "size": 3},
+        },
+        {"type": "image", "source": {"type": "url", "value": "https://elsewhere.example/a.png"}},
+    ]
+    events = [
+        {
+            "type": "RUN_STARTED",
+            "threadId": "t",
+            "input": {"messages": [{"id": "m", "role": "user", "content": content}]},
+        },
+        {"type": "TOOL_CALL_START", "toolCallId": "c", "toolCallName": "read"},
+        {"type": "TOOL_CALL_RESULT", "messageId": "r", "toolCallId": "c", "content": "Once upon", "blob": blob},
+    ]
+    transcript = Transcript()
+    fold(transcript, [decode(json.dumps({"seq": n, "runId": "r", **one})) for n, one in enumerate(events, 1)])
+    text = render(Thread(id="t", user="me", epoch="e", created_at=0, updated_at=0), transcript)
+    assert "Attached: cat.png </v1/files/f1>" in text
+    assert "Attached: image <https://elsewhere.example/a.png>" in text
+    assert "Once upon" in text and "*This is the beginning of 300000 bytes: </v1/files/f2>*" in text

@@ -41,7 +41,7 @@ TABLE: dict[int, Kept] = {
             "tests/test_service.py::test_a_cancel_that_found_nothing_stops_nothing_newer_either",
             "tests/test_service.py::test_an_answer_delivered_twice_at_once_gets_one_answer",
         ),
-        ("no_receipts", "a_cancel_that_leaves_no_receipt"),
+        ("no_receipts", "a_cancel_that_leaves_no_receipt", "a_replay_that_acts_before_it_looks"),
     ),
     6: Kept((f"{SUITE}::test_a_write_is_all_or_nothing",), ("rows_apart_from_events",)),
     7: Kept(
@@ -53,6 +53,7 @@ TABLE: dict[int, Kept] = {
             "stale_wake_up",
             "a_sink_whose_reader_reads_it_again",
             "a_sink_for_who_is_behind",
+            "a_cursor_of_another_log",
         ),
     ),
     8: Kept(("tests/test_subscription.py::test_a_reader_that_does_not_read_holds_nobody_up",), ("an_append_that_waits_for_readers",)),
@@ -81,7 +82,7 @@ TABLE: dict[int, Kept] = {
         ),
         ("a_queued_run_that_is_lost", "a_queue_that_is_a_stack", "a_queue_that_nobody_looks_at_again"),
     ),
-    19: Kept(("tests/agents/test_pydantic_ai.py::test_cancel_in_the_middle_of_a_tool_stops_the_tool",), ("a_cancel_that_only_says_so",)),
+    19: Kept(("tests/agents/test_pydantic_ai.py::test_cancel_in_the_middle_of_a_tool_stops_the_tool",), ("a_cancel_that_only_says_so", "a_deadline_that_is_none")),
     20: Kept(
         ("tests/agents/test_pydantic_ai.py::test_the_answer_decides_and_the_tool_runs_at_most_once",),
         ("an_approval_that_is_used_twice", "a_no_that_is_taken_for_a_yes"),
@@ -90,7 +91,7 @@ TABLE: dict[int, Kept] = {
         ("tests/running/test_unsure_store.py::test_a_lease_that_was_given_and_not_told_is_used",),
         ("nobody_looks_for_orphans", "a_failed_write_is_taken_for_none", "a_lease_that_nobody_knows_of"),
     ),
-    22: Kept((f"{SUITE}::test_nothing_with_an_old_fence_is_ever_visible",), ("a_store_that_does_not_look_at_fences",)),
+    22: Kept((f"{SUITE}::test_nothing_with_an_old_fence_is_ever_visible",), ("a_store_that_does_not_look_at_fences", "a_renewal_that_is_waited_for")),
     23: Kept(("tests/test_transcript.py::test_nothing_is_open_once_every_run_has_ended",), ("nothing_is_closed",)),
     24: Kept(
         ("tests/client/test_client.py::test_a_restarted_server_is_found_again_and_nothing_is_missing_or_doubled",),

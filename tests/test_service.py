@@ -22,6 +22,7 @@ from runcast.service import Sent, open_service
 from runcast.stores.sqlite import SqliteStore
 from runcast.stores.sqlite_backup import vacuum
 from runcast.stores.sqlite_check import check
+from runcast.testing.store_suite import keep_file
 from runcast.transcript import load
 from runcast.updates import Events, Resync
 
@@ -248,6 +249,10 @@ async def test_all_of_a_users_data_goes_and_nobody_elses(tmp_path: Path) -> None
         assert await ended(service, kept, OTHER) == "done"
         for text in (marker, f"{marker} and more"):
             assert await ended(service, await service.send(ME, send(text))) == "done"
+        mine, theirs = (
+            await keep_file(service._store, b"mine " + marker.encode(), ME),
+            await keep_file(service._store, b"1", OTHER),
+        )
         running = await service.send(ME, send(f"{marker} goes on", agent=gated.name))
         await gated.reached.wait()
         tab = await service.subscribe(ME, Subscribe(id="1", thread=running.thread, after=0))
@@ -263,7 +268,10 @@ async def test_all_of_a_users_data_goes_and_nobody_elses(tmp_path: Path) -> None
         fresh = await service.send(ME, send("hello again"))
         assert await ended(service, fresh) == "done"
         assert [t.id for t in (await service.list_threads(ME)).threads] == [fresh.thread]
-    assert check(str(path)).findings == []
+    report = check(str(path))
+    assert report.findings == [] and report.files == 1
+    left = [file.name for file in path.with_name("a.db.files").rglob("*") if file.is_file()]
+    assert left == [theirs.sha256] != [mine.sha256]
     vacuum(str(path))
     data = path.read_bytes()
     assert marker.encode() not in data and marker.lower().encode() not in data
@@ -274,12 +282,15 @@ async def test_an_export_that_nobody_reads_to_its_end_is_let_go() -> None:
     async with core() as service:
         for number in range(3):
             assert await ended(service, await service.send(ME, send(f"number {number}"))) == "done"
+        file = await keep_file(service._store, b"bytes" * 100_000, ME)
+        await keep_file(service._store, b"theirs", OTHER)
         chunks = service.export_user_data(ME)
         assert (await anext(chunks)).startswith(b"PK")
         await chunks.aclose()
         whole = b"".join([chunk async for chunk in service.export_user_data(ME)])
         with zipfile.ZipFile(io.BytesIO(whole)) as archive:
-            assert archive.testzip() is None and len(archive.namelist()) == 3 * 2 + 2
+            assert archive.testzip() is None and len(archive.namelist()) == 3 * 2 + 2 + 1
+            assert archive.read(f"files/{file.id}-a.txt") == b"bytes" * 100_000
 
 
 async def test_creating_a_thread_with_a_key_happens_once() -> None:

@@ -18,10 +18,12 @@ from runcast.agents.base import RunContext
 from runcast.commands import Subscribe
 from runcast.events import Event, Record
 from runcast.hub import Hub
+from runcast.running.limits import Limits
 from runcast.runs import RunInput
 from runcast.service import open_service
 from runcast.stores.base import Write
 from runcast.stores.sqlite import SqliteStore
+from runcast.testing import MemoryStore
 from runcast.updates import CaughtUp, Events, Resync, ThreadSnapshot
 
 pytestmark = pytest.mark.anyio
@@ -128,6 +130,20 @@ async def test_with_every_wake_up_lost_events_are_late_and_never_lost() -> None:
             tasks.cancel_scope.cancel()
         assert reader.text == said(await log(service, sent.thread))
     await store.close()
+
+
+async def test_who_follows_a_conversation_that_another_node_deletes_is_told() -> None:
+    store = MemoryStore()
+    limits = Limits(lease_ttl_s=0.2, renew_s=0.02, idle_s=0)
+    async with open_service(store=store, agents=[Told(counting)], poll_s=0.01, limits=limits) as here:
+        thread = await here.create_thread(ME)
+        reader = Reader()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reader.follow, here, thread.id)
+            await reader.until(lambda: reader.caught_up is not None)
+            async with open_service(store=store, agents=[Told(counting)], limits=limits) as elsewhere:
+                await elsewhere.delete_thread(ME, thread.id)
+            await reader.until(lambda: reader.resyncs == ["deleted"])
 
 
 async def test_a_reader_that_does_not_read_holds_nobody_up() -> None:

@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     retention_bytes: int = Field(
         0,
         ge=0,
-        description="The longest unchanged conversations are deleted while the database has more bytes in use; 0: no limit.",
+        description="The longest unchanged conversations are deleted while database and files have more bytes in use; 0: no limit.",
     )
     run_timeout_s: float = Field(
         300, gt=0, le=86_400, description="Longest time one run may take, in seconds of wall clock."

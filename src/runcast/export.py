@@ -1,7 +1,7 @@
 """Conversations as files that can be kept and read without Runcast: one, or everything of one user.
 
 A conversation is written twice: as JSON, whole (its row, its runs, every event of its log), and as Markdown, as it was
-read. Everything of a user is these, the inbox and a list of what is there, in one ZIP (PKWARE APPNOTE 6.3, section 4.3.9:
+read. Everything of a user is these, the inbox, the files and a list of what is there, in one ZIP (PKWARE APPNOTE 6.3, section 4.3.9:
 sizes follow the data, so that it can be sent while it is made).
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import re
 import zipfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, NamedTuple
@@ -16,7 +17,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from runcast import markdown
-from runcast.errors import NotFound, Trimmed
+from runcast.errors import NotFound, StoreError, Trimmed
+from runcast.files import StoredFile
 from runcast.paths import along, path_of
 from runcast.runs import Principal, Thread
 from runcast.stores.base import Store
@@ -25,6 +27,7 @@ from runcast.transcript import Transcript, dump, fold
 EXPORT_VERSION = 1
 HEAD = "head"
 """In place of a run: the newest."""
+CHUNK_BYTES = 256 * 1024
 
 
 class Entry(NamedTuple):
@@ -96,6 +99,8 @@ async def everything(store: Store, owner: Principal, *, now: int) -> AsyncGenera
         pass  # none yet, in a store that is only read
     else:
         yield Entry("inbox.json", Conversation(store, inbox).json())
+    for file in await _files(store, owner):
+        yield Entry(f"files/{_safe(file.id)}-{_safe(file.name)}", _content(store, file))
     manifest: dict[str, Any] = {
         "format": "runcast-user",
         "version": EXPORT_VERSION,
@@ -183,6 +188,30 @@ async def _threads(store: Store, owner: Principal) -> list[Thread]:
         cursor = page.cursor
         if cursor is None:
             return found
+
+
+async def _files(store: Store, owner: Principal) -> list[StoredFile]:
+    try:
+        files = store.files
+    except StoreError:
+        return []  # a store that keeps none
+    return await files.of_owner(owner)
+
+
+async def _content(store: Store, file: StoredFile) -> AsyncGenerator[bytes]:
+    try:
+        async with store.files.open(file) as content:
+            offset = 0
+            while data := await content.read(offset, CHUNK_BYTES):
+                yield data
+                offset += len(data)
+    except NotFound:
+        return  # deleted a moment ago
+
+
+def _safe(name: str) -> str:
+    """A name that is one name in every file system and in a ZIP."""
+    return re.sub(r"[^\w.@ -]", "_", name).lstrip(".")
 
 
 async def _whole(make: Any) -> AsyncGenerator[bytes]:

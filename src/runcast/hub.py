@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 
 import anyio
 
@@ -27,6 +28,10 @@ logger = logging.getLogger("runcast.hub")
 
 IDLE_FEEDS = 128
 """Feeds that nobody uses are kept up to this number: a reload finds its thread still warm."""
+
+
+DELETED_POLLS = 5
+"""Every so many polls it is looked whether a quiet log is still there."""
 
 
 class _Place:
@@ -158,14 +163,17 @@ class Hub:
         await self._broker.publish(Notice(f"thread:{thread}", b""))
 
     async def run(self) -> None:
-        """The safety net: every `poll_s`, look whether a watched log grew without this node hearing of it (I9)."""
-        while True:
+        """The safety net: every `poll_s`, look whether a watched log grew without this node hearing of it (I9), and now and
+        then whether it was deleted elsewhere."""
+        for number in count(1):
             await anyio.sleep(self._poll_s)
             for name, place in tuple(self._places.items()):
                 if place.feed.watchers == 0:
                     continue
                 try:
                     records = await self._store.read(name, max(place.feed.head, 0))
+                    if not records and number % DELETED_POLLS == 0 and await self._store.get_thread(name) is None:
+                        self.deleted(name)
                 except Trimmed:
                     place.feed.wake()  # its readers learn it themselves
                     continue

@@ -5,7 +5,10 @@ from __future__ import annotations
 import datetime
 import json
 import re
+from typing import Any
 
+from runcast.events import Blob
+from runcast.files import attachment, url_of
 from runcast.runs import Thread
 from runcast.transcript import (
     ActivityPart,
@@ -64,9 +67,23 @@ def _parts(message: TranscriptMessage) -> list[str]:
                 lines += [f"**{part.message or part.reason}** ({part.status}{by})", ""]
             case ActivityPart(activity_type="steer", content={"content": str(text)}) if text.strip():
                 lines += [f"**You**, meanwhile: {text.strip()}", ""]
+            case ActivityPart(activity_type="attachment", content=content):
+                lines += _attached(content)
             case _:
                 pass
     return lines
+
+
+def _attached(content: dict[str, Any]) -> list[str]:
+    found = attachment(content)
+    if found is None:
+        return []
+    where = url_of(found.file) if found.file is not None else found.url or found.handle
+    return [f"Attached: {found.name or found.kind} {f'<{where}>' if where else ''}".rstrip(), ""]
+
+
+def _beginning(blob: Blob | None) -> list[str]:
+    return [] if blob is None else [f"*This is the beginning of {blob.size} bytes: <{blob.url}>*", ""]
 
 
 def _tool(part: ToolPart) -> list[str]:
@@ -78,7 +95,7 @@ def _tool(part: ToolPart) -> list[str]:
         lines += _fenced(
             part.content if isinstance(part.content, str) else json.dumps(part.content, ensure_ascii=False)
         )
-    return lines
+    return lines + _beginning(part.blob)
 
 
 def _artifact(part: ArtifactPart) -> list[str]:
@@ -89,7 +106,7 @@ def _artifact(part: ArtifactPart) -> list[str]:
         lines += _fenced(part.content, "mermaid" if part.kind == "diagram" else "")
     elif part.content is not None:
         lines += _fenced(json.dumps(part.content, ensure_ascii=False, indent=2), "json")
-    return lines
+    return lines + _beginning(part.blob)
 
 
 def _ending(run: TranscriptRun) -> list[str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from copy import copy
 from random import Random
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from runcast.errors import StoreError
 from runcast.events import Record
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     "refuse",  # the store fails before it commits
-    "doubt",  # it commits, and the caller is told that it failed
+    "doubt",  # it commits, at once or a little later, and the caller is told that it failed
     "reads",  # reads fail
     "leases",  # renewals fail or hang
     "outage",  # the store refuses everything for a while
@@ -32,7 +35,10 @@ KINDS = (
     "lines",  # connections break, acks are lost
     "slow",  # readers are slow, or stop reading
     "stop",  # a process drains, stops and is started again
+    "restore",  # the store is put back to what it was a while ago, as from a copy of its file
 )
+_RARE = {"restore": 0.06}
+"""After it what was acknowledged may be gone, so that some of the rules cannot be judged."""
 
 
 class Faults:
@@ -40,7 +46,7 @@ class Faults:
 
     def __init__(self, seed: int, without: Sequence[str] = (), only: Sequence[str] | None = None) -> None:
         dice = Random(f"{seed}:faults")
-        drawn = {kind: dice.random() < 0.3 for kind in KINDS}
+        drawn = {kind: dice.random() < _RARE.get(kind, 0.3) for kind in KINDS}
         self.on = {kind: (drawn[kind] if only is None else kind in only) and kind not in without for kind in KINDS}
         self.healed = False
 
@@ -60,6 +66,8 @@ class LoggedStore(MemoryStore):
         self.now = now
         self.caller = ""
         """The process whose operation is being carried out."""
+        self.copy: dict[str, Any] | None = None
+        self.restores = 0
         self.on_acquire: Callable[[], None] = lambda: None
 
     async def append(self, write: Any, *, now: int) -> Written:
@@ -70,6 +78,33 @@ class LoggedStore(MemoryStore):
         self._log_inbox(written)
         return written
 
+    @property
+    def restored(self) -> bool:
+        return self.restores > 0
+
+    def checkpoint(self) -> None:
+        """Keep a copy of everything, to go back to."""
+        self.history.note(self.now(), "a copy of the store is made")
+        logs: dict[str, Any] = {}
+        for name, log in self._logs.items():
+            logs[name] = kept = copy(log)
+            kept.records, kept.runs, kept.said, kept.lease = list(log.records), dict(log.runs), list(log.said), None
+        names = ("_tombstones", "_inboxes", "_aliases", "_receipts", "_threads_of_runs", "_states")
+        self.copy = {"_logs": logs, **{name: dict(getattr(self, name)) for name in names}}
+
+    def restore(self) -> None:
+        """Go back to the copy: every log is another one now."""
+        assert self.copy is not None
+        self.history.note(self.now(), "the store is as it was when the copy was made")
+        self.restores += 1
+        for name, value in self.copy.items():
+            setattr(self, name, value)
+        self.copy = None
+        for name, log in self._logs.items():
+            epoch = self._epochs()
+            log.thread = msgspec.structs.replace(log.thread, epoch=epoch)
+            self.history.logs[name, epoch] = list(log.records)
+
     def _append_now(self, write: Any, now: int) -> Written | None:
         written = super()._append_now(write, now)
         if written is not None:
@@ -79,8 +114,14 @@ class LoggedStore(MemoryStore):
     async def acquire(self, thread: str, *args: Any, **kwargs: Any) -> int:
         fence = await super().acquire(thread, *args, **kwargs)
         self.history.note(self.now(), f"{self.caller} acquires {thread}: fence {fence}")
+        self.history.renewals.append((self.now(), self.caller, thread))
         self.on_acquire()
         return fence
+
+    async def renew(self, owner: str, **kwargs: Any) -> set[str]:
+        held = await super().renew(owner, **kwargs)
+        self.history.renewals += [(self.now(), self.caller, thread) for thread in sorted(held)]
+        return held
 
     async def delete_thread(self, thread: str, **kwargs: Any) -> Written:
         written = await super().delete_thread(thread, **kwargs)
@@ -132,7 +173,7 @@ class StoreLine:
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if name not in (
             "get_thread", "inbox", "list_threads", "receipt", "read", "runs", "agent_states", "snapshot", "orphans",
-            "expired", "close", "idle_threads", "size", *_WRITES, *_LEASES,
+            "close", "expired", "probe", "size", "idle_threads", "prune", *_WRITES, *_LEASES,
         ):  # fmt: skip
             raise AttributeError(name)
 
@@ -163,7 +204,7 @@ class StoreLine:
         thread = args[0].thread if name == "append" else args[0] if args and isinstance(args[0], str) else ""
         dice = world.dice("store", node.name, name, thread)
         delay = dice.choice((0.0005, 0.001, 0.003, 0.01)) * (0.5 + dice.random())
-        lands = dice.random() < 0.5
+        lands, restores = dice.random() < 0.5, world.store.restores
         back = dice.choice((0.001, 0.004, 0.015)) if dice.random() < 0.4 else 0.0
         fate = "ok"
         chance = dice.random()
@@ -171,7 +212,7 @@ class StoreLine:
             if faults["refuse"] and chance < 0.06:
                 fate = "refuse"
             elif faults["doubt"] and chance > 0.94:
-                fate = "doubt"
+                fate = "doubt" if chance > 0.965 else "late"
         elif name in _LEASES:
             if faults["leases"] and chance < 0.25:
                 fate = "refuse"
@@ -187,7 +228,7 @@ class StoreLine:
         answer: asyncio.Future[Any] = loop.create_future()
 
         def commit() -> None:
-            if node.dead and not lands:
+            if node.dead and (not lands or world.store.restores != restores):
                 return
             error: BaseException | None = None
             result: Any = None
@@ -222,6 +263,11 @@ class StoreLine:
             else:
                 reply()
 
+        if fate == "late":
+            # The caller has stopped waiting, and it happens all the same.
+            answer.set_exception(StoreError("The store did not answer in time."))
+            delay += dice.choice((0.005, 0.02, 0.1))
+            world.history.note(loop.time(), f"{node.name} {name} {thread} called failed, and on its way")
         world.later(delay, commit)
         return await answer
 

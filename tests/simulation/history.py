@@ -96,6 +96,8 @@ class History:
         self.deliveries: list[Delivery] = []
         self.views: list[View] = []
         self.deaths: list[tuple[float, str]] = []
+        self.renewals: list[tuple[float, str, str]] = []
+        """When which process got or extended its lease of which thread."""
         self.thaws: list[tuple[float, str]] = []
         self.problems: list[str] = []
         """What went wrong in a way that needs no judge."""

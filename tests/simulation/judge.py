@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from runcast import transcript
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 DELTAS = {"TEXT_MESSAGE_CONTENT", "REASONING_MESSAGE_CONTENT", "TOOL_CALL_ARGS"}
 TERMINAL = {"RUN_FINISHED", "RUN_ERROR", "RUN_DEQUEUED"}
 ENDS = {"TEXT_MESSAGE_END", "REASONING_MESSAGE_END", "TOOL_CALL_END"}
+NEWER = "A newer message took its place."
 SLACK_S = 1.5
 """What a few operations on a slow store may take."""
 LATE_S = 0.5
@@ -54,11 +56,12 @@ def judge_view(seen: Iterable[Json], log: Sequence[Json], *, after: int = 0, exa
     return problems
 
 
-def judge_log(log: Sequence[Json], *, ended: bool = True) -> list[str]:
+def judge_log(log: Sequence[Json], *, ended: bool = True, queue_limit: int = 8) -> list[str]:
     """What is wrong with a thread's log itself: I1, I16, I17, I18, I20, I23; with `ended`, I21 too."""
     problems: list[str] = []
     if [event["seq"] for event in log] != list(range(1, len(log) + 1)):
         problems.append("I1: the seqs have a hole")
+    most = 0
     running: str | None = None
     over: dict[str, str] = {}
     queue: list[str] = []
@@ -91,6 +94,7 @@ def judge_log(log: Sequence[Json], *, ended: bool = True) -> list[str]:
                     problems.append(f"I5: {run} was accepted twice")
                 opened[run] = kind
                 queue.append(run)
+                most = max(most, len(queue))
             case "RUN_STARTED":
                 if running is not None:
                     problems.append(f"I17: {run} started while {running} was running")
@@ -121,6 +125,8 @@ def judge_log(log: Sequence[Json], *, ended: bool = True) -> list[str]:
                     problems.append(f"I16, I23: {list(open_items)} were open at the end of {run}")
             case _:
                 pass
+    if most > queue_limit:
+        problems.append(f"{most} messages were waiting, and {queue_limit} are allowed")
     if ended:
         waits = any(one not in answered for one in asked)
         for run in opened:
@@ -138,23 +144,24 @@ def judge(world: World) -> list[str]:
     logs = {key: [json.loads(record.data) for record in records] for key, records in history.logs.items()}
     inboxes = set(world.store._inboxes.values())
     for (thread, epoch), log in logs.items():
-        gone = thread in history.deleted
+        stored = world.store._logs.get(thread)
+        is_there = stored is not None and stored.thread.epoch == epoch
         if thread not in inboxes:
-            problems += [f"{thread}: {one}" for one in judge_log(log, ended=not gone)]
-        if not gone:
-            stored = world.store._logs[thread]
-            if stored.thread.epoch == epoch and [r.data for r in stored.records] != [
-                record.data for record in history.logs[thread, epoch]
-            ]:
+            problems += [
+                f"{thread}: {one}" for one in judge_log(log, ended=is_there, queue_limit=world.limits.queue_limit)
+            ]
+        if stored is not None and is_there:
+            if [r.data for r in stored.records] != [record.data for record in history.logs[thread, epoch]]:
                 problems.append(f"I3: {thread} is not what was committed")
             problems += _rows(thread, log, world)
     problems += _commits(history)
     for view in history.views:
         problems += [f"{view.reader} of {view.thread}: {one}" for one in _view(view, history, logs)]
-    problems += _commands(world, logs)
-    problems += _work(world, logs)
-    problems += _latency(world)
-    problems += _deaths(world)
+    if not world.store.restored:
+        problems += _commands(world, logs)
+        problems += _work(world, logs)
+        problems += _latency(world)
+        problems += _deaths(world)
     return list(dict.fromkeys(problems))
 
 
@@ -199,7 +206,9 @@ def _view(view: View, history: History, logs: Mapping[tuple[str, str], Sequence[
     log = logs.get((view.thread, epoch), ())
     records = history.logs.get((view.thread, epoch), [])
     seen = [json.loads(item.record.data) for item in view.items]
-    problems = judge_view(seen, log, after=view.after, exact=view.exact)
+    problems = (
+        judge_run_view(seen, log, view) if view.run else judge_view(seen, log, after=view.after, exact=view.exact)
+    )
     when: list[tuple[int, float]] = [(0, 0.0)] * (len(records) + 1)
     for commit in history.commits:
         if commit.thread == view.thread and commit.epoch == epoch:
@@ -219,25 +228,45 @@ def _view(view: View, history: History, logs: Mapping[tuple[str, str], Sequence[
             problems.append(
                 f"I9: seq {item.record.seq} came {item.time - time:.3f} s after its commit to a reader who waited"
             )
-    if view.snapshot is not None and not problems:
-        problems += _snapshot(view, records)
+    if not problems and not view.run and (view.snapshot is not None or view.after == 0):
+        problems += _folded(view, records)
     return problems
 
 
-def _snapshot(view: View, records: Sequence[Record]) -> list[str]:
-    """I13, I14: snapshot and tail are the replay from 0."""
+def judge_run_view(seen: Sequence[Json], log: Sequence[Json], view: View) -> list[str]:
+    """Who followed one run: all its events, those only, once and in order; all of them, if it was told the end."""
+    problems: list[str] = []
+    own = [event["seq"] for event in log if event.get("runId") == view.run]
+    got = [seq for event in seen for seq in range(event.get("from", event["seq"]), event["seq"] + 1)]
+    if got != own[: len(got)]:
+        problems.append(f"I7: of {own} came {got}")
+    ended = any(event["type"] in TERMINAL for event in seen)
+    if ended and got != own:
+        problems.append(f"I7, I16: the end came after {got}, of {own}")
+    if (
+        not view.over
+        and not ended
+        and any(event["type"] in TERMINAL for event in log if event.get("runId") == view.run)
+    ):
+        problems.append(f"I7: {view.reader} was never told the end of {view.run}")
+    return problems
+
+
+def _folded(view: View, records: Sequence[Record]) -> list[str]:
+    """I13, I14: what a reader folds is the replay from 0, whether it began with a snapshot or at 0."""
     snapshot = view.snapshot
-    assert snapshot is not None
-    if snapshot.seq > len(records):
-        return [f"I4: a snapshot at {snapshot.seq} of a log with {len(records)}"]
-    whole = transcript.fold(transcript.Transcript(), (decode(record.data) for record in records[: snapshot.seq]))
-    if _plain(transcript.dump(whole)) != _plain(snapshot.transcript):
-        return [f"I13: the snapshot at {snapshot.seq} is not the fold of the log to there"]
-    tail = transcript.load(snapshot.transcript)
+    whole, tail = transcript.Transcript(), transcript.Transcript()
+    if snapshot is not None:
+        if snapshot.seq > len(records):
+            return [f"I4: a snapshot at {snapshot.seq} of a log with {len(records)}"]
+        transcript.fold(whole, (decode(record.data) for record in records[: snapshot.seq]))
+        if _plain(transcript.dump(whole)) != _plain(snapshot.transcript):
+            return [f"I13: the snapshot at {snapshot.seq} is not the fold of the log to there"]
+        tail = transcript.load(snapshot.transcript)
     transcript.fold(tail, (item.record.event for item in view.items))
-    transcript.fold(whole, (decode(record.data) for record in records[snapshot.seq : view.cursor]))
+    transcript.fold(whole, (decode(record.data) for record in records[view.after : view.cursor]))
     if transcript.dump(tail) != transcript.dump(whole):
-        return [f"I14: snapshot at {snapshot.seq} and tail to {view.cursor} are not the replay"]
+        return [f"I14: what was seen from {view.after} to {view.cursor} does not fold to the replay"]
     return []
 
 
@@ -264,6 +293,16 @@ def _commands(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> l
                     runs = effects.setdefault(message["id"], [])
                     if event["runId"] not in runs:
                         runs.append(event["runId"])
+    on = world.faults.on
+    if not any(on[kind] for kind in on if kind not in ("slow", "lines", "wakes", "reads", "split")):
+        for log in logs.values():
+            for event, following in pairwise(log):
+                if (
+                    event.get("reason") == NEWER
+                    and event["type"] == "RUN_CANCEL_REQUESTED"
+                    and following["type"] != "RUN_QUEUED"
+                ):
+                    problems.append(f"I5: {event['runId']} was stopped for a newer message, and none came")
     for message, runs in effects.items():
         if len(runs) > 1:
             problems.append(f"I5: {message} started {runs}")
@@ -348,6 +387,13 @@ def _work(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> list[
                     problems.append(
                         f"I19: {work.node} worked on {work.run} {work.time - time:.3f} s after {late} had taken it"
                     )
+    problems += _without_lease(world, stubborn)
+    on = world.faults.on
+    if not any(on[kind] for kind in on if kind not in ("slow", "lines", "wakes", "reads", "split")):
+        for run, time in told.items():
+            late_s = ends[run][1] - time if run in ends else 0
+            if late_s > world.limits.cancel_deadline_s + SLACK_S / 3:
+                problems.append(f"I19: {run} ended {late_s:.3f} s after it was told to stop")
     for tool, count in tools.items():
         if count > 1:
             problems.append(f"I20: {tool} was carried out {count} times")
@@ -362,6 +408,26 @@ def _work(world: World, logs: Mapping[tuple[str, str], Sequence[Json]]) -> list[
             text.startswith(said) or said.startswith(text)
         ):
             problems.append(f"I11: {run} said {said!r}, and in the log is {text!r}")
+    return problems
+
+
+def _without_lease(world: World, stubborn: set[str]) -> list[str]:
+    """I19, I22: who cannot renew its leases stops its work before they run out."""
+    history = world.history
+    if world.faults.on["freeze"] or world.faults.on["doubt"]:
+        return []
+    until: dict[tuple[str, str], float] = {}
+    threads = {run.id: run.thread for commit in history.commits for run in commit.runs}
+    renewals = iter([*history.renewals, (float("inf"), "", "")])
+    following = next(renewals)
+    problems: list[str] = []
+    for work in history.work:
+        while following[0] <= work.time:
+            until[following[1:]] = following[0] + world.limits.lease_ttl_s
+            following = next(renewals)
+        lease = until.get((work.node, threads[work.run]), work.time)
+        if work.what == "step" and work.run not in stubborn and work.time > lease + SLACK_S / 3:
+            problems.append(f"I19, I22: {work.node} worked on {work.run} {work.time - lease:.3f} s after its lease")
     return problems
 
 

@@ -24,6 +24,7 @@ from runcast.errors import StoreError
 from runcast.events import Record, encode, stamp
 from runcast.feed import Feed
 from runcast.hub import Hub
+from runcast.running import lanes
 from runcast.running.appender import Appender
 from runcast.running.execution import Execution
 from runcast.running.executions import Executions
@@ -75,6 +76,16 @@ def planted(name: str) -> Generator[Mutant]:
 def _stamped(lane: Lane, events: Sequence[e.Event], now: int) -> list[Record]:
     stamped = [stamp(event, seq, now) for seq, event in enumerate(events, lane.head + 1)]
     return [Record(event, encode(event)) for event in stamped]
+
+
+class _Patient:
+    """anyio without time limits."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(anyio, name)
+
+    def move_on_after(self, delay: float) -> anyio.CancelScope:
+        return anyio.CancelScope()
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -424,6 +435,17 @@ def a_cancel_that_leaves_no_receipt() -> Generator[None]:
         yield
 
 
+@mutant("I5", only=["lines"])
+def a_replay_that_acts_before_it_looks() -> Generator[None]:
+    """A command that is delivered twice at once is in its own way: it stops the run that it has just started."""
+
+    async def refuse_replay(self: Runner, principal: Any, receipt: Any) -> None:
+        return None
+
+    with patch.object(Runner, "_refuse_replay", refuse_replay):
+        yield
+
+
 @mutant("I6", only=["refuse", "crash"])
 def rows_apart_from_events() -> Generator[None]:
     """The message is written in one transaction, its run in another."""
@@ -506,6 +528,37 @@ def a_queue_that_is_a_stack() -> Generator[None]:
 def a_cancel_that_only_says_so() -> Generator[None]:
     """The run is called cancelled, and its agent works on."""
     with patch.object(Execution, "cancel", lambda self: None):
+        yield
+
+
+@mutant("I19")
+def a_deadline_that_is_none() -> Generator[None]:
+    """A stubborn agent ends its run when it likes."""
+
+    async def enforce(self: Executions, execution: Execution) -> None:
+        await execution.stopped.wait()
+
+    with patch.object(Executions, "_enforce", enforce):
+        yield
+
+
+@mutant("I22", "I19", only=["leases"])
+def a_renewal_that_is_waited_for() -> Generator[None]:
+    """The store does not answer, and the work goes on until it does."""
+
+    with patch.object(lanes, "anyio", _Patient()):
+        yield
+
+
+@mutant("I7", only=["restore"])
+def a_cursor_of_another_log() -> Generator[None]:
+    """The store was restored from a copy, and readers go on after the seq that they had."""
+    original = Hub.subscribe
+
+    def subscribe(self: Hub, thread: Any, *, after: int | None, epoch: str | None = None) -> Subscription:
+        return original(self, thread, after=None if after is None else min(after, thread.head), epoch=None)
+
+    with patch.object(Hub, "subscribe", subscribe):
         yield
 
 

@@ -20,7 +20,7 @@ class Nemesis:
         world, dice, faults = self.world, self.dice, self.world.faults
         if faults["split"]:
             world.start_node()
-        deeds = [kind for kind in ("crash", "freeze", "outage", "clock", "stop") if faults[kind]]
+        deeds = [kind for kind in ("crash", "freeze", "outage", "clock", "stop", "restore") if faults[kind]]
         while True:
             await asyncio.sleep(dice.uniform(0.1, 3))
             self.keep_up()
@@ -51,6 +51,13 @@ class Nemesis:
                     if dice.random() < 0.5:
                         self._boot()
                     node.stop()
+                case "restore" if world.store.copy is None:
+                    world.store.checkpoint()
+                case "restore":
+                    for node in world.nodes:
+                        node.kill()
+                    world.store.restore()
+                    self._boot()
                 case _:
                     raise AssertionError
 

@@ -44,7 +44,7 @@ class Person:
         dice = self.dice
         act = dice.choices(
             (self._send, self._cancel_run, self._cancel_thread, self._resolve, self._rename, self._delete, self._crowd),
-            (10, 2.5, 1.5, 5, 1, 0.4, 0.7),
+            (10, 2.5, 1.5, 5, 1, 0.6, 0.7),
         )[0]
         await act()
 

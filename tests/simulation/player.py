@@ -134,7 +134,7 @@ class Player:
                     await anyio.sleep(number / 3)
                 except asyncio.CancelledError:
                     with anyio.CancelScope(shield=True):
-                        await anyio.sleep(number * 0.4)
+                        await anyio.sleep(number * 0.7)
                         try:
                             await context.emit(e.Custom(name="late", value=None))
                         except RunEnded:

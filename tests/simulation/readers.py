@@ -53,7 +53,7 @@ class Reader:
             # Never connected: is there anything to follow?
             return self.thread not in self.world.store._logs and not self.inbox
         log = self.world.store._logs.get(view.thread)
-        return log is None or view.cursor >= len(log.records)
+        return log is not None and view.cursor >= len(log.records)  # who follows a deleted thread must be told
 
     async def live(self) -> None:
         world, dice = self.world, self.dice
@@ -171,7 +171,7 @@ class Reader:
                 if reason == "deleted":
                     self._end("deleted")
                 else:
-                    if reason != "epoch":
+                    if reason != "epoch" or not world.store.restored:
                         world.history.problems.append(f"I27: {self.name} was told {reason} though nothing was lost")
                     self._new_view(view.thread, view.epoch, 0)
             case _:
@@ -190,3 +190,104 @@ class Reader:
             await self.world.healed.wait()
         else:
             await asyncio.sleep(self.dice.choice((0, 0.05, 0.5)))
+
+
+class RunReader:
+    """Follows one run, whichever it finds, from its beginning to its end."""
+
+    def __init__(self, world: World, name: str, principal: Principal, thread: str) -> None:
+        self.world = world
+        self.name = name
+        self.principal = principal
+        self.thread = thread
+        self.dice = world.dice("reader", name)
+        self.view: View | None = None
+        self.run: str | None = None
+        self.ended = False
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.run}"
+
+    @property
+    def has_everything(self) -> bool:
+        if self.run is None or self.ended or self.view is None:
+            return True
+        log = self.world.store._logs.get(self.thread)
+        row = None if log is None else log.runs.get(self.run)
+        return row is None or row.status == "queued"
+
+    async def live(self) -> None:
+        world, dice = self.world, self.dice
+        while self.run is None:
+            await asyncio.sleep(dice.uniform(0.1, 2))
+            if world.over:
+                return
+            found = [
+                commit.runs[-1].id for commit in world.history.commits if commit.runs and commit.thread == self.thread
+            ]
+            if found and dice.random() < 0.5:
+                self.run = dice.choice(found[-3:])
+        while not world.over and not self.ended:
+            node = await world.some_node(dice)
+            task = node.run(self._serve(node))
+            gone = world.loop.create_task(node.gone.wait())
+            stay = dice.uniform(0.05, 2) if not world.faults.healed and dice.random() < 0.5 else None
+            await asyncio.wait([task, gone], timeout=stay, return_when=asyncio.FIRST_COMPLETED)
+            gone.cancel()
+            if not task.done():
+                task.cancel()
+                self.node = None
+                if not node.dead:
+                    await asyncio.wait([task], timeout=0.1)
+            await asyncio.sleep(dice.choice((0.01, 0.3)))
+
+    async def _serve(self, node: Node) -> None:
+        world, service, run = self.world, node.service, self.run
+        assert run is not None
+        if service is None:
+            return
+        self.node: Node | None = node
+        after = 0 if self.view is None else self.view.cursor
+        try:
+            subscription = await service.subscribe_run(self.principal, run, after=after)
+        except NotFound:
+            self.ended = True
+            if self.view is not None:
+                self.view.over = True
+            return
+        except RuncastError:
+            return
+        if self.view is None or self.view.epoch != subscription.epoch:
+            if self.view is not None:
+                self.view.over = True
+                subscription.close()
+                subscription = await service.subscribe_run(self.principal, run)
+            self.view = View(self.name, self.thread, subscription.epoch, 0, run=run)
+            world.history.views.append(self.view)
+        try:
+            async for update in subscription:
+                if self.node is not node:
+                    return
+                match update:
+                    case Events(records):
+                        order = world.note(f"{self.name} {run} sees {[record.seq for record in records]}")
+                        self.view.items.extend(Item(order, world.loop.time(), record) for record in records)
+                    case Resync(reason):
+                        world.note(f"{self.name} {run} resync {reason}")
+                        self.ended = True
+                        self.view.over = True
+                        return
+                    case _:
+                        pass
+                if dice_says_slow(self.dice, world):
+                    await asyncio.sleep(0.2)
+            self.ended = True
+            world.note(f"{self.name} {run} is at its end")
+        except RuncastError:
+            pass
+        finally:
+            subscription.close()
+
+
+def dice_says_slow(dice: Any, world: World) -> bool:
+    return world.faults["slow"] and dice.random() < 0.3

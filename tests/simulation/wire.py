@@ -265,7 +265,7 @@ class Wired:
             case Batch(_, events):
                 order = world.note(f"{self.name} {self.thread} gets {[event.seq for event in events]}")
                 if self.view is None:
-                    self._new_view("", 0)
+                    self._new_view(next(iter(self.machine._subs.values())).epoch or "", 0)
                 assert self.view is not None
                 self.view.items += [Item(order, world.loop.time(), Record(event, encode(event))) for event in events]
             case SnapshotTaken(_, seq, epoch, thread, transcript):
@@ -274,6 +274,8 @@ class Wired:
                 row = Thread(id=self.thread, user="", epoch=epoch, created_at=0, updated_at=0)
                 view.snapshot = ThreadSnapshot(seq, epoch, row, transcript)
                 del thread
+            case Rewound(_, reason) if reason == "epoch" and world.store.restored:
+                world.note(f"{self.name} {self.thread} rewound")
             case Rewound(_, reason):
                 world.history.problems.append(f"I27: {self.name} was told {reason} though nothing was lost")
             case Ended(_, code, _):

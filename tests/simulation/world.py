@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import anyio
 
 from runcast.auth import Credentials, Identity
+from runcast.errors import AgentError, StoreError
 from runcast.running.limits import Limits
 from runcast.runs import Principal
 from runcast.service import Service, open_service
@@ -314,7 +315,7 @@ class World:
     def play(self) -> None:
         from .nemesis import Nemesis
         from .people import Person
-        from .readers import Reader
+        from .readers import Reader, RunReader
         from .wire import Wired
 
         self._context = contextvars.copy_context()
@@ -328,11 +329,13 @@ class World:
         for user, thread in self.threads:
             done(self.store.create_thread(user, thread, now=START_MS))
         people = [Person(self, f"p{k}", *dice.choice(self.threads)) for k in range(dice.randint(1, 3))]
-        readers = [
+        readers: list[Any] = [
             Reader(self, f"r{k}", *(self.threads[0] if k == 0 else dice.choice(self.threads)))
             for k in range(dice.randint(2, 4))
         ]
         wired = [Wired(self, f"w{k}", *dice.choice(self.threads)) for k in range(dice.choice((0, 1, 1)))]
+        if dice.random() < 0.3:
+            readers.append(RunReader(self, "f0", *dice.choice(self.threads)))
         self.actors = [self.go(actor.live()) for actor in (*readers, *wired)]
         talking = [self.go(person.live()) for person in people]
         nemesis = Nemesis(self)
@@ -413,6 +416,38 @@ class Result(NamedTuple):
     world: World
 
 
+class _Complaints(logging.Handler):
+    """What the product logs as an error and nobody planted: a defect, whatever came of it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        planted = isinstance(error, StoreError | AgentError) or (
+            isinstance(error, RuntimeError) and error.args == ("secret",)
+        )
+        if not planted:
+            self.found.append(f"an error was logged: {record.getMessage()}: {error!r}")
+
+
+@contextmanager
+def _complaints() -> Generator[list[str]]:
+    logger = logging.getLogger("runcast")
+    before = logger.level, logger.propagate
+    handler = _Complaints()
+    logger.addHandler(handler)
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    try:
+        yield handler.found
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+
+
 @contextmanager
 def _no_collection() -> Generator[None]:
     """Objects in cycles are collected between seeds, not at some moment of one: what that runs would be no part of the seed."""
@@ -434,10 +469,7 @@ _played = [0]
 def play(seed: int, **options: Any) -> Result:
     """Play one seed to its end and judge it. Never raises for what the product does."""
     asyncio.set_event_loop(None)
-    quiet = logging.getLogger("runcast")
-    level = quiet.level
-    quiet.setLevel(logging.CRITICAL + 1)
-    with deterministic(), _no_collection():
+    with deterministic(), _no_collection(), _complaints() as complaints:
         world = World(seed, **options)
         problems: list[str] = []
         try:
@@ -447,11 +479,10 @@ def play(seed: int, **options: Any) -> Result:
         finally:
             virtual_s, steps, digest = world.loop.time(), world.loop.steps, world.history.digest
             if not problems:
-                problems = judge(world)
+                problems = [*judge(world), *complaints]
             try:
                 world.bury()
             except (Stalled, Livelock, AssertionError) as error:
                 problems.append(f"after the end: {error!r}")
-            quiet.setLevel(level)
         problems += world.loop.unhandled
     return Result(seed, str(world.faults), problems, digest, world.history.trace, virtual_s, steps, world)

@@ -19,10 +19,10 @@ function Chip({ item, attachments }: { item: Attached; attachments: Attachments 
   const words = strings.files;
   return (
     <li className="attachment" data-state={item.state}>
-      {item.preview ? (
-        <img src={item.preview} alt="" className="attachment-picture" />
-      ) : item.state === "failed" ? (
+      {item.state === "failed" ? (
         <CircleAlert size={16} className="mx-1 shrink-0 text-red" aria-hidden />
+      ) : item.preview ? (
+        <img src={item.preview} alt="" className="attachment-picture" />
       ) : (
         <File size={16} className="mx-1 shrink-0 text-ink-3" aria-hidden />
       )}

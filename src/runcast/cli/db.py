@@ -75,7 +75,7 @@ def _print(report: Report) -> None:
 def backup(target: str, database: str, force: bool) -> None:
     """Copy the database to FILE, also while a server writes to it.
 
-    The copy is one state of the database, readable by its owner alone. To go back to it: stop the server, put FILE in the
+    The copy is one state of the database, readable by its owner alone; the files go to FILE.files. To go back to it: stop the server, put FILE in the
     database's place and remove what else begins with the database's name.
     """
     from runcast.stores.sqlite_backup import back_up
@@ -138,7 +138,7 @@ def _user(command: Command) -> Command:
     "--output", "-o", type=click.Path(), required=True, help="A file NAME.zip, or a directory that is not there yet."
 )
 def export_user(user: str, tenant: str, database: str, output: str) -> None:
-    """Write everything that is kept of USER: conversations as JSON and Markdown, runs, the inbox.
+    """Write everything that is kept of USER: conversations as JSON and Markdown, runs, files, the inbox.
 
     A server may be running meanwhile. Without authentication everybody is the user `local`.
     """

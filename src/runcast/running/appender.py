@@ -154,7 +154,7 @@ class Appender:
             write = msgspec.structs.replace(write, events=events, files=[*write.files, *files])
         try:
             written = await self._store.append(write, now=self._clock.now_ms())
-        except LeaseLost:
+        except (LeaseLost, NotFound):  # another node has the thread now, or has deleted it
             self._lanes.lose(lane)
             raise
         except SequenceConflict:

@@ -87,9 +87,10 @@ def pieces(event: Event) -> list[Event]:
 
 def whole(text: bytearray) -> str | UnsetType:
     """The whole text for an END event, given as UTF-8, if it is short enough for one."""
-    if len(text) <= PIECE or len(e.encode_value(text.decode())) <= ROOM:
-        return text.decode()
-    return UNSET
+    if len(text) > ROOM:
+        return UNSET
+    said = text.decode()
+    return said if len(said) <= PIECE or len(e.encode_value(said)) <= ROOM else UNSET
 
 
 def is_bulky(event: Event) -> bool:

@@ -227,6 +227,8 @@ class Executions:
 
     async def _finish(self, lane: Lane, run: Run, execution: Execution, *, failed: bool) -> None:
         """Write what is left, what closes it and the terminal event; then start what is next in the thread."""
+        if lane.lost:
+            return  # whoever has the thread ends the run, if the thread is still there
         end = end_of(run, execution, self._new_id)
         rest = execution.drain()
         closing: list[Event] | None = None if failed else [*rest, *execution.recorder.close(end.status)]

@@ -108,7 +108,7 @@ class Lanes:
             except StoreError as error:
                 logger.warning("leases could not be renewed", exc_info=error, extra={"action": "renew_failed"})
         if held is None:
-            if self._clock.monotonic() - self._renewed > self._ttl_s * 2 / 3:
+            if self._clock.monotonic() - self._renewed >= self._ttl_s * 2 / 3:
                 for lane in before:
                     self.lose(lane)
             return []

@@ -161,7 +161,7 @@ class Store(ABC):
 
     @abstractmethod
     async def delete_owner(self, owner: Principal) -> bool:
-        """Forget an owner without conversations: inbox, receipts, aliases and all else that is kept under the name.
+        """Forget an owner without conversations: inbox, files, receipts, aliases and all else that is kept under the name.
 
         False, and nothing was done: there are conversations; delete them first."""
 
@@ -276,7 +276,7 @@ class Store(ABC):
 
     @abstractmethod
     async def size(self) -> int:
-        """How many bytes the store uses, without room that is free to be used again."""
+        """How many bytes the store uses, files included, without room that is free to be used again."""
 
     @abstractmethod
     async def idle_threads(self, *, before: int, but: Sequence[str] = (), limit: int = 50) -> list[Thread]:

@@ -82,6 +82,10 @@ class Files(ABC):
         """The rows of these ids that are there, in the order asked. Authorisation is the caller's."""
 
     @abstractmethod
+    async def of_owner(self, owner: Principal) -> list[StoredFile]:
+        """The rows of all files and blobs of an owner, in the order put."""
+
+    @abstractmethod
     def open(self, file: StoredFile) -> AbstractAsyncContextManager[Content]:
         """The file's bytes.
 

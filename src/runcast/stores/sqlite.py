@@ -183,7 +183,9 @@ class SqliteStore(Store):
         return written
 
     async def delete_owner(self, owner: Principal) -> bool:
-        return await self._write(lambda to: to.delete_owner(owner))
+        is_gone = await self._write(lambda to: to.delete_owner(owner))
+        await self._files.drop()
+        return is_gone
 
     async def resolve_alias(self, owner: Principal, external_id: str, *, new_thread: str, now: int) -> Thread:
         return await self._write(lambda to: to.resolve_alias(owner, external_id, new_thread, now))

@@ -73,6 +73,7 @@ def check(path: str) -> Report:
         report.findings.append(Finding(what="file", message=f"It cannot be opened: {error}."))
         return report
     with closing(connection):
+        connection.execute("PRAGMA temp_store = FILE")  # the search's index is made anew there, and may be large
         _Check(connection, report, Path(path + ".files")).all()
     return report
 
@@ -240,11 +241,11 @@ class _Check:
     # --- what belongs to nothing ----------------------------------------------------------------------------------
 
     def _strays(self) -> None:
-        for table in ("segments", "runs", "agent_states", "snapshots", "aliases", "said"):
+        for table in ("segments", "runs", "agent_states", "snapshots", "aliases", "said", "file_threads"):
             count = self._one(f"SELECT count(*) FROM {table} WHERE thread NOT IN (SELECT key FROM threads)")  # noqa: S608
             if count:
                 self._tell("stray", f"{count} rows of the table {table} belong to no thread.")
-        for table in ("receipts", "aliases"):
+        for table in ("receipts", "aliases", "files"):
             count = self._one(f"SELECT count(*) FROM {table} WHERE owner NOT IN (SELECT key FROM owners)")  # noqa: S608
             if count:
                 self._tell("stray", f"{count} rows of the table {table} belong to nobody.")
@@ -253,8 +254,6 @@ class _Check:
 
     def _contents(self) -> None:
         """Whether the bytes of every file are there and are what they were."""
-        if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'files'").fetchone() is None:
-            return
         for digest, size in self._db.execute("SELECT DISTINCT sha256, size FROM files ORDER BY sha256").fetchall():
             self._report.files += 1
             try:

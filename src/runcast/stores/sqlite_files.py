@@ -127,6 +127,13 @@ class SqliteFiles(Files):
 
         return await self._read(work)
 
+    async def of_owner(self, owner: Principal) -> list[StoredFile]:
+        def work(connection: sqlite3.Connection) -> list[StoredFile]:
+            rows = connection.execute(SQL["files_of_owner"], (owner.tenant, owner.user))
+            return [_file_of(row) for row in rows]
+
+        return await self._read(work)
+
     @asynccontextmanager
     async def open(self, file: StoredFile) -> AsyncGenerator[Content]:
         opened = await anyio.to_thread.run_sync(self._contents.open, file.sha256, limiter=self._limiter)

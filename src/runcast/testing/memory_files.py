@@ -83,6 +83,13 @@ class MemoryFiles(Files):
     async def get(self, ids: Sequence[str]) -> list[StoredFile]:
         return [self._kept[id].file for id in ids if id in self._kept]
 
+    async def of_owner(self, owner: Principal) -> list[StoredFile]:
+        return [one.file for one in self._kept.values() if _is(one.file, owner)]
+
+    @property
+    def bytes(self) -> int:
+        return sum(len(one.data) for one in self._kept.values())
+
     @asynccontextmanager
     async def open(self, file: StoredFile) -> AsyncGenerator[Content]:
         kept = self._kept.get(file.id)

@@ -172,6 +172,7 @@ class MemoryStore(Store):
             self._forget(self._logs[inbox])
         for name in [name for name in self._receipts if name[0] == key]:
             del self._receipts[name], self._receipt_times[name]
+        await self._files.delete_all(owner)
         return True
 
     async def resolve_alias(self, owner: Principal, external_id: str, *, new_thread: str, now: int) -> Thread:
@@ -332,7 +333,7 @@ class MemoryStore(Store):
         pass
 
     async def size(self) -> int:
-        return sum(len(record.data) for log in self._logs.values() for record in log.records)
+        return self._files.bytes + sum(len(record.data) for log in self._logs.values() for record in log.records)
 
     async def idle_threads(self, *, before: int, but: Sequence[str] = (), limit: int = 50) -> list[Thread]:
         rows = [

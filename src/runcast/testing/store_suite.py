@@ -745,12 +745,18 @@ class StoreSuite:
         for one in (mine, theirs):
             await one.append(delta("x"), receipt=Receipt("k", "h", b"1"), notices=[notice(one.id)])
         inbox, other = await store.inbox(ME, now=NOW), await store.inbox(OTHER, now=NOW)
+        file, same = await keep_file(store, b"content"), await keep_file(store, b"content", OTHER)
+        assert await store.files.of_owner(ME) == [file]
         assert not await store.delete_owner(ME)
         assert await store.receipt(ME, "k") is not None and len(await mine.all()) == 1
         await store.delete_thread(mine.id, fence=mine.fence, now=NOW, notices=[notice(mine.id)])
         assert await store.delete_owner(ME)
         assert await store.receipt(ME, "k") is None and await store.get_thread(inbox.id) is None
         assert await store.read(inbox.id, 0) == []
+        assert await store.files.get([file.id]) == [] and await store.files.of_owner(ME) == []
+        assert await store.files.of_owner(OTHER) == [same]
+        async with store.files.open(same) as content:
+            assert await content.read(0, 100) == b"content", "another's file may be the same"
         assert await store.delete_owner(ME) and await store.delete_owner(NAMESAKE), "there is nothing to do"
         assert await store.receipt(OTHER, "k") is not None and len(await theirs.all()) == 1
         assert (await store.inbox(OTHER, now=NOW)) == other
@@ -885,6 +891,20 @@ class StoreSuite:
         await store.files.collect(unbound_before=NOW + 1, orphans=True)
         assert await bytes_of(store, last) == b"again and again"
         assert await store.files.get([file.id for file in kept]) == []
+
+    @pytest.mark.anyio
+    async def test_an_owners_files_go_with_the_owner(self, store: Store) -> None:
+        one = await line(store)
+        receipt = Receipt("k", "h", b"{}")
+        sent, unsent = await keep_file(store, b"sent"), await keep_file(store, b"unsent", receipt=receipt)
+        other = await keep_file(store, b"sent", OTHER)
+        await one.append(delta("a"), files=[sent.id])
+        await store.delete_thread(one.id, fence=one.fence, now=NOW)
+        assert await store.delete_owner(ME)
+        assert await store.files.get([sent.id, unsent.id, other.id]) == [other]
+        assert await bytes_of(store, other) == b"sent"
+        with pytest.raises(NotFound):
+            await bytes_of(store, unsent)
 
     @pytest.mark.anyio
     async def test_what_is_uploaded_and_not_sent_is_bounded(self, store: Store) -> None:

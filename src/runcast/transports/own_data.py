@@ -22,7 +22,7 @@ CONFIRMATION = "delete all my data"
 
 def own_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(prefix="/v1/me", tags=["own data"])
-    documented = answers(None, "A ZIP: conversations as JSON and Markdown, the inbox.")
+    documented = answers(None, "A ZIP: conversations as JSON and Markdown, files, the inbox.")
     documented["responses"][200]["content"] = {"application/zip": {"schema": {"type": "string", "format": "binary"}}}
 
     @router.get("/export", **documented)

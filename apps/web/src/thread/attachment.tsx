@@ -47,9 +47,9 @@ export function Attachment({ content }: { content: JsonObject }) {
   const { name, size: bytes, picture, href, elsewhere } = seen(content, useClient().files);
   if (picture !== null) {
     const image = <img src={picture} alt={name} loading="lazy" decoding="async" className="thumbnail" />;
-    if (href === null) return image;
+    if (href === null) return <span className="thumbnail-link self-end">{image}</span>;
     return (
-      <a href={href} target="_blank" rel="noopener noreferrer" title={name} className="self-end">
+      <a href={href} target="_blank" rel="noopener noreferrer" title={name} className="thumbnail-link self-end">
         {image}
       </a>
     );

@@ -211,6 +211,12 @@ SELECT f.id, o.tenant, o.user, f.name, f.mime_type, f.size, f.sha256, f.created_
 FROM json_each(?) i CROSS JOIN files f ON f.id = i.value JOIN owners o ON o.key = f.owner
 ORDER BY i.key;
 
+-- name: files_of_owner
+-- All files of an owner, in the order put.
+SELECT f.id, o.tenant, o.user, f.name, f.mime_type, f.size, f.sha256, f.created_at
+FROM owners o JOIN files f ON f.owner = o.key WHERE o.tenant = ? AND o.user = ?
+ORDER BY f.created_at, f.id;
+
 -- name: pending_bytes
 -- How much an owner has uploaded that no thread holds.
 SELECT coalesce(sum(size), 0) FROM files WHERE owner = ? AND bound = 0;
@@ -311,8 +317,8 @@ WHERE t.kind = 'chat' AND t.pinned = 0 AND t.updated_at < :before
 ORDER BY t.updated_at LIMIT :limit;
 
 -- name: bytes_in_use
--- The size of the file without its free pages.
-SELECT (p.page_count - f.freelist_count) * s.page_size
+-- The size of the database without its free pages, and of the files beside it.
+SELECT (p.page_count - f.freelist_count) * s.page_size + (SELECT coalesce(sum(size), 0) FROM files)
 FROM pragma_page_count() p, pragma_freelist_count() f, pragma_page_size() s;
 
 -- name: old_receipts
