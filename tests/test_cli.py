@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from runcast import __version__
+from runcast.client.sync import connect
 from runcast.events import decode
 from runcast.markdown import render
 from runcast.runs import Thread
@@ -187,6 +188,19 @@ def test_serve_chat_list_export_stop(here: Path) -> None:
         assert whole["format"] == "runcast-thread"
         assert [event["seq"] for event in whole["events"]] == list(range(1, whole["thread"]["head"] + 1))
         assert whole["transcript"]["runs"][0]["status"] == "done"
+
+        first = whole["transcript"]["runs"][0]["id"]
+        with connect(url) as client:
+            assert client.edit(first, "salut").text() == "SALUT"
+        newest = runcast("export", thread, cwd=here)
+        assert "SALUT" in newest.stdout and "HELLO THERE" not in newest.stdout
+        older = runcast("export", thread, "--run", first, cwd=here)
+        assert "HELLO THERE" in older.stdout and "SALUT" not in older.stdout
+        path = json.loads(runcast("export", thread, "--run", first, "--format", "json", cwd=here).stdout)
+        assert [run["id"] for run in path["transcript"]["runs"]] == [first]
+        assert len(path["events"]) > len(whole["events"])
+        nowhere = runcast("export", thread, "--run", "nothing", cwd=here)
+        assert nowhere.returncode == 1 and "no run 'nothing'" in nowhere.stderr
 
         missing = runcast("export", "nothing", cwd=here)
         assert missing.returncode == 1

@@ -108,7 +108,7 @@ STANDARD: list[Event] = [
 """Every AG-UI 1.0 type, with as few and with all of its fields."""
 
 EXTENDED: list[Event] = [
-    e.RunStarted(thread_id="t", agent="a", resumes="r0"),
+    e.RunStarted(thread_id="t", agent="a", resumes="r0", replaces="r1"),
     e.RunFinished(thread_id="t", reason="because"),
     e.RunError(message="m", retryable=True, request_id="q"),
     e.TextMessageEnd(message_id="m", text="whole", incomplete="cancelled"),
@@ -124,7 +124,7 @@ EXTENDED: list[Event] = [
 
 OURS: list[Event] = [
     e.RunQueued(thread_id="t", input=INPUT, agent="a"),
-    e.RunQueued(thread_id="t", input=INPUT, agent="a", parent_run_id="p"),
+    e.RunQueued(thread_id="t", input=INPUT, agent="a", parent_run_id="p", replaces="r1"),
     e.RunDequeued(),
     e.RunDequeued(reason="r"),
     e.RunCancelRequested(by="u", reason="r"),

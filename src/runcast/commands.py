@@ -1,7 +1,7 @@
 """What a client may ask, decoded: the frames of the native WebSocket and the bodies behind the HTTP routes.
 
-Every command carries a client-made `id`. For those that change something (`send`, `cancel`, `resolve`, `steer`) a retry
-with the same id has one effect and gets the same answer (I5).
+Every command carries a client-made `id`. For those that change something (`send`, `cancel`, `resolve`, `steer`, `edit`, `retry`) one
+that comes again with the same id has one effect and gets the same answer (I5).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from runcast.runs import Message, OnBusy
+from runcast.runs import Message, OnBranch, OnBusy
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", rename="camel", omit_defaults=True):
@@ -76,6 +76,24 @@ class Steer(Command, frozen=True, kw_only=True, tag="steer"):
     message: Message
 
 
+class Edit(Command, frozen=True, kw_only=True, tag="edit"):
+    """Say something else in place of what `run` was asked: starts a run beside it, with its parent. If `run` goes on, waits or
+    is queued, it is stopped first; while another run of the thread goes on, `on_busy` says what happens."""
+
+    id: str
+    run: str
+    message: Message
+    on_busy: OnBranch = "enqueue"
+
+
+class Retry(Command, frozen=True, kw_only=True, tag="retry"):
+    """Ask the same again: as `edit`, with the message that `run` was asked, under the same message id."""
+
+    id: str
+    run: str
+    on_busy: OnBranch = "enqueue"
+
+
 class Auth(Command, frozen=True, kw_only=True, tag="auth"):
     id: str
     token: str
@@ -85,4 +103,4 @@ class Ping(Command, frozen=True, kw_only=True, tag="ping"):
     t: int | float | str | None = None
 
 
-AnyCommand = Hello | Subscribe | Unsubscribe | Send | Cancel | Resolve | Steer | Auth | Ping
+AnyCommand = Hello | Subscribe | Unsubscribe | Send | Cancel | Resolve | Steer | Edit | Retry | Auth | Ping

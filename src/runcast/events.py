@@ -71,6 +71,8 @@ class RunStarted(Event, frozen=True, kw_only=True, tag="RUN_STARTED"):
     """Own field: the agent's name."""
     resumes: str | UnsetType = UNSET
     """Own field: the waiting run that this one goes on with."""
+    replaces: str | UnsetType = UNSET
+    """Own field: the run that was stopped for this one (an edit or a retry of it); what was queued behind it follows this one."""
 
 
 class TokenUsage(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -358,6 +360,8 @@ class RunQueued(Event, frozen=True, kw_only=True, tag="RUN_QUEUED"):
     input: dict[str, Json]
     agent: str
     parent_run_id: str | UnsetType = UNSET
+    replaces: str | UnsetType = UNSET
+    """As in RUN_STARTED: this run takes that one's place, also in the queue."""
 
 
 class RunDequeued(Event, frozen=True, kw_only=True, tag="RUN_DEQUEUED"):
@@ -374,7 +378,8 @@ class RunCancelRequested(Event, frozen=True, kw_only=True, tag="RUN_CANCEL_REQUE
 
 
 class RunSteered(Event, frozen=True, kw_only=True, tag="RUN_STEERED"):
-    """A message was handed to the running agent. `consumed` false: it became a queued message."""
+    """A message was handed to the running agent (`consumed` false), and the agent has read it (true). One that the agent has
+    not read when its run ends becomes a queued run, under the same message id."""
 
     message: dict[str, Json]
     consumed: bool

@@ -19,11 +19,14 @@ import msgspec
 from runcast import markdown
 from runcast.errors import NotFound, StoreError, Trimmed
 from runcast.files import StoredFile
+from runcast.paths import along, path_of
 from runcast.runs import Principal, Thread
 from runcast.stores.base import Store
 from runcast.transcript import Transcript, dump, fold
 
 EXPORT_VERSION = 1
+HEAD = "head"
+"""In place of a run: the newest."""
 CHUNK_BYTES = 256 * 1024
 
 
@@ -35,11 +38,12 @@ class Entry(NamedTuple):
 
 
 class Conversation:
-    """One thread on its way out."""
+    """One thread on its way out. With `run` what is read of it is one path only: the one over that run, or `HEAD`."""
 
-    def __init__(self, store: Store, thread: Thread) -> None:
+    def __init__(self, store: Store, thread: Thread, *, run: str | None = None) -> None:
         self._store = store
         self._thread = thread
+        self._run = run
         self._transcript: Transcript | None = None
 
     async def json(self) -> AsyncGenerator[bytes]:
@@ -57,7 +61,7 @@ class Conversation:
         async for events in _events(self._store, self._thread, self._transcript):
             yield comma + b",".join(events)
             comma = b","
-        yield b'],"transcript":%b}\n' % dump(self._transcript)
+        yield b'],"transcript":%b}\n' % dump(self._seen(self._transcript))
 
     async def markdown(self) -> bytes:
         """What a person saw."""
@@ -65,7 +69,19 @@ class Conversation:
             self._transcript = Transcript()
             async for _ in _events(self._store, self._thread, self._transcript):
                 pass
-        return markdown.render(self._thread, self._transcript).encode()
+        return markdown.render(self._thread, self._seen(self._transcript)).encode()
+
+    def _seen(self, transcript: Transcript) -> Transcript:
+        """
+        Raises:
+            NotFound: the thread has no such run.
+        """
+        if self._run is None:
+            return transcript
+        path = path_of(transcript, None if self._run == HEAD else self._run)
+        if not path and self._run != HEAD:
+            raise NotFound(f"There is no run {self._run!r} in this conversation.")
+        return along(transcript, path)
 
 
 async def everything(store: Store, owner: Principal, *, now: int) -> AsyncGenerator[Entry]:

@@ -65,6 +65,8 @@ def _parts(message: TranscriptMessage) -> list[str]:
             case InterruptPart():
                 by = f" by {part.by}" if part.by else ""
                 lines += [f"**{part.message or part.reason}** ({part.status}{by})", ""]
+            case ActivityPart(activity_type="steer", content={"content": str(text)}) if text.strip():
+                lines += [f"**You**, meanwhile: {text.strip()}", ""]
             case ActivityPart(activity_type="attachment", content=content):
                 lines += _attached(content)
             case _:

@@ -212,6 +212,8 @@ class TranscriptRun(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=
     agent: str = shown("")
     parent: str | None = None
     resumes: str | None = None
+    replaces: str | None = None
+    """The run that was stopped for this one: an edit or a retry of it."""
     status: RunStatus = shown("queued")
     """`waiting` while one of its interrupts is open; once all are answered it is `done`, and a run that resumes it follows."""
     cancelling: bool = False
@@ -227,6 +229,15 @@ class TranscriptRun(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=
     result: Any = None
     feedback: RunFeedback | None = None
     messages: list[TranscriptMessage] = shown(cast(list[TranscriptMessage], []))
+    steering: list[TranscriptMessage] = []
+    """Messages that were handed to its agent and that it has not read yet."""
+
+    @property
+    def dequeued(self) -> bool:
+        """It was taken back before it began: no path leads over it."""
+        return self.status == "cancelled" and not any(
+            message.id == self.id and message.role == "assistant" for message in self.messages
+        )
 
     @property
     def ended(self) -> bool:
@@ -242,7 +253,7 @@ class Transcript(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=Tru
     seq: int = shown(0)
     title: str = shown("")
     head_run: str | None = None
-    """The run whose path is shown by default: the one whose first event came last, unless THREAD_UPDATED said otherwise."""
+    """The run whose path is shown by default, and after which the next message goes: see `spec/PROTOCOL.md`, section 5.2."""
     state: Any = None
     """The agents' shared state: the last STATE_SNAPSHOT with the STATE_DELTAs after it."""
     runs: list[TranscriptRun] = shown(cast(list[TranscriptRun], []))

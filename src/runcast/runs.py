@@ -19,6 +19,10 @@ ENDED: frozenset[RunStatus] = frozenset({"done", "failed", "cancelled", "interru
 """No event of the run follows. (`waiting` has its terminal event too: its answer starts a new run.)"""
 
 OnBusy = Literal["enqueue", "reject", "interrupt", "steer"]
+"""What happens to a message while another run of the thread goes on or waits."""
+
+OnBranch = Literal["enqueue", "reject", "interrupt"]
+"""The same for an edit or a retry: a run of its own in any case."""
 
 ThreadKind = Literal["chat", "inbox"]
 
@@ -62,6 +66,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     status: RunStatus
     parent: str | None = None
     resumes: str | None = None
+    replaces: str | None = None
+    """The run that was stopped for this one: an edit or a retry of it."""
     message_id: str | None = None
     created_at: int
     started_at: int | None = None
@@ -96,6 +102,15 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     def attachments(self) -> list[Attachment]:
         """What it brings along beside its text, in order."""
         return attachments(self.content)
+
+    @property
+    def files(self) -> list[str]:
+        """The ids of the uploaded files among them."""
+        return [one.file for one in self.attachments if one.file is not None]
+
+    def as_input(self) -> dict[str, Any]:
+        """As events hold it: AG-UI 1.0 `UserMessage`."""
+        return {"id": self.id, "role": self.role, "content": msgspec.to_builtins(self.content)}
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -7,7 +7,7 @@ does not exist.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,7 +16,7 @@ import msgspec
 
 from runcast.agents.base import Agent
 from runcast.brokers.base import Broker
-from runcast.commands import Cancel, Resolve, Send, Subscribe
+from runcast.commands import Cancel, Edit, Resolve, Retry, Send, Steer, Subscribe
 from runcast.errors import (
     ConfigError,
     IdempotencyConflict,
@@ -31,10 +31,12 @@ from runcast.export import everything, zipped
 from runcast.forms import PAYLOAD_BYTES
 from runcast.hub import Hub
 from runcast.ids import CLIENT_ID, Clock, IdSource, SystemClock, Uuid7Source
+from runcast.paths import along, path_of
 from runcast.running import Limits, Runner
 from runcast.runs import Answer, Message, Principal, Run, RunStatus, Thread
 from runcast.stores.base import MAX_EVENTS, Page, Receipt, Store
 from runcast.subscription import RunSubscription, Subscription
+from runcast.transcript import dump, load
 from runcast.updates import Events, ThreadSnapshot
 from runcast.upkeep import Keep, Upkeep
 from runcast.uploads import FileLimits, Uploads
@@ -43,6 +45,8 @@ MESSAGE_BYTES = 32 * 1024
 """The longest message, UTF-8."""
 TITLE_LENGTH = 200
 MAX_WAIT_S = 60.0
+HEAD = "head"
+"""In place of a run: the head run of the thread."""
 DELETE_ROUNDS = 5
 
 Answered = TypeVar("Answered", bound="Sent | CancelResult | ResolveResult | Thread")
@@ -80,6 +84,8 @@ class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     starters: list[str] = []
     default: bool = False
+    steerable: bool = False
+    """It reads what is said while it runs."""
 
 
 class EventPage(NamedTuple):
@@ -129,6 +135,7 @@ class Service:
                 description=agent.description,
                 starters=list(getattr(agent, "starters", ())),
                 default=agent.name == self._default,
+                steerable=bool(getattr(agent, "steerable", False)),
             )
             for agent in self._agents.values()
         ]
@@ -177,9 +184,21 @@ class Service:
     async def get_thread(self, principal: Principal, thread: str) -> Thread:
         return await self._mine(principal, thread)
 
-    async def view(self, principal: Principal, thread: str) -> ThreadSnapshot:
-        """The conversation as a person sees it, and the seq it was folded to."""
-        return await self._hub.snapshot(await self._mine(principal, thread))
+    async def view(self, principal: Principal, thread: str, *, run: str | None = None) -> ThreadSnapshot:
+        """The conversation as a person sees it, and the seq it was folded to: all its runs, or with `run` only those on the
+        path over that run (`head`: the head run) to the newest end below it.
+
+        Raises:
+            NotFound: no such thread, or no such run in it.
+        """
+        whole = await self._hub.snapshot(await self._mine(principal, thread))
+        if run is None:
+            return whole
+        transcript = load(whole.transcript)
+        path = path_of(transcript, None if run == HEAD else run)
+        if not path and run != HEAD:
+            raise NotFound("There is no such run in this conversation.")
+        return whole._replace(transcript=dump(along(transcript, path)))
 
     async def update_thread(
         self, principal: Principal, thread: str, *, title: str | None = None, pinned: bool | None = None
@@ -245,8 +264,10 @@ class Service:
         else:
             thread = await self._mine(principal, command.thread)
         agent = command.agent or thread.agent or self._default
-        try:
-            run, seq = await self.runner.send(
+        return await self._sent(
+            principal,
+            receipt,
+            self.runner.send(
                 principal,
                 thread,
                 message,
@@ -255,13 +276,63 @@ class Service:
                 parent=command.parent_run_id,
                 receipt=receipt,
                 new=command.thread is None,
-            )
+            ),
+        )
+
+    async def steer(self, principal: Principal, command: Steer) -> Sent:
+        """Hand a message to the agent of `run` while that goes on. If it cannot take one, or the run is over, it is sent:
+        `run` in the answer is then another. A question that the thread waits on is withdrawn first.
+
+        Raises:
+            InvalidRequest, TooLarge, NotFound, QueueFull, IdempotencyConflict, Unavailable.
+        """
+        message = self._message(command.message)
+        receipt = _receipt_of(command.id, command)
+        known = await self._replayed(principal, receipt, Sent)
+        if known is not None:
+            return known
+        run = await self._my_run(principal, command.run)
+        thread = await self._mine(principal, run.thread)
+        self._agent(run.agent)
+        sending = self.runner.send(
+            principal, thread, message, agent=run.agent, on_busy="steer", parent=None, receipt=receipt, steer=run.id
+        )
+        return await self._sent(principal, receipt, sending)
+
+    async def edit(self, principal: Principal, command: Edit) -> Sent:
+        """Say something else in place of what a run was asked: a run beside it, with its parent.
+
+        Raises:
+            InvalidRequest, TooLarge, NotFound, RunActive, QueueFull, IdempotencyConflict, Unavailable.
+        """
+        message = self._message(command.message)
+        return await self._branch(principal, command, message)
+
+    async def retry(self, principal: Principal, command: Retry) -> Sent:
+        """Ask a run's message again, under its id: a run beside it, with its parent. Raises as `edit`."""
+        return await self._branch(principal, command, None)
+
+    async def _branch(self, principal: Principal, command: Edit | Retry, message: Message | None) -> Sent:
+        receipt = _receipt_of(command.id, command)
+        known = await self._replayed(principal, receipt, Sent)
+        if known is not None:
+            return known
+        run = await self._my_run(principal, command.run)
+        self._agent(run.agent)
+        thread = await self._mine(principal, run.thread)
+        branching = self.runner.branch(principal, thread, run, message, on_busy=command.on_busy, receipt=receipt)
+        return await self._sent(principal, receipt, branching)
+
+    async def _sent(self, principal: Principal, receipt: Receipt, sending: Awaitable[tuple[Run, int]]) -> Sent:
+        """What came of a command that says something; if it was carried out meanwhile, what came of it then."""
+        try:
+            run, seq = await sending
         except SequenceConflict:
             known = await self._replayed(principal, receipt, Sent)
             if known is None:
                 raise
             return known
-        return Sent(thread=thread.id, run=run.id, seq=seq, status=run.status)
+        return Sent(thread=run.thread, run=run.id, seq=seq, status=run.status)
 
     async def cancel(self, principal: Principal, command: Cancel) -> CancelResult:
         """Stop a run, or whatever runs or waits in a thread. What has ended already answers with its status."""
@@ -494,7 +565,7 @@ class Service:
         return answer if isinstance(answer, Thread) else msgspec.structs.replace(answer, replayed=True)
 
 
-def _receipt_of(key: str, command: Send | Cancel | Resolve) -> Receipt:
+def _receipt_of(key: str, command: Send | Cancel | Resolve | Steer | Edit | Retry) -> Receipt:
     """The receipt of a command under its key. Its own `id` does not count: a retry may carry a new one."""
     body: dict[str, Any] = msgspec.to_builtins(command)
     body.pop("id")

@@ -13,6 +13,7 @@ from anyio.abc import TaskStatus
 from client.served import DEADLINE_S, Relay, free_socket, served
 from runcast import events as e
 from runcast.agents.base import RunContext
+from runcast.agents.function import agent
 from runcast.client import Client, Unreachable, connect, sync
 from runcast.client import client as module
 from runcast.client.effects import StateChanged
@@ -329,3 +330,46 @@ async def test_the_blocking_client_does_the_same(tmp_path: Path) -> None:
     assert count > 3
     assert names == ["echo"]
     assert status == "done"
+
+
+async def test_edit_retry_and_steer(tmp_path: Path) -> None:
+    heard = anyio.Event()
+
+    @agent(steerable=True)
+    async def listener(prompt: str, run: RunContext) -> AsyncIterator[str]:
+        """Says it again; told to listen, what it is told too."""
+        yield prompt
+        if prompt == "listen":
+            heard.set()
+            async for message in run.steering():
+                yield f" {message.text}"
+                return
+
+    async with served(listener, database=tmp_path / "log.db") as url, connect(url) as client:
+        assert (await client.agents())[0]["steerable"] is True
+        first = await client.send("one")
+        assert await first.text() == "one"
+        edited = await client.edit(first.id, "two", id="edit-1")
+        assert await edited.text() == "two"
+        assert (await client.edit(first.id, "two", id="edit-1")).replayed
+        assert await (await client.retry(edited.id)).text() == "two"
+        with pytest.raises(NotFound):
+            await client.retry("no-such-run")
+        run = await client.send("listen", thread=first.thread)
+        await heard.wait()
+        assert (await client.steer(run.id, "now")).id == run.id
+        assert await run.text() == "listen now"
+        idle = await client.steer(run.id, "later")
+        assert idle.id != run.id and await idle.text() == "later"
+
+
+async def test_edit_retry_and_steer_without_an_event_loop(tmp_path: Path) -> None:
+    def blocking(url: str) -> list[str]:
+        with sync.connect(url) as client:
+            first = client.send("one")
+            first.text()
+            made = (client.edit(first.id, "two"), client.retry(first.id), client.steer(first.id, "three"))
+            return [run.text() for run in made]
+
+    async with served(echo, database=tmp_path / "log.db") as url:
+        assert await anyio.to_thread.run_sync(blocking, url) == ["two ", "one ", "three "]

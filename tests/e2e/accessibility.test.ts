@@ -59,6 +59,42 @@ visiting("accessibility", server, (visit) => {
   });
 });
 
+visiting("accessibility of versions", ServerProcess.ofAgent(), (visit) => {
+  test.each(["light", "dark"] as const)("axe finds nothing while a message is changed, %s", async (colorScheme) => {
+    const reader = await (await visit({ colorScheme })).open();
+    const { page } = reader;
+    await reader.begin("What is a version?");
+    await reader.becomes("done");
+    await reader.composer.press("ArrowUp");
+    await page.getByRole("textbox", { name: "Edited message" }).waitFor();
+    expect(await violations(reader), "editing").toEqual([]);
+    await page.keyboard.type(" And a branch?");
+    await page.keyboard.press("Enter");
+    await page.getByTestId("versions").waitFor();
+    await reader.becomes("done");
+    expect(await violations(reader), "two versions").toEqual([]);
+
+    const other = await (await visit({ colorScheme })).open(page.url());
+    await page.getByRole("button", { name: /^Previous version/ }).click();
+    await eventually(() => reader.questions()).toEqual(["What is a version?"]);
+    await other.send("hold this");
+    await page.getByRole("button", { name: "New activity in another version" }).waitFor();
+    expect(await violations(reader), "something happens elsewhere").toEqual([]);
+
+    await eventually(() => other.answer()).toBe("I hold on to this.");
+    await other.composer.fill("a bit shorter");
+    await other.page.getByRole("button", { name: "How to send" }).click();
+    const tell = other.page.getByRole("menuitem", { name: "Tell the agent now" });
+    await tell.waitFor();
+    expect(await violations(other), "how to send").toEqual([]);
+    await tell.click();
+    await other.page.getByText("The agent reads this at its next step").waitFor();
+    expect(await violations(other), "told, not read").toEqual([]);
+    await other.page.keyboard.press("Escape");
+    await eventually(() => other.answer(), "what was not read runs by itself").toBe("You said 'a bit shorter'.");
+  });
+});
+
 visiting("accessibility of the explorer", ServerProcess.explorer(), (visit) => {
   test.each(["light", "dark"] as const)(
     "axe finds nothing in an approval and beside a diagram, %s",

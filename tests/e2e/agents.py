@@ -33,7 +33,7 @@ def story(count: int) -> list[str]:
     return words
 
 
-@runcast.agent
+@runcast.agent(steerable=True)
 async def agent(prompt: str, run: RunContext) -> AsyncGenerator[str]:
     """Tells stories, uses tools, fails, waits and attacks, as it is told."""
     behaviour, _, rest = prompt.partition(" ")
@@ -68,6 +68,15 @@ async def hold(rest: str, run: RunContext) -> AsyncIterator[str]:
     """Says a little, and then never ends by itself."""
     yield f"I hold on to {rest}."
     await anyio.sleep_forever()
+
+
+async def listen(rest: str, run: RunContext) -> AsyncIterator[str]:
+    """Repeats what it is told while it runs, until it is told to end."""
+    yield "I listen."
+    async for message in run.steering():
+        yield f"\n\nHeard {message.text}."
+        if message.text == "end":
+            return
 
 
 async def work(rest: str, run: RunContext) -> AsyncIterator[str]:
@@ -161,6 +170,7 @@ MERMAID = """flowchart LR
 
 BEHAVIOURS = {
     "tell": tell,
+    "listen": listen,
     "hold": hold,
     "work": work,
     "tools": tools,

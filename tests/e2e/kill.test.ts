@@ -40,11 +40,13 @@ visiting("a server that is killed", server, (visit) => {
 
     const { length } = server.ended();
     await reader.turns.last().getByRole("button", { name: "Retry" }).click();
-    await eventually(() => reader.turns.count()).toBe(2);
+    await reader.becomes("running");
     await eventually(async () => (await reader.answer()).length).toBeGreaterThan(100);
     await reader.page.keyboard.press("Escape");
     await reader.becomes("cancelled");
     await eventually(() => server.ended().length).toBe(length + 1);
+    expect(await reader.turns.count(), "in its place").toBe(1);
+    await reader.page.getByRole("button", { name: /^Previous version/ }).click();
     expect(await reader.answer(0), "the first try stays").toBe(kept);
   });
 

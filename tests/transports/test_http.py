@@ -168,10 +168,64 @@ async def test_cancel_over_http() -> None:
         assert again["status"] == "cancelled"
 
 
+async def test_edit_and_retry_over_http() -> None:
+    async with serving() as running, running.http() as http:
+        run = await ask(http, "one")
+        key = {"idempotency-key": "edit-1"}
+        body = {"message": "eins", "onBusy": "reject"}
+        edited = await http.post(f"/v1/runs/{run['id']}/edit", json=body, headers=key)
+        assert edited.status_code == 202
+        assert (edited.json()["thread"], edited.json()["status"]) == (run["thread"], "running")
+        again = await http.post(f"/v1/runs/{run['id']}/edit", json=body, headers=key)
+        assert (again.json()["run"], again.json()["replayed"]) == (edited.json()["run"], True)  # I5
+        made = (await http.get(f"/v1/runs/{edited.json()['run']}?wait=10")).json()
+        assert (made["text"], made.get("parent"), made["messageId"]) == ("eins ", None, "edit-1")
+        retried = await http.post(f"/v1/runs/{edited.json()['run']}/retry")
+        assert retried.status_code == 202
+        made = (await http.get(f"/v1/runs/{retried.json()['run']}?wait=10")).json()
+        assert (made["text"], made["messageId"]) == ("eins ", "edit-1")
+
+        thread = f"/v1/threads/{run['thread']}"
+
+        async def runs(query: str = "") -> list[str]:
+            return [one["id"] for one in (await http.get(thread + query)).json()["transcript"]["runs"]]
+
+        assert await runs() == [run["id"], edited.json()["run"], made["id"]]
+        assert await runs("?run=head") == [made["id"]]
+        assert await runs(f"?run={run['id']}") == [run["id"]]
+        problem_of(await http.get(f"{thread}?run={UNKNOWN}"), 404, "not_found")
+        problem_of(await http.get(f"{thread}?run=a/b"), 404, "not_found")
+        problem_of(await http.post(f"/v1/runs/{UNKNOWN}/edit", json={"message": "x"}), 404, "not_found")
+        problem_of(await http.post(f"/v1/runs/{UNKNOWN}/retry"), 404, "not_found")
+        problem_of(await http.post(f"/v1/runs/{run['id']}/edit", json={"message": " "}), 422, "invalid_request")
+        problem_of(await http.post(f"/v1/runs/{run['id']}/edit", json={}), 422, "invalid_request")
+        steering = {"message": "x", "onBusy": "steer"}
+        problem_of(await http.post(f"/v1/runs/{run['id']}/edit", json=steering), 422, "invalid_request")
+        conflict = await http.post(f"/v1/runs/{run['id']}/edit", json={"message": "zwei"}, headers=key)
+        problem_of(conflict, 409, "idempotency_conflict")
+
+
+async def test_steer_over_http() -> None:
+    agent = Gated()
+    async with serving(agent) as running, running.http() as http:
+        sent = (await http.post("/v1/messages", json={"message": "Hi"})).json()
+        await agent.reached.wait()
+        answer = await http.post(f"/v1/runs/{sent['run']}/steer", json={"message": {"id": "m-2", "content": "faster"}})
+        assert answer.status_code == 202
+        assert (
+            answer.json()["run"] != sent["run"] and answer.json()["status"] == "queued"
+        )  # this agent cannot be steered
+        agent.gate.set()
+        run = (await http.get(f"/v1/runs/{answer.json()['run']}?wait=10")).json()
+        assert (run["status"], run["messageId"]) == ("done", "m-2")
+        problem_of(await http.post(f"/v1/runs/{UNKNOWN}/steer", json={"message": "x"}), 404, "not_found")
+
+
 async def test_agents_are_listed() -> None:
     async with serving(Told(echo, "first"), Told(echo, "second")) as running, running.http() as http:
         agents = (await http.get("/v1/agents")).json()["agents"]
         assert [(agent["name"], agent["default"]) for agent in agents] == [("first", True), ("second", False)]
+        assert [agent["steerable"] for agent in agents] == [False, False]
         assert (await ask(http, agent="second"))["agent"] == "second"
         problem_of(await http.post("/v1/messages", json={"message": "x", "agent": "third"}), 422, "invalid_request")
 

@@ -224,6 +224,8 @@ async def test_every_id_gets_exactly_one_answer() -> None:
         await client.say({"op": "steer", "id": "5", "run": "r", "message": {"id": "x", "content": "y"}})
         await client.say({"op": "unsubscribe", "id": "6", "sub": 77})
         await client.say({"op": "auth", "id": "7", "token": "t"})
+        await client.say({"op": "edit", "id": "10", "run": "r", "message": {"id": "x", "content": "y"}})
+        await client.say({"op": "retry", "id": "11", "run": "r"})
         await client.say({"op": "dance", "id": "8"})
         await client.say({"op": "send", "id": "9"})
         await client.say({"op": "ping", "t": "last"})
@@ -231,6 +233,7 @@ async def test_every_id_gets_exactly_one_answer() -> None:
         answers = {frame["id"]: frame["op"] for frame in client.heard if "id" in frame}
         assert answers == {
             "1": "ack", "2": "error", "3": "error", "4": "error", "5": "error", "6": "error", "7": "ack", "8": "error", "9": "error",
+            "10": "error", "11": "error",
         }  # fmt: skip
         assert len([frame for frame in client.heard if "id" in frame]) == len(answers)
 
@@ -245,6 +248,25 @@ async def test_send_twice_has_one_effect() -> None:
         assert second["replayed"] is True
         conflict = await two.ask("send", message={"id": "same", "content": "something else"})
         assert conflict["code"] == "idempotency_conflict"
+
+
+async def test_edit_retry_and_steer_twice_have_one_effect() -> None:
+    """I5."""
+    async with serving() as running, running.client() as one, running.client() as two:
+        sent = await one.ask("send", message={"id": "m", "content": "hello"})
+        await one.ask("subscribe", thread=sent["thread"], after=0)
+        await one.run_to_end()
+        for op, fields in (
+            ("edit", {"message": {"id": "m2", "content": "hallo"}}),
+            ("retry", {}),
+            ("steer", {"message": {"id": "m3", "content": "salut"}}),
+        ):
+            first = await one.ask(op, id=f"{op}-1", run=sent["run"], **fields)
+            again = await two.ask(op, id=f"{op}-1", run=sent["run"], **fields)
+            assert (again["run"], again["seq"], again["replayed"]) == (first["run"], first["seq"], True)
+            assert first["run"] != sent["run"] and first["thread"] == sent["thread"]
+            conflict = await two.ask("retry", id=f"{op}-1", run=first["run"])
+            assert conflict["code"] == "idempotency_conflict"
 
 
 async def test_cancel_stops_the_agent() -> None:

@@ -77,6 +77,21 @@ async def test_a_conversation_until_somebody_leaves(tmp_path: Path) -> None:
         assert len(await client.threads()) == 1
 
 
+async def test_the_last_message_is_asked_again_or_changed(tmp_path: Path) -> None:
+    async with served(echo, database=tmp_path / "log.db") as url, connect(url) as client:
+        lines = typing("/retry", "one", "/retry", "/edit", "/edit two", "three", None)
+        code, answer, aside = await talk(client, lines)
+        assert (code, answer) == (EXIT_OK, "ONE\nONE\nTWO\nTHREE\n")
+        assert "Nothing has been asked yet." in aside and "/edit <message>" in aside
+        [thread] = await client.threads()
+        async with aclosing(client.watch(thread["id"])) as watched:
+            transcript = await anext(watched)
+        one, again, two, three = transcript.runs
+        assert [run.parent for run in transcript.runs] == [None, None, None, two.id]
+        assert one.messages[0].id == again.messages[0].id != two.messages[0].id
+        assert transcript.head_run == three.id
+
+
 @pytest.mark.parametrize(("typed", "said"), [("y", "[True]"), ("n", "[False]")])
 async def test_an_approval_is_asked_for_and_given(tmp_path: Path, typed: str, said: str) -> None:
     """I20: nothing but a clear yes or no counts."""

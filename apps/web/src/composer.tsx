@@ -1,10 +1,11 @@
 import type { Client, UploadedFile } from "@runcast/client";
-import { ArrowUp, Paperclip, Square } from "lucide-react";
+import { ArrowUp, ChevronDown, CircleStop, ListPlus, MessageSquareShare, Paperclip, Square } from "lucide-react";
 import { useEffect, useImperativeHandle, useLayoutEffect, useRef, useState, type KeyboardEvent, type Ref } from "react";
 import { AttachmentChips } from "./attachment-chips.tsx";
 import { useAttachments } from "./attachments.ts";
 import type { FileRules } from "./config.ts";
 import { strings } from "./strings.ts";
+import { Menu } from "./ui/menu.tsx";
 import { keep, kept } from "./ui/theme.ts";
 import { useMedia } from "./ui/media.ts";
 
@@ -28,8 +29,12 @@ interface ComposerProps {
   /** Where files go; without it nothing can be attached. */
   files?: Client["files"] | undefined;
   rules?: FileRules;
-  onSend: (text: string, files: readonly UploadedFile[]) => void;
+  /** The agent that runs reads what it is told meanwhile. */
+  steerable?: boolean;
+  onSend: (text: string, files: readonly UploadedFile[], onBusy?: "interrupt" | "steer") => void;
   onStop: () => void;
+  /** ↑ in the empty field: false if there is nothing to edit. */
+  onEditLast?: () => boolean;
   ref?: Ref<ComposerHandle>;
 }
 
@@ -43,7 +48,20 @@ const NOWHERE: Client["files"] = {
 const draftName = (key: string): string => `runcast.draft.${key}`;
 
 /** Where a message is written. It is never switched off: without a connection what is sent waits. */
-export function Composer({ draftKey, busy, stopping, placeholder, files, rules, onSend, onStop, ref }: ComposerProps) {
+export function Composer(props: ComposerProps) {
+  const {
+    draftKey,
+    busy,
+    stopping,
+    placeholder,
+    files,
+    rules,
+    steerable = false,
+    onSend,
+    onStop,
+    onEditLast,
+    ref,
+  } = props;
   const allowed = files && rules && rules.types.length > 0 ? rules : NO_FILES;
   const attachable = allowed !== NO_FILES;
   const attachments = useAttachments(files ?? NOWHERE, allowed);
@@ -88,7 +106,7 @@ export function Composer({ draftKey, busy, stopping, placeholder, files, rules, 
     },
   }));
 
-  function send(): void {
+  function send(onBusy?: "interrupt" | "steer"): void {
     const value = newest.current.trim();
     const { items } = attachments;
     if (!value && items.length === 0) return;
@@ -102,7 +120,9 @@ export function Composer({ draftKey, busy, stopping, placeholder, files, rules, 
     }
     write("");
     sentAt.current = Date.now();
-    onSend(value, attachments.take());
+    const taken = attachments.take();
+    if (onBusy) onSend(value, taken, onBusy);
+    else onSend(value, taken);
     area.current?.focus({ preventScroll: true });
   }
 
@@ -122,6 +142,8 @@ export function Composer({ draftKey, busy, stopping, placeholder, files, rules, 
       event.stopPropagation();
       if (busy && !stopping) onStop();
       else area.current?.blur();
+    } else if (event.key === "ArrowUp" && !composing && newest.current === "" && !event.shiftKey && onEditLast?.()) {
+      event.preventDefault();
     }
   }
 
@@ -206,6 +228,32 @@ export function Composer({ draftKey, busy, stopping, placeholder, files, rules, 
           >
             <Square size={13} fill="currentColor" aria-hidden />
           </button>
+        )}
+        {busy && !empty && (
+          <Menu
+            label={words.how}
+            className="icon-button"
+            face={<ChevronDown size={16} aria-hidden />}
+            items={[
+              { key: "queue", icon: <ListPlus size={15} aria-hidden />, words: words.queue, run: () => send() },
+              {
+                key: "interrupt",
+                icon: <CircleStop size={15} aria-hidden />,
+                words: words.interrupt,
+                run: () => send("interrupt"),
+              },
+              ...(steerable
+                ? [
+                    {
+                      key: "steer",
+                      icon: <MessageSquareShare size={15} aria-hidden />,
+                      words: words.steer,
+                      run: () => send("steer"),
+                    },
+                  ]
+                : []),
+            ].map((item) => ({ ...item, keepsFocus: true }))}
+          />
         )}
         {(!busy || !empty) && (
           <button

@@ -1,4 +1,12 @@
-import type { JsonObject, ThreadHandle, ThreadState } from "@runcast/client";
+import {
+  isRuncastError,
+  type AgentInfo,
+  type JsonObject,
+  type SendOptions,
+  type ThreadHandle,
+  type ThreadState,
+  type TranscriptRun,
+} from "@runcast/client";
 import { useClient, useReadable, useThreads } from "@runcast/react";
 import { ArrowUpRight } from "lucide-react";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
@@ -13,8 +21,11 @@ import type { Config } from "./config.ts";
 import { Header } from "./header.tsx";
 import { strings } from "./strings.ts";
 import { Thread } from "./thread/thread.tsx";
+import { textOf } from "./thread/turn.tsx";
+import { useShown } from "./thread/versions.tsx";
 import { useNarrow } from "./ui/media.ts";
 import { Sheet } from "./ui/sheet.tsx";
+import { useToasts } from "./ui/toast.tsx";
 import { shortly } from "./words.ts";
 
 interface ConversationProps {
@@ -26,7 +37,8 @@ interface ConversationProps {
 
 /** One conversation, from its empty page on: what is said, what is written, and what stands beside it. */
 export function Conversation({ thread, config, railShown, onShowRail }: ConversationProps) {
-  const state = useReadable(thread);
+  const whole = useReadable(thread);
+  const { state, parent, elsewhere, chosen, choose } = useShown(whole);
   const { files } = useClient();
   const narrow = useNarrow();
   const [, navigate] = useLocation();
@@ -43,20 +55,48 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
     navigate(`/c/${encodeURIComponent(state.id)}`);
   }, [state.id, navigate]);
 
+  const show = useToasts((toasts) => toasts.show);
   const send = useCallback(
-    (text: string, attached: readonly JsonObject[] = []) => {
+    (text: string, attached: readonly JsonObject[] = [], onBusy?: SendOptions["onBusy"]) => {
       const parts = [...(text ? [{ type: "text", text }] : []), ...attached];
+      const content = attached.length > 0 ? parts : undefined;
       // What the server refuses stays on the page as a message that was not sent, with its reason.
-      thread.send(text, attached.length > 0 ? { content: parts } : {}).catch(() => undefined);
+      thread.send(text, { onBusy, parentRunId: parent, content }).catch(() => undefined);
       setSent((count) => count + 1);
     },
-    [thread],
+    [thread, parent],
   );
+  // What goes on in sight is given up for another version; what goes on in a version that is not shown is waited for.
+  const onBusy = useRef<"interrupt" | "enqueue">("enqueue");
+  onBusy.current = state.path.some((run) => isUnderWay(run) || run.status === "waiting") ? "interrupt" : "enqueue";
+  const retry = useCallback(
+    (run: TranscriptRun) => {
+      thread.retry(run.id, { onBusy: onBusy.current }).then(
+        () => choose(null),
+        (error: unknown) => show(isRuncastError(error) ? error.message : strings.run.failedPlain),
+      );
+    },
+    [thread, choose, show],
+  );
+  const edit = useCallback(
+    (run: TranscriptRun, text: string, content?: readonly JsonObject[]) => {
+      if (text === questionOf(run)) return retry(run);
+      thread.edit(run.id, text, { onBusy: onBusy.current, content }).then(
+        () => choose(null),
+        () => undefined,
+      );
+      setSent((count) => count + 1);
+    },
+    [thread, choose, retry],
+  );
+  // What goes on in a version that is not shown goes on.
+  const target = parent === undefined ? undefined : state.path.find(isUnderWay)?.id;
+  const stop = useCallback(() => void thread.cancel(target).catch(() => undefined), [thread, target]);
+  const steerable = useSteerable(state.busy ? state.path.find((run) => run.status === "running")?.agent : undefined);
   const answered = useCallback(() => {
     // Where a keyboard would cover the page, nobody has asked for it.
     if (!window.matchMedia("(pointer: coarse)").matches) composer.current?.focus();
   }, []);
-  const stop = useCallback(() => void thread.cancel().catch(() => undefined), [thread]);
   const stopping = state.activity.kind === "stopping";
   useKeys({ composer, busy: state.busy && !stopping, stop });
 
@@ -93,7 +133,16 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
           ) : state.status === "loading" && state.path.length === 0 ? (
             <Loading />
           ) : (
-            <Thread state={state} thread={thread} sent={sent} onRetry={send} onAnswered={answered} />
+            <Thread
+              state={state}
+              thread={thread}
+              sent={sent}
+              onRetry={retry}
+              onEdit={edit}
+              onChoose={choose}
+              onAnswered={answered}
+              onElsewhere={elsewhere ? () => choose(null) : null}
+            />
           )}
           {!missing && (
             <div className="column composer-place gutter">
@@ -105,8 +154,10 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
                 placeholder={state.busy ? words.placeholderBusy : empty ? words.placeholder : words.placeholderNext}
                 files={files}
                 rules={config.files}
-                onSend={(text, attached) => send(text, attached.map(files.part))}
+                steerable={steerable}
+                onSend={(text, attached, onBusy) => send(text, attached.map(files.part), onBusy)}
                 onStop={stop}
+                onEditLast={editLast}
               />
             </div>
           )}
@@ -124,9 +175,44 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
           </Sheet>
         )}
       </div>
-      <Announcer state={state} />
+      {/* What a reader turns to is not news. */}
+      <Announcer key={chosen ?? ""} state={state} />
     </DiagramContext>
   );
+}
+
+const isUnderWay = ({ status }: TranscriptRun): boolean => status === "queued" || status === "running";
+
+const questionOf = (run: TranscriptRun): string =>
+  run.messages
+    .filter((message) => message.role === "user")
+    .map((message) => textOf(message.parts))
+    .join("\n\n");
+
+/** Opens the last message that can be edited for editing; false if there is none. */
+function editLast(): boolean {
+  const pencil = [...document.querySelectorAll<HTMLButtonElement>("[data-edit]")].at(-1);
+  pencil?.click();
+  return pencil !== undefined;
+}
+
+/** Whether the agent reads what is said while it runs. Asked of the server the first time that one runs. */
+function useSteerable(agent: string | undefined): boolean {
+  const client = useClient();
+  const [known, setKnown] = useState<readonly AgentInfo[] | null>(null);
+  const wanted = agent !== undefined && known === null;
+  useEffect(() => {
+    if (!wanted) return;
+    let here = true;
+    client.agents().then(
+      (agents) => here && setKnown(agents),
+      () => undefined,
+    );
+    return () => {
+      here = false;
+    };
+  }, [client, wanted]);
+  return known?.some(({ name, steerable }) => name === agent && steerable) ?? false;
 }
 
 function Starters({ starters, onChoose }: { starters: readonly string[]; onChoose: (text: string) => void }) {

@@ -118,4 +118,32 @@ describe("Composer", () => {
     expect(screen.getByRole("alert").textContent).toContain("32 KB");
     expect(field.value).toBe(text);
   });
+
+  it("edits the last message with ↑, only when nothing is written", () => {
+    const onEditLast = vi.fn(() => true);
+    const { field, write } = setup({ onEditLast });
+    write("a");
+    fireEvent.keyDown(field, { key: "ArrowUp" });
+    expect(onEditLast).not.toHaveBeenCalled();
+    write("");
+    const event = createEvent.keyDown(field, { key: "ArrowUp" });
+    fireEvent(field, event);
+    expect(onEditLast).toHaveBeenCalledTimes(1);
+    expect(event.defaultPrevented).toBe(true);
+  });
+
+  it("offers other ways to send only while a run is on and something is written", () => {
+    const { again, write, onSend } = setup();
+    write("a");
+    expect(screen.queryByRole("button", { name: "How to send" })).toBeNull();
+    again({ busy: true });
+    fireEvent.click(screen.getByRole("button", { name: "How to send" }));
+    expect(screen.getAllByRole("menuitem", { hidden: true }).map((item) => item.textContent)).toEqual([
+      "Queue",
+      "Interrupt and send",
+    ]);
+    again({ busy: true, steerable: true });
+    fireEvent.click(screen.getByRole("menuitem", { name: "Tell the agent now", hidden: true }));
+    expect(onSend.mock.calls).toEqual([["a", [], "steer"]]);
+  });
 });

@@ -289,7 +289,9 @@ describe("an approval", () => {
 });
 
 describe("a turn", () => {
-  const actions = (): TurnActions => ({ resolve: vi.fn(), retry: vi.fn(), cancel: vi.fn() });
+  const actions = (): TurnActions => ({
+    ...{ resolve: vi.fn(), retry: vi.fn(), cancel: vi.fn(), edit: vi.fn(), choose: vi.fn() },
+  });
   const show = (given: TranscriptRun, activity?: Activity, acts = actions()) =>
     render(<Turn run={given} activity={activity} last canRetry actions={acts} />);
 

@@ -81,8 +81,9 @@ export function createClient(options: ClientOptions = {}): Client {
     },
     async agents(): Promise<readonly AgentInfo[]> {
       const { agents } = await http.json<{ readonly agents: readonly Partial<AgentInfo>[] }>("v1/agents");
-      return agents.map(({ name, description, default: isDefault }) => ({
-        ...{ name: name ?? "", description: description ?? "", default: isDefault ?? false },
+      return agents.map(({ name, description, default: isDefault, steerable }) => ({
+        ...{ name: name ?? "", description: description ?? "" },
+        ...{ default: isDefault ?? false, steerable: steerable ?? false },
       }));
     },
     renameThread: (id, title) => threads.change(id, { title }),

@@ -83,6 +83,7 @@ export interface RunStarted extends Typed<"RUN_STARTED"> {
   readonly input?: RunInput;
   readonly agent?: string;
   readonly resumes?: string;
+  readonly replaces?: string;
 }
 export interface RunFinished extends Typed<"RUN_FINISHED"> {
   readonly threadId: string;
@@ -103,6 +104,7 @@ export interface RunQueued extends Typed<"RUN_QUEUED"> {
   readonly input: RunInput;
   readonly agent: string;
   readonly parentRunId?: string;
+  readonly replaces?: string;
 }
 export interface RunDequeued extends Typed<"RUN_DEQUEUED"> {
   readonly reason?: string;

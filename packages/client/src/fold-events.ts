@@ -1,7 +1,8 @@
 /** What each event does to a transcript: see `transcript.ts`. JSON null is the default of a JSON field, and a default is not written. */
 import type { JsonObject, WireEvent } from "./events.js";
 import { addInterrupt, endRun, goOn, isOpenTool, resolveInterrupt, settle } from "./fold-ends.js";
-import { addInputs, addPosted, isObject } from "./fold-messages.js";
+import { addInputs, addPosted, isObject, messageOf } from "./fold-messages.js";
+import { stepAside, takePlace } from "./fold-tree.js";
 import type { Folding, Place } from "./folding.js";
 import { applyPatch } from "./json-patch.js";
 import type { Incomplete, TranscriptRun } from "./transcript-types.js";
@@ -31,7 +32,9 @@ export function applyEvent(f: Folding, event: WireEvent): void {
   const ofRun = RUN[event.type] as ((f: Folding, event: WireEvent, i: number, run: TranscriptRun) => void) | undefined;
   if (!ofRun || runId === undefined) return; // RAW, CUSTOM, a newer version's: not even a run is made of them
   let i = f.runIndex(runId);
+  f.headBefore = undefined;
   if (i < 0) {
+    f.headBefore = f.root.headRun;
     // Not known yet: it is taken for running, the reader came late.
     i = f.list(f.edit(), "runs").push({ id: runId, agent: "", status: "running", messages: [] }) - 1;
     f.edit().headRun = runId;
@@ -253,9 +256,10 @@ const RUN: RunHandlers = {
   // the run itself
   RUN_QUEUED(f, event, i, run) {
     if (run.messages.length > 0) return; // queued or started already
-    const { agent, parentRunId: parent, timestamp: queuedAt } = event;
-    f.setRun(i, { status: "queued", queuedAt, agent, parent });
+    const { agent, parentRunId: parent, replaces, timestamp: queuedAt } = event;
+    f.setRun(i, { status: "queued", queuedAt, agent, parent, replaces });
     addInputs(f, i, event, event.input);
+    takePlace(f, i, f.headBefore);
   },
   RUN_STARTED(f, event, i, run) {
     const { timestamp } = event;
@@ -265,16 +269,22 @@ const RUN: RunHandlers = {
       agent: event.agent ?? run.agent,
       parent: event.parentRunId ?? run.parent,
       resumes: event.resumes ?? run.resumes,
+      replaces: event.replaces ?? run.replaces,
     });
     addInputs(f, i, event, event.input);
     f.answer(i, event);
     for (const link of f.chain(i).slice(1)) goOn(f, link, timestamp);
+    takePlace(f, i, f.headBefore);
   },
-  RUN_STEERED(f, event, i) {
-    const { id } = event.message;
-    if (!event.consumed || typeof id !== "string" || f.findAnywhere("activity", id)) return;
-    const content = event.message as unknown as JsonObject;
-    f.add(i, event, { type: "activity", id, activityType: "steer", content });
+  RUN_STEERED(f, event, i, run) {
+    const message = messageOf(event.message, event);
+    if (!message || f.findAnywhere("activity", message.id)) return;
+    const { id } = message;
+    const others = (run.steering ?? []).filter((known) => known.id !== id);
+    if (event.consumed) {
+      f.setRun(i, { steering: others.length > 0 ? others : undefined });
+      f.add(i, event, { type: "activity", id, activityType: "steer", content: event.message as unknown as JsonObject });
+    } else if (others.length === (run.steering ?? []).length) f.setRun(i, { steering: [...others, message] });
   },
   RUN_RESTARTED(f, { attempt, anew }, i) {
     f.setRun(i, { attempt: attempt === 1 ? undefined : attempt });
@@ -291,6 +301,7 @@ const RUN: RunHandlers = {
   RUN_DEQUEUED(f, { reason, timestamp }, i, run) {
     f.setRun(i, { reason: reason || run.reason });
     endRun(f, i, timestamp, "cancelled");
+    stepAside(f, i);
   },
   RUN_FINISHED(f, event, i, run) {
     const { outcome, reason, timestamp, usage = run.usage, result } = event;

@@ -7,7 +7,7 @@ export const isObject = (value: unknown): value is JsonObject =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** A message in AG-UI's shape as the transcript has it; undefined if it has no id. */
-function messageOf(value: WireMessage, { timestamp }: WireEvent): Draft<TranscriptMessage> | undefined {
+export function messageOf(value: WireMessage, { timestamp }: WireEvent): Draft<TranscriptMessage> | undefined {
   if (!isObject(value) || typeof value.id !== "string") return undefined;
   const { id, role, name, content } = value as WireMessage;
   const parts: Part[] = [];
@@ -39,6 +39,11 @@ export function addInputs(f: Folding, i: number, event: WireEvent, input: RunInp
     const known = messages.findIndex(({ id }) => id === message.id);
     if (known >= 0 && known < place) messages[known] = { ...message, createdAt: messages[known]!.createdAt };
     else messages.splice(place++, 0, message);
+    f.root.runs.forEach(({ steering }, other) => {
+      if (other === i || !steering?.some(({ id }) => id === message.id)) return;
+      const left = steering.filter(({ id }) => id !== message.id); // what its agent had not read runs by itself now
+      f.setRun(other, { steering: left.length > 0 ? left : undefined });
+    });
   }
 }
 

@@ -12,6 +12,8 @@ export type PartOf<K extends Part["type"]> = Extract<Part, { type: K }>;
 
 export class Folding {
   root: Transcript;
+  /** While the event is applied that a run appeared with: the head run before it. */
+  headBefore: string | undefined;
   readonly #own = new Set<object>();
 
   constructor(transcript: Transcript) {

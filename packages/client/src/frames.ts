@@ -13,6 +13,15 @@ export type CommandFrame =
       readonly parentRunId?: string | undefined;
     }
   | {
+      readonly op: "edit";
+      readonly id: string;
+      readonly run: string;
+      readonly message: WireMessage;
+      readonly onBusy?: string | undefined;
+    }
+  | { readonly op: "retry"; readonly id: string; readonly run: string; readonly onBusy?: string | undefined }
+  | { readonly op: "steer"; readonly id: string; readonly run: string; readonly message: WireMessage }
+  | {
       readonly op: "cancel";
       readonly id: string;
       readonly run?: string | undefined;

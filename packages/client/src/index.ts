@@ -5,4 +5,4 @@ export type { Readable } from "./readable.js";
 export { RuncastError, isRuncastError, type ErrorCode, type ErrorDetails } from "./errors.js";
 export { uuid7 } from "./ids.js";
 export { createClient } from "./client.js";
-export { branches, newestBelow, pathTo } from "./path.js";
+export { isDequeued, newestBelow, pathOf, pathTo, siblingsOf } from "./path.js";

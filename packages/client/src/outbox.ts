@@ -3,6 +3,8 @@ import { RuncastError } from "./errors.js";
 import type { AckFrame, CommandFrame, ErrorFrame } from "./frames.js";
 
 const MAX_TRIES = 6;
+/** What brings the agent work. */
+const SAYS: ReadonlySet<string> = new Set(["send", "edit", "retry", "steer"]);
 
 interface Entry {
   readonly frame: CommandFrame;
@@ -62,7 +64,7 @@ export class Outbox {
     const frames: CommandFrame[] = [];
     const refused: Answer[] = [];
     for (const entry of [...this.#entries.values()]) {
-      if (entry.onLine || (entry.frame.op === "send" && now < this.heldUntil)) continue;
+      if (entry.onLine || (SAYS.has(entry.frame.op) && now < this.heldUntil)) continue;
       if (entry.bytes > this.maxBytes) {
         refused.push(this.#refuseSize(entry));
         continue;

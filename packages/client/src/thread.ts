@@ -10,6 +10,7 @@ import { EMPTY, fold, loadTranscript } from "./transcript.js";
 import type { Transcript } from "./transcript-types.js";
 import type {
   Answer,
+  EditOptions,
   PendingMessage,
   ResolveResult,
   SendOptions,
@@ -89,6 +90,18 @@ export class Thread implements ThreadHandle {
   // --- what may be asked ---
 
   send(text: string, options: SendOptions = {}): Promise<Sent> {
+    return this.#say(text, options);
+  }
+
+  edit(run: string, text: string, options: EditOptions = {}): Promise<Sent> {
+    return this.#say(text, options, run);
+  }
+
+  async retry(run: string, { id = uuid7(this.#host.now()), onBusy }: EditOptions = {}): Promise<Sent> {
+    return sentOf(await this.#host.driver.command({ op: "retry", id, run, onBusy }));
+  }
+
+  #say(text: string, options: SendOptions, edits?: string): Promise<Sent> {
     const id = options.id ?? uuid7(this.#host.now());
     const known = this.#outgoing.find(({ message }) => message.id === id);
     if (known) return known.promise;
@@ -96,7 +109,7 @@ export class Thread implements ThreadHandle {
     let resolve!: (sent: Sent) => void;
     let reject!: (error: RuncastError) => void;
     const promise = new Promise<Sent>((yes, no) => ([resolve, reject] = [yes, no]));
-    const message: PendingMessage = { id, text, content, state: "waiting", createdAt: this.#host.now() };
+    const message: PendingMessage = { id, text, content, state: "waiting", createdAt: this.#host.now(), edits };
     this.#outgoing = [...this.#outgoing, { message, options, promise, resolve, reject, handed: false, seq: undefined }];
     this.#listenToLine();
     this.#hand();
@@ -147,7 +160,7 @@ export class Thread implements ThreadHandle {
       return entry ? entry.promise : Promise.reject(new RuncastError({ code: "not_found", message }));
     }
     this.#forget(entry);
-    return this.send(entry.message.text, { ...entry.options, id });
+    return this.#say(entry.message.text, { ...entry.options, id }, entry.message.edits);
   }
 
   reload(): void {
@@ -228,20 +241,24 @@ export class Thread implements ThreadHandle {
   }
 
   async #carry(entry: Outgoing): Promise<void> {
-    const { id, content } = entry.message;
+    const { id, content, edits } = entry.message;
     const { agent, onBusy, parentRunId } = entry.options;
     const message: WireMessage = { id, role: "user", content };
     try {
       const thread = this.#id ?? undefined;
-      const ack = await this.#host.driver.command({ op: "send", id, thread, agent, message, onBusy, parentRunId });
-      const sent = ack as unknown as Sent;
+      const sent = sentOf(
+        await this.#host.driver.command(
+          edits === undefined
+            ? { op: "send", id, thread, agent, message, onBusy, parentRunId }
+            : { op: "edit", id, run: edits, message, onBusy },
+        ),
+      );
       entry.seq = sent.seq;
       if (this.#id === null) this.#adopt(sent.thread);
       this.#settle();
       this.#hand();
       this.#commit();
-      const { run, seq, status, replayed } = sent;
-      entry.resolve({ thread: sent.thread, run, seq, status, replayed });
+      entry.resolve(sent);
     } catch (error) {
       if (!isRuncastError(error)) throw error;
       if (error.code !== "withdrawn") this.#amend(entry, { state: "failed", error });
@@ -277,11 +294,13 @@ export class Thread implements ThreadHandle {
   #arrived(transcript: Transcript): ReadonlySet<string> {
     const ids = new Set<string>();
     if (this.#outgoing.length === 0) return ids;
-    for (const run of transcript.runs)
+    for (const run of transcript.runs) {
+      for (const { id } of run.steering ?? []) ids.add(id);
       for (const message of run.messages) {
         ids.add(message.id);
         for (const part of message.parts) if (part.type === "activity") ids.add(part.id); // steered
       }
+    }
     return ids;
   }
 
@@ -355,6 +374,11 @@ export class Thread implements ThreadHandle {
     this.#unlisten = undefined;
   }
 }
+
+const sentOf = (ack: object): Sent => {
+  const { thread, run, seq, status, replayed } = ack as Sent;
+  return { thread, run, seq, status, replayed };
+};
 
 const same = (a: readonly unknown[], b: readonly unknown[]): boolean =>
   a.length === b.length && a.every((entry, index) => entry === b[index]);

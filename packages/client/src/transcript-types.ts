@@ -187,6 +187,8 @@ export interface TranscriptRun {
   readonly agent: string;
   readonly parent?: string | undefined;
   readonly resumes?: string | undefined;
+  /** The run that was stopped for this one: an edit or a retry of it. */
+  readonly replaces?: string | undefined;
   /** `waiting` while one of its interrupts is open; once all are answered it is `done`, and a run that resumes it follows. */
   readonly status: RunStatus;
   /** RUN_CANCEL_REQUESTED came and the run has not ended. */
@@ -203,6 +205,8 @@ export interface TranscriptRun {
   readonly result?: Json | undefined;
   readonly feedback?: RunFeedback | undefined;
   readonly messages: readonly TranscriptMessage[];
+  /** Messages that were handed to its agent and that it has not read yet. */
+  readonly steering?: readonly TranscriptMessage[] | undefined;
 }
 
 /** A thread as a person sees it, folded up to and including `seq`. Runs stand in the order of their first event; `parent` makes them a tree. */
@@ -210,7 +214,7 @@ export interface Transcript {
   readonly schema: number;
   readonly seq: number;
   readonly title: string;
-  /** The run whose path is shown by default: the one whose first event came last, unless THREAD_UPDATED said otherwise. */
+  /** The run whose path is shown by default, and after which the next message goes: see spec/PROTOCOL.md, section 5.2. */
   readonly headRun?: string | undefined;
   /** The agents' shared state. */
   readonly state?: Json | undefined;

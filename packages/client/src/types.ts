@@ -32,6 +32,8 @@ export interface AgentInfo {
   readonly name: string;
   readonly description: string;
   readonly default: boolean;
+  /** It reads what is said while it runs: `onBusy: "steer"`. */
+  readonly steerable: boolean;
 }
 
 export interface ThreadInfo {
@@ -63,6 +65,8 @@ export interface PendingMessage {
   /** sending: on its way; waiting: no line, it goes out when there is one; failed: refused, see `error`. */
   readonly state: "sending" | "waiting" | "failed";
   readonly createdAt: number;
+  /** It is said in place of what this run was asked. */
+  readonly edits?: string | undefined;
   readonly error?: RuncastError | undefined;
 }
 
@@ -91,7 +95,7 @@ export interface ThreadState {
   readonly status: ThreadStatus;
   readonly transcript: Transcript;
   readonly pending: readonly PendingMessage[];
-  /** The shown path: from the head run up through its parents, oldest first. */
+  /** The path to the head run, oldest first. Another one: `pathOf(transcript, run)`. */
   readonly path: readonly TranscriptRun[];
   /** A run is queued or running. */
   readonly busy: boolean;
@@ -104,11 +108,19 @@ export type MessageContent = string | readonly JsonObject[];
 export interface SendOptions {
   readonly agent?: string | undefined;
   readonly onBusy?: "enqueue" | "reject" | "interrupt" | "steer" | undefined;
-  /** Branch: the new run's parent. For an edit or a retry, give the parent of the run that is edited. */
+  /** The run that this one follows. Default: the head run. */
   readonly parentRunId?: string | undefined;
   /** AG-UI content parts in place of the plain text; `text` is then only what is shown until the server has it. */
   readonly content?: readonly JsonObject[] | undefined;
   /** The message's id and the idempotency key of the send. Default: a new UUIDv7. */
+  readonly id?: string | undefined;
+}
+
+export interface EditOptions {
+  /** While another run of the thread goes on; the edited one is stopped in any case. */
+  readonly onBusy?: "enqueue" | "reject" | "interrupt" | undefined;
+  readonly content?: readonly JsonObject[] | undefined;
+  /** The new message's id and the idempotency key. Default: a new UUIDv7. */
   readonly id?: string | undefined;
 }
 
@@ -140,6 +152,10 @@ export interface ThreadHandle extends Readable<ThreadState> {
   readonly id: string | null;
   /** Shows the message at once; the promise is kept when the server has it, and broken with a RuncastError when it refuses. */
   send(text: string, options?: SendOptions): Promise<Sent>;
+  /** Says something else in place of what `run` was asked: a run beside it. Otherwise as `send`. */
+  edit(run: string, text: string, options?: EditOptions): Promise<Sent>;
+  /** Asks again what `run` was asked: a run beside it. */
+  retry(run: string, options?: Pick<EditOptions, "id" | "onBusy">): Promise<Sent>;
   /** Stops one run, or all that runs and waits in the thread. */
   cancel(run?: string, reason?: string): Promise<void>;
   resolve(interruptId: string, answer: Answer): Promise<ResolveResult>;

@@ -1,6 +1,13 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { WireEvent } from "../src/events.js";
-import { createClient, isRuncastError, type Client, type ClientOptions, type ThreadHandle } from "../src/index.js";
+import {
+  createClient,
+  isRuncastError,
+  siblingsOf,
+  type Client,
+  type ClientOptions,
+  type ThreadHandle,
+} from "../src/index.js";
 import { FakeServer } from "./fake-server.js";
 // Fetched when needed; here beforehand, for virtual time does not wait for files.
 import "../src/transports/polling.js";
@@ -66,6 +73,83 @@ function watch(id: string): { readonly thread: ThreadHandle; readonly calls: () 
   const listener = vi.fn();
   return { thread, calls: () => listener.mock.calls.length, stop: thread.subscribe(listener) };
 }
+
+describe("versions", () => {
+  const words = (thread: ThreadHandle): string[] =>
+    thread.get().path.map(({ messages }) => {
+      const [part] = messages[0]!.parts;
+      return part?.type === "text" ? part.text : "";
+    });
+
+  it.each(["websocket", "polling"] as const)("edits and retries over %s", async (transport) => {
+    make({ transports: [transport] });
+    const thread = client.newThread();
+    thread.subscribe(() => undefined);
+    const sending = thread.send("one");
+    await settle(500);
+    const first = await sending;
+    const editing = thread.edit(first.run, "eins", { onBusy: "interrupt" });
+    expect(thread.get().pending).toMatchObject([{ text: "eins", edits: first.run }]);
+    await settle(500);
+    const edited = await editing;
+    expect(edited).toMatchObject({ thread: first.thread, status: "running" });
+    expect(thread.get().pending).toEqual([]);
+    expect(words(thread)).toEqual(["eins"]);
+    const retrying = thread.retry(edited.run, { id: "again-1" });
+    await settle(500);
+    const retried = await retrying;
+    expect(thread.get().path.map(({ id }) => id)).toEqual([retried.run]);
+    const { transcript } = thread.get();
+    expect(siblingsOf(transcript, first.run).map(({ id }) => id)).toEqual([first.run, edited.run, retried.run]);
+    expect(transcript.runs[1]!.messages[0]!.id).toBe(transcript.runs[2]!.messages[0]!.id);
+  });
+
+  it("keep what was edited without a line, and send it once (I5)", async () => {
+    server.append("t", start("r"), finish("r"));
+    make();
+    const { thread } = watch("t");
+    await settle();
+    server.down = true;
+    server.drop();
+    const editing = thread.edit("r", "later", { id: "edit-1" });
+    expect(thread.get().pending).toMatchObject([{ state: "waiting", edits: "r" }]);
+    server.down = false;
+    await settle(5_000);
+    expect((await editing).thread).toBe("t");
+    expect(server.commands.get("edit-1")!.times).toBe(1);
+  });
+
+  it("say what was refused, and try that again as an edit", async () => {
+    server.append("t", start("r"), finish("r"));
+    make();
+    const { thread } = watch("t");
+    await settle();
+    const failed = thread.edit("nowhere", "x", { id: "edit-1" }).catch((error: unknown) => error);
+    await settle();
+    expect(isRuncastError(await failed)).toBe(true);
+    expect(thread.get().pending).toMatchObject([{ state: "failed", edits: "nowhere" }]);
+    const again = thread.retryPending("edit-1").catch(() => undefined);
+    await settle();
+    await again;
+    const edits = server.sockets.flatMap(({ got }) => got).filter(({ op }) => op === "edit");
+    expect(edits).toHaveLength(2);
+    await expect(thread.retry("nowhere")).rejects.toMatchObject({ code: "not_found" });
+  });
+
+  it("let go of a message that the agent was told, once it is in the log", async () => {
+    server.append("t", start("r"));
+    make();
+    const { thread } = watch("t");
+    await settle();
+    server.swallowAcks = true;
+    void thread.send("faster", { id: "m-1", onBusy: "steer" }).catch(() => undefined);
+    expect(thread.get().pending).toHaveLength(1);
+    const message = { id: "m-1", role: "user", content: "faster" };
+    server.append("t", { type: "RUN_STEERED", runId: "r", message, consumed: false } as unknown as WireEvent);
+    expect(thread.get().pending).toEqual([]);
+    expect(thread.get().transcript.runs[0]!.steering).toMatchObject([{ id: "m-1" }]);
+  });
+});
 
 describe("a thread", () => {
   it("shows what is there and then what comes", async () => {

@@ -110,6 +110,25 @@ export class FakeServer {
         this.pump();
         return { thread, run, seq: log.events.length, status: "running" };
       }
+      case "edit":
+      case "retry": {
+        const beside = frame["run"];
+        const found = [...this.logs].find(([, log]) => log.events.some(({ runId }) => runId === beside));
+        if (!found) return { op: "error", code: "not_found", message: "No.", requestId: "q" };
+        const [thread, log] = found;
+        const old = log.events.find(({ runId, type }) => runId === beside && type === "RUN_STARTED") as unknown as Body;
+        const run = `run${++this.#made}`;
+        const messages = frame["op"] === "edit" ? [frame["message"]] : (old["input"] as Body)["messages"];
+        const { parentRunId } = old;
+        this.append(thread, {
+          type: "RUN_STARTED",
+          runId: run,
+          threadId: thread,
+          parentRunId,
+          input: { messages },
+        } as unknown as Draft);
+        return { thread, run, seq: log.events.length, status: "running" };
+      }
       case "cancel": {
         const has = (log: FakeLog): boolean => log.events.some(({ runId }) => runId === frame["run"]);
         const thread = (frame["thread"] as string | undefined) ?? [...this.logs].find(([, log]) => has(log))![0];
@@ -157,6 +176,8 @@ export class FakeServer {
       return answer({ threads: page, cursor: after + 2 < threads.length ? String(after + 2) : null });
     }
     if (what === "messages") return answer(this.command({ op: "send", id: key, thread: id, ...body() }), 202);
+    if (what === "edit" || what === "retry")
+      return answer(this.command({ op: what, id: key, run: id, ...body() }), 202);
     if (what === "cancel") return answer(this.command({ op: "cancel", id: key, run: id }));
     if (kind === "interrupts") return answer(this.command({ op: "resolve", id: key, interrupt: id }));
     if (method === "PATCH" || method === "DELETE") {

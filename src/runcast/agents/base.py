@@ -15,6 +15,8 @@ may wait in memory.
 
 Optional attributes that the runner looks for: `timeout_s`; `on_crash` (`OnCrash`); for `resume` also `kept(turn)`, which says
 what of an attempt stays if the agent goes on from it, or None if it cannot; `on_disconnect` (`continue` or `cancel`).
+What an adapter may do: say `steerable = True` and read what is said while it runs, by `context.steered()`, or from
+`context.handed.unread`, each confirmed by `context.read(message)`.
 """
 
 from __future__ import annotations

@@ -27,12 +27,13 @@ from runcast.agents.asking import Approval, Asked, Question, approval, approved,
 from runcast.agents.attached import AttachedFile, attached
 from runcast.agents.draft import Draft
 from runcast.agents.sheltered import OnCancel, Sheltered, check_on_cancel
-from runcast.errors import AgentError, Declined
+from runcast.agents.steering import Steering
+from runcast.errors import AgentError, Declined, RunEnded
 from runcast.events import Event
 from runcast.files import Attachment
 from runcast.ids import IdSource
 from runcast.jsonvalue import to_json
-from runcast.runs import AgentState, Answer, Principal, RunInput
+from runcast.runs import AgentState, Answer, Message, Principal, RunInput
 
 if TYPE_CHECKING:
     from runcast.agents.base import Turn
@@ -57,6 +58,7 @@ class RunContext:
         history: Callable[[], Awaitable[Sequence[Turn]]],
         app: Mapping[str, Any] | None = None,
         state: Any = None,
+        handed: Steering | None = None,
         park: Park | None = None,
         flush: Callable[[], Awaitable[None]] | None = None,
         left: Turn | None = None,
@@ -80,6 +82,8 @@ class RunContext:
         self.sheltered = Sheltered()
         self.draft = Draft(new_id)
         """The open message that `text`, `think` and yielded strings share. For adapters."""
+        self.handed = handed if handed is not None else Steering()
+        """What was handed to the run and not read yet. For adapters; see `steered` and `steering`."""
         self._emit = emit
         self._history = history
         self._park = park
@@ -128,6 +132,41 @@ class RunContext:
     def save(self, adapter: str, version: int, data: bytes) -> None:
         """Keep what this run adds to the framework's history; written with the run's terminal event, whatever that is."""
         self.saved = AgentState(run=self.input.run, adapter=adapter, version=version, data=data)
+
+    # --- being steered --------------------------------------------------------------------------------------------
+
+    async def steered(self, timeout_s: float = 0) -> Message | None:
+        """The next message that somebody handed to this run while it goes on; None if none came within `timeout_s` seconds.
+
+        Only an agent that says so (`@runcast.agent(steerable=True)`) is handed any. What is not read before the run ends
+        becomes a message of its own, queued behind it.
+        """
+        if timeout_s > 0:
+            with anyio.move_on_after(timeout_s):
+                await self.handed.wait()
+        else:
+            await anyio.lowlevel.checkpoint()
+        for message in self.handed.unread:
+            await self.read(message)
+            return message
+        return None
+
+    async def steering(self) -> AsyncGenerator[Message]:
+        """The messages handed to this run, as they come, until whoever iterates stops or the run ends."""
+        while True:
+            await self.handed.wait()
+            for message in self.handed.unread:
+                await self.read(message)
+                yield message
+
+    async def read(self, message: Message) -> None:
+        """Put into the log that the agent has read a message that was handed to it. For adapters."""
+        if self.handed.take(message):
+            try:
+                await self.emit(e.RunSteered(message=message.as_input(), consumed=True))
+            except RunEnded:
+                self.handed.hand(message)
+                raise
 
     # --- asking a person ------------------------------------------------------------------------------------------
 

@@ -68,6 +68,7 @@ class FunctionAgent:
         on_crash: Literal["never", "restart"] = "never",
         on_disconnect: Literal["continue", "cancel"] | None = None,
         resumable: bool = False,
+        steerable: bool = False,
     ) -> None:
         """
         Raises:
@@ -87,6 +88,8 @@ class FunctionAgent:
         """What happens to a run when its last watcher is gone; None: what the server's setting says."""
         self.resumable = resumable
         """A question it asked can still be answered after a restart: see `agent`."""
+        self.steerable = steerable
+        """Whether it reads what is said while it runs, by `run.steered()` or `run.steering()`."""
         problems: list[str] = []
         if not NAME.match(self.name):
             problems.append(f"{self.name!r} is no name for an agent: use 1-64 characters of A-Za-z0-9_-, by name=…")
@@ -119,6 +122,7 @@ class FunctionAgent:
             on_crash=self.on_crash,
             resumable=self.resumable,
             on_disconnect=self.on_disconnect,
+            steerable=self.steerable,
         )
 
     def run(self, input: RunInput, context: RunContext) -> AsyncIterator[Event]:
@@ -181,6 +185,7 @@ def agent(
     on_crash: Literal["never", "restart"] = "never",
     on_disconnect: Literal["continue", "cancel"] | None = None,
     resumable: bool = False,
+    steerable: bool = False,
 ) -> Callable[[Callable[..., Any]], FunctionAgent]: ...
 def agent(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function an agent: `@runcast.agent`, or `@runcast.agent(name=…, description=…, timeout_s=…)`.

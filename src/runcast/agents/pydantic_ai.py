@@ -22,6 +22,7 @@ from msgspec import UNSET
 from pydantic_ai import exceptions as pai
 from pydantic_ai.agent import AbstractAgent
 from pydantic_ai.messages import (
+    EnqueuedMessagesEvent,
     FunctionToolCallEvent,
     ModelMessage,
     ModelResponse,
@@ -44,6 +45,7 @@ from runcast.agents.pydantic_ai_checkpoint import Steps, kept, recover
 from runcast.agents.pydantic_ai_files import Sent, prompt_of
 from runcast.agents.pydantic_ai_guard import Guard
 from runcast.agents.pydantic_ai_history import arguments, messages_of, save
+from runcast.agents.pydantic_ai_steering import Steerer
 from runcast.agents.pydantic_ai_stream import Artifact, Stream, ToolProgress, ToolText
 from runcast.agents.sheltered import OnCancel
 from runcast.errors import AgentError, ConfigError, RunTimeout
@@ -98,6 +100,9 @@ class PydanticAIAgent:
         ConfigError: without a usable name, with both `deps` and `deps_factory`, or with a tool that needs approval in an
             agent whose output cannot say so.
     """
+
+    steerable = True
+    """A message handed to the run is in the next request to its model, or leads to one more."""
 
     def __init__(
         self,
@@ -178,10 +183,10 @@ class PydanticAIAgent:
         }
         if self._output_type is not None:
             options["output_type"] = self._output_type
-        if guard is not None:
-            options["capabilities"] = [guard]
         async with AsyncExitStack() as stack:
             options["deps"] = await self._make_deps(context, stack)
+            steerer = Steerer(context, prompt.sent)
+            options["capabilities"] = [steerer] if guard is None else [guard, steerer]
             said = None if recovered else prompt.content
             running = cast(Any, self.agent.run_stream_events(said, **options))
             try:
@@ -194,6 +199,9 @@ class PydanticAIAgent:
                                 save(context, messages, prompt.sent)
                                 for end in self._end(input, context, done.output, messages):
                                     yield end
+                                continue
+                            if isinstance(event, EnqueuedMessagesEvent):
+                                await steerer.read(event)
                                 continue
                             if steps is not None and isinstance(event, PartStartEvent | FunctionToolCallEvent):
                                 steps.take(events.new_messages(), stream.texts, stream.calls)

@@ -29,7 +29,7 @@ from pydantic_ai.messages import (
 from runcast.agents.context import RunContext
 from runcast.errors import AgentError
 from runcast.files import Attachment, MediaKind, attachment, id_of, url_of
-from runcast.runs import RunInput
+from runcast.runs import Message, RunInput
 
 _URLS: Mapping[str, Callable[..., UserContent]] = {
     "image": ImageUrl,
@@ -59,10 +59,14 @@ async def prompt_of(input: RunInput, context: RunContext) -> Prompt:
     content: list[UserContent] = []
     sent: dict[str, Sent] = {}
     for message in input.messages:
-        parts = [{"type": "text", "text": message.content}] if isinstance(message.content, str) else message.content
-        for part in parts:
-            content += await content_of(part, context, sent)
+        content += await said_in(message, context, sent)
     return Prompt(content or None, sent)
+
+
+async def said_in(message: Message, context: RunContext, sent: dict[str, Sent]) -> list[UserContent]:
+    """One message, text and files in their order; what it sends is noted in `sent`."""
+    parts = [{"type": "text", "text": message.content}] if isinstance(message.content, str) else message.content
+    return [piece for part in parts for piece in await content_of(part, context, sent)]
 
 
 async def content_of(

@@ -28,9 +28,10 @@ from pydantic_ai.messages import (
 from runcast.agents.asking import ASKED
 from runcast.agents.base import Turn
 from runcast.agents.context import RunContext
-from runcast.agents.pydantic_ai_files import Sent, content_of, referenced, rehydrated
+from runcast.agents.pydantic_ai_files import Sent, content_of, referenced, rehydrated, said_in
 from runcast.errors import AgentError
 from runcast.parts import ActivityPart
+from runcast.runs import Message
 from runcast.transcript import TextPart as SeenText
 from runcast.transcript import ToolPart as SeenTool
 from runcast.transcript import TranscriptMessage, TranscriptRun
@@ -135,6 +136,13 @@ async def _assistant(message: TranscriptMessage, context: RunContext) -> list[Mo
                     outcome=OUTCOMES.get(part.status, "interrupted"),
                 )
             )
+        elif isinstance(part, ActivityPart) and part.activity_type == "steer":
+            content = await said_in(Message(id=part.id, content=part.content.get("content") or ""), context, {})
+            if content:
+                flush()
+                first = content[0]
+                only = first if len(content) == 1 and isinstance(first, str) else content
+                messages.append(ModelRequest(parts=[UserPromptPart(content=only)]))
     flush()
     return messages
 

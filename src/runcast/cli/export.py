@@ -50,14 +50,23 @@ def threads(database: str, query: str, limit: int) -> None:
 @click.argument("thread")
 @click.option("--format", "form", type=click.Choice(["md", "json"]), default="md", show_default=True)
 @click.option(
+    "--run",
+    metavar="ID",
+    help="The version that this run is part of.  [default: the newest]",
+)
+@click.option(
     "--output", "-o", type=click.Path(dir_okay=False, writable=True), help="File to write.  [default: stdout]"
 )
 @database_option
-def export(thread: str, form: Literal["md", "json"], output: str | None, database: str) -> None:
-    """Write one conversation as Markdown, or whole (every event of its log) as JSON."""
+def export(thread: str, form: Literal["md", "json"], run: str | None, output: str | None, database: str) -> None:
+    """Write one conversation as Markdown, or whole (every event of its log) as JSON.
+
+    Where messages were edited or tried again, Markdown has one version of it: the newest, or the one over --run. JSON has all of
+    them in its events; with --run its transcript is that version's.
+    """
 
     async def work(store: Store) -> bytes:
-        return await _export(store, thread, form)
+        return await _export(store, thread, form, run)
 
     data = with_store(database, work)
     if output is None:
@@ -67,13 +76,13 @@ def export(thread: str, form: Literal["md", "json"], output: str | None, databas
         click.echo(f"Wrote {output} ({len(data)} bytes)", err=True)
 
 
-async def _export(store: Store, thread_id: str, form: Literal["md", "json"]) -> bytes:
-    from runcast.export import Conversation
+async def _export(store: Store, thread_id: str, form: Literal["md", "json"], run: str | None) -> bytes:
+    from runcast.export import HEAD, Conversation
 
     thread = await store.get_thread(thread_id)
     if thread is None:
         raise NotFound(f"There is no conversation {thread_id!r} in this file. `runcast threads` lists them.")
-    conversation = Conversation(store, thread)
+    conversation = Conversation(store, thread, run=run or (HEAD if form == "md" else None))
     if form == "md":
         return await conversation.markdown()
     return b"".join([chunk async for chunk in conversation.json()])

@@ -44,11 +44,11 @@ from runcast.client.effects import (
 )
 from runcast.client.refusals import LogChanged, Unreachable, error_of
 from runcast.client.upload import Source, UploadedFile, opened, uploaded
-from runcast.commands import AnyCommand, Cancel, Resolve, Send, Steer
+from runcast.commands import AnyCommand, Cancel, Edit, Resolve, Retry, Send, Steer
 from runcast.errors import RuncastError
 from runcast.events import Event
 from runcast.ids import Clock, IdSource, SystemClock, Uuid7Source
-from runcast.runs import Message, OnBusy
+from runcast.runs import Message, OnBranch, OnBusy
 from runcast.transcript import Transcript, fold, load
 
 SUBPROTOCOL = "runcast.v1"
@@ -188,8 +188,7 @@ class Client:
         command = Send(
             id=key, thread=thread, agent=agent, message=message, on_busy=on_busy, parent_run_id=parent_run_id
         )
-        answer = await self._ask(key, command)
-        return SentRun(self, answer["thread"], answer["run"], answer["seq"], bool(answer.get("replayed")))
+        return self._sent(await self._ask(key, command))
 
     async def cancel(self, *, run: str | None = None, thread: str | None = None, reason: str | None = None) -> str:
         """Stop a run, or what runs and waits in a thread: its status then (`running` while it is being stopped)."""
@@ -212,10 +211,29 @@ class Client:
         answer = await self._ask(key, Resolve(id=key, interrupt=interrupt, payload=payload))
         return answer.get("run")
 
-    async def steer(self, run: str, content: str) -> None:
-        """Hand a message to the running agent; it becomes a queued message if the agent cannot take one."""
-        key = self._new_id()
-        await self._ask(key, Steer(id=key, run=run, message=Message(id=key, content=content)))
+    async def steer(self, run: str, content: str | list[dict[str, Any]], *, id: str | None = None) -> SentRun:
+        """Hand a message to the agent of a run that goes on: that run. If it cannot take one, or the run is over, the message is
+        sent, and its run is the answer. `id` names the message, as in `send`."""
+        key = id or self._new_id()
+        return self._sent(await self._ask(key, Steer(id=key, run=run, message=Message(id=key, content=content))))
+
+    async def edit(
+        self, run: str, content: str | list[dict[str, Any]], *, on_busy: OnBranch = "enqueue", id: str | None = None
+    ) -> SentRun:
+        """Say something else in place of what `run` was asked: a new run beside it, with its parent. A run that goes on, waits or
+        is queued is stopped for it; `on_busy` is for another run of the thread. `id` names the new message.
+
+        Raises:
+            NotFound: no such run. InvalidRequest: no such agent. RunActive, QueueFull: the thread is busy.
+        """
+        key = id or self._new_id()
+        message = Message(id=key, content=content)
+        return self._sent(await self._ask(key, Edit(id=key, run=run, message=message, on_busy=on_busy)))
+
+    async def retry(self, run: str, *, on_busy: OnBranch = "enqueue", id: str | None = None) -> SentRun:
+        """Ask again what `run` was asked: as `edit`, with the same message. Sending the same `id` again has no second effect."""
+        key = id or self._new_id()
+        return self._sent(await self._ask(key, Retry(id=key, run=run, on_busy=on_busy)))
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -359,6 +377,9 @@ class Client:
             reader.closed = True
         self._machine.stop()
         self._flush()
+
+    def _sent(self, answer: dict[str, Any]) -> SentRun:
+        return SentRun(self, answer["thread"], answer["run"], answer["seq"], bool(answer.get("replayed")))
 
     async def _ask(self, id: str, command: AnyCommand) -> dict[str, Any]:
         if self._stopped is not None:

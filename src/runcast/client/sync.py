@@ -20,7 +20,7 @@ from runcast.client import client as asynchronous
 from runcast.client.effects import StateChanged
 from runcast.client.upload import Source, UploadedFile
 from runcast.events import Event
-from runcast.runs import OnBusy
+from runcast.runs import OnBranch, OnBusy
 from runcast.transcript import Transcript
 
 Item = TypeVar("Item")
@@ -77,8 +77,16 @@ class Client:
     def resolve(self, interrupt: str, *, approved: bool | None = None, payload: Any = None) -> str | None:
         return self._call(lambda: self._client.resolve(interrupt, approved=approved, payload=payload))
 
-    def steer(self, run: str, content: str) -> None:
-        self._call(lambda: self._client.steer(run, content))
+    def steer(self, run: str, content: str | list[dict[str, Any]], *, id: str | None = None) -> SentRun:
+        return SentRun(self._portal, self._call(lambda: self._client.steer(run, content, id=id)))
+
+    def edit(
+        self, run: str, content: str | list[dict[str, Any]], *, on_busy: OnBranch = "enqueue", id: str | None = None
+    ) -> SentRun:
+        return SentRun(self._portal, self._call(lambda: self._client.edit(run, content, on_busy=on_busy, id=id)))
+
+    def retry(self, run: str, *, on_busy: OnBranch = "enqueue", id: str | None = None) -> SentRun:
+        return SentRun(self._portal, self._call(lambda: self._client.retry(run, on_busy=on_busy, id=id)))
 
     def follow(self, thread: str, *, after: int = 0, epoch: str | None = None) -> Generator[Event, None, None]:
         return _iterate(self._portal, self._client.follow(thread, after=after, epoch=epoch))

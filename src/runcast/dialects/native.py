@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from runcast import events as e
-from runcast.commands import AnyCommand, Cancel, Resolve, Send, Steer, Subscribe
+from runcast.commands import AnyCommand, Cancel, Edit, Resolve, Send, Steer, Subscribe
 from runcast.dialects.base import Attach, BadFrame, Encoder, Frame, OnClose, Start
 from runcast.events import Record
 from runcast.ids import CLIENT_ID
@@ -64,7 +64,7 @@ def fault_of(command: AnyCommand) -> str | None:
                 return "subscribe names either a `thread` or `inbox: true`."
             if command.after is not None and not 0 <= command.after <= MAX_SEQ:
                 return f"`after` must be between 0 and 2^53-1, not {command.after}."
-        case Send() | Steer():
+        case Send() | Steer() | Edit():
             return fault_of_message(command.message)
         case Cancel():
             if (command.run is None) == (command.thread is None):

@@ -48,7 +48,7 @@ from runcast.events import (
     ToolCallResult,
     ToolCallStart,
 )
-from runcast.folding import items, lifecycle
+from runcast.folding import items, lifecycle, tree
 from runcast.folding.index import Index, given
 from runcast.folding.items import patched
 from runcast.parts import StepPart, TranscriptRun
@@ -66,6 +66,7 @@ class Folding(Index):
                 return
             case _:
                 self.flush()
+        self.head_before = None
         match event:
             case InterruptResolved():
                 lifecycle.interrupt_resolved(self, event)
@@ -136,6 +137,7 @@ class Folding(Index):
             case RunDequeued():
                 run.reason = given(event.reason) or run.reason
                 lifecycle.end(self, run, event, "cancelled")
+                tree.step_aside(self, run)
             case RunFinished():
                 lifecycle.run_finished(self, run, event)
             case RunError():

@@ -45,6 +45,8 @@ class Index:
         self.interrupts: dict[str, tuple[TranscriptRun, InterruptPart]] = {}
         self.growing: TextPart | ReasoningPart | ToolPart | None = None
         self.pieces: list[str] = []
+        self.head_before: str | None = None
+        """While the event is applied that a run appeared with: the head run before it."""
         for run in transcript.runs:
             self.runs[run.id] = run
             made = False
@@ -111,7 +113,7 @@ class Index:
     def add_run(self, id: str, status: RunStatus) -> TranscriptRun:
         run = self.runs[id] = TranscriptRun(id=id, status=status)
         self.transcript.runs.append(run)
-        self.transcript.head_run = id
+        self.head_before, self.transcript.head_run = self.transcript.head_run, id
         return run
 
     def answer(self, run: TranscriptRun, event: Event) -> TranscriptMessage:

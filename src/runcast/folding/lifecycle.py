@@ -22,6 +22,7 @@ from runcast.events import (
     RunSteered,
     ThreadUpdated,
 )
+from runcast.folding import tree
 from runcast.folding.index import Index, given
 from runcast.folding.items import INCOMPLETE
 from runcast.parts import (
@@ -103,7 +104,9 @@ def run_queued(at: Index, run: TranscriptRun, event: RunQueued) -> None:
     run.queued_at = given(event.timestamp)
     run.agent = event.agent
     run.parent = given(event.parent_run_id)
+    run.replaces = given(event.replaces)
     inputs(at, run, event, event.input)
+    tree.take_place(at, run)
 
 
 def run_started(at: Index, run: TranscriptRun, event: RunStarted) -> None:
@@ -113,11 +116,13 @@ def run_started(at: Index, run: TranscriptRun, event: RunStarted) -> None:
     run.agent = run.agent if event.agent is UNSET else event.agent
     run.parent = run.parent if event.parent_run_id is UNSET else event.parent_run_id
     run.resumes = run.resumes if event.resumes is UNSET else event.resumes
+    run.replaces = run.replaces if event.replaces is UNSET else event.replaces
     inputs(at, run, event, event.input)
     at.answer(run, event)
     for link in at.chain(run):
         if link is not run:
             resumed(at, link, event)
+    tree.take_place(at, run)
 
 
 def resumed(at: Index, run: TranscriptRun, event: RunStarted) -> None:
@@ -151,12 +156,21 @@ def inputs(at: Index, run: TranscriptRun, event: Event, input: dict[str, Any] | 
         else:
             run.messages.insert(place, message)
             place += 1
+        for other in at.transcript.runs:  # what its agent had not read runs by itself now
+            if other.steering and other is not run:
+                other.steering = [one for one in other.steering if one.id != message.id]
 
 
 def run_steered(at: Index, run: TranscriptRun, event: RunSteered) -> None:
-    id = event.message.get("id")
-    if event.consumed and isinstance(id, str) and id not in at.activities:
-        at.add(run, event, ActivityPart(id=id, activity_type="steer", content=event.message))
+    message = _message(event.message, event)
+    if message is None or message.id in at.activities:
+        return
+    known = [one for one in run.steering if one.id != message.id]
+    if event.consumed:
+        run.steering = known
+        at.add(run, event, ActivityPart(id=message.id, activity_type="steer", content=event.message))
+    elif len(known) == len(run.steering):
+        run.steering = [*known, message]
 
 
 def run_restarted(at: Index, run: TranscriptRun, event: RunRestarted) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 
 from runcast.agents.base import Agent, RunContext, Turn
+from runcast.agents.steering import Steering
 from runcast.errors import RunEnded
 from runcast.events import Event, Outcome, RunError, RunFinished
 from runcast.ids import Clock, IdSource
@@ -57,6 +58,8 @@ class Execution:
         self.limit_s = limit_s
         self.recorder = recorder or Recorder(input.run)
         self.recorder.date_by(lambda: date(clock.now_ms() + int(answer_timeout_s * 1000)))
+        self.handed = Steering() if goes_on is None else goes_on.handed
+        """What was said to the agent while it runs, and not read by it."""
         self.driver: Execution = self if goes_on is None else goes_on.driver
         """The execution whose task runs the agent: the first of those in which it goes on."""
         self.now: Execution = self
@@ -82,6 +85,7 @@ class Execution:
                 flush=None if policy_of(agent) == "never" else self._flush_now,
                 left=left,
                 on_checkpoint=lambda: self.now.checkpointed(),
+                handed=self.handed,
             )
         else:
             self.asking, self.context = goes_on.asking, goes_on.context

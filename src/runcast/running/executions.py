@@ -29,11 +29,12 @@ from runcast.running.execution import SHUTDOWN, Execution
 from runcast.running.lane import Lane, WaitingRun
 from runcast.running.lanes import Lanes
 from runcast.running.limits import Limits
-from runcast.running.opening import started
+from runcast.running.opening import queued, started
 from runcast.running.parking import Parking, Unparked
 from runcast.running.recall import Recall
 from runcast.running.recorder import Recorder
 from runcast.running.restarting import GoesOn, Restarting, policy_of
+from runcast.running.unread import join, requeued
 from runcast.running.watchdog import Driven
 from runcast.runs import Answer, Message, Principal, Run, RunInput, Thread
 from runcast.stores.files import Files
@@ -135,10 +136,12 @@ class Executions:
         attempt: int = 1,
         recorder: Recorder | None = None,
         left: Turn | None = None,
+        handed: Sequence[Message] = (),
     ) -> None:
         """The run's first event is in the log: let the agent work. The lane's lock is held.
 
-        `attempt`, `recorder`, `left`: of a run that is taken up again (`GoesOn`).
+        `attempt`, `recorder`, `left`: of a run that is taken up again (`GoesOn`); `handed`, what was said to it meanwhile and
+        not read.
         """
         assert self._tasks is not None, "the runner was not started"
         agent = self.agents.get(run.agent) or _MissingAgent(run.agent)
@@ -171,6 +174,8 @@ class Executions:
             recorder=recorder,
             left=left,
         )
+        for message in handed:
+            execution.handed.hand(message)
         lane.running = run.id
         lane.users += 1
         self._by_run[run.id] = execution
@@ -185,7 +190,7 @@ class Executions:
         run = msgspec.structs.replace(
             entry.run, status="running", started_at=entry.run.not_before(self._clock.now_ms())
         )
-        await self._appender.write(lane, [started(run, entry.messages)], runs=[run], head_run=run.id)
+        await self._appender.write(lane, [started(run, entry.messages)], runs=[run])
         lane.queue.popleft()
         self.launch(lane, run, entry.messages, entry.principal)
 
@@ -261,6 +266,7 @@ class Executions:
         while not lane.lost:
             try:
                 async with lane.lock:
+                    unread = execution.handed.unread
                     if end.status == "waiting" and execution.cancelling:  # Stop came while the question was on its way
                         end = end_of(run, execution, self._new_id)
                         closing = None if closing is None else [*closing, *execution.recorder.close(end.status)]
@@ -268,18 +274,38 @@ class Executions:
                         # I4: what the store refused was seen by nobody and is dropped; the log alone says what is open.
                         self._hub.note_head(lane.thread.id, lane.head)
                         closing = (await self._recall.recorder(lane.thread, run)).close(end.status)
+                        unread = await self._recall.unread(lane.thread, run.id)
                     events = [*closing, e.of_run(end.terminal, run.id)]
+                    now = self._clock.now_ms()
+                    left = requeued(
+                        lane,
+                        run,
+                        unread,
+                        execution.principal,
+                        first_seq=lane.head + len(events) + 1,
+                        new_id=self._new_id,
+                        now=now,
+                    )
                     code = end.terminal.code if isinstance(end.terminal, e.RunError) else UNSET
                     ended = msgspec.structs.replace(
                         run,
                         status=end.status,
-                        ended_at=run.not_before(self._clock.now_ms()),
+                        ended_at=run.not_before(now),
                         last_seq=lane.head + len(events),
                         code=None if code is UNSET else code,
                         expires_at=end.expires_at,
                     )
                     state = execution.asked_state if end.interrupts and execution.parked else execution.context.saved
-                    await self._appender.write(lane, events, runs=[ended], agent_state=state)
+                    await self._appender.write(
+                        lane,
+                        [*events, *(queued(entry.run, entry.messages) for entry in left)],
+                        runs=[ended, *(entry.run for entry in left)],
+                        head_run=left[-1].run.id if left else None,
+                        agent_state=state,
+                    )
+                    join(lane, left)
+                    for message in unread:  # a parked agent goes on: it must not read what runs by itself
+                        execution.handed.take(message)
                     self._unwritten.discard(run.id)
                     lane.running = None
                     if end.interrupts:

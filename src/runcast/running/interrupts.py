@@ -16,6 +16,7 @@ from runcast.errors import InvalidRequest
 from runcast.events import Event
 from runcast.forms import BadForm, Fault, fault_of
 from runcast.ids import Clock, IdSource
+from runcast.running.accepting import move, resumed
 from runcast.running.appender import Appender
 from runcast.running.executions import Executions
 from runcast.running.lane import Lane, WaitingRun
@@ -128,6 +129,7 @@ class Interrupts:
         resuming: Run | None = None
         answers = {**waiting.answers, **given}
         ordered: tuple[Answer, ...] = ()
+        moved, tip = dict[str, Run](), lane.tip
         dates = [one.expires_at for id, one in waiting.interrupts.items() if id not in answers and one.expires_at]
         waits = msgspec.structs.replace(run, expires_at=min(dates, default=None))
         runs = [waits]
@@ -147,7 +149,8 @@ class Interrupts:
             )
             ordered = tuple(answers[one] for one in waiting.interrupts)
             events = [*events, started(resuming, (), ordered)]
-            runs = [msgspec.structs.replace(waits, status="done"), resuming]
+            moved, tip = resumed(lane, run.id, resuming.id)
+            runs = [msgspec.structs.replace(waits, status="done"), *moved.values(), resuming]
         if receipt is not None:
             [answer] = given.values()
             result = {
@@ -157,14 +160,13 @@ class Interrupts:
                 "seq": seq,
             }
             receipt = receipt._replace(result=msgspec.json.encode(result))
-        await self._appender.write(
-            lane, events, runs=runs, head_run=None if resuming is None else resuming.id, receipt=receipt
-        )
+        await self._appender.write(lane, events, runs=runs, head_run=None if resuming is None else tip, receipt=receipt)
         waiting.answers, waiting.run = answers, waits
         if resuming is None:
             return None
         lane.waiting = None
-        lane.tip = resuming.id
+        lane.tip = tip
+        move(lane, moved)
         self._executions.launch(lane, resuming, (), principal, ordered)
         return resuming.id
 

@@ -52,7 +52,7 @@ class Lane:
         self.waiting: WaitingRun | None = None
         self.queue: deque[QueuedRun] = deque()
         self.tip: str | None = thread.head_run
-        """The run accepted last: the parent of the next one."""
+        """The parent of the next run: the one accepted last, unless it was taken back or took another's place in the queue."""
         self.lost = False
         """The lease is gone: nothing may be written under this lane any more."""
         self.doubtful = False

@@ -23,6 +23,7 @@ def started(run: Run, messages: tuple[Message, ...], answers: tuple[Answer, ...]
         input=_input(run, messages, answers),
         agent=run.agent,
         resumes=run.resumes or UNSET,
+        replaces=run.replaces or UNSET,
     )
 
 
@@ -33,6 +34,7 @@ def queued(run: Run, messages: tuple[Message, ...]) -> Event:
         input=_input(run, messages, ()),
         agent=run.agent,
         parent_run_id=run.parent or UNSET,
+        replaces=run.replaces or UNSET,
     )
 
 
@@ -48,9 +50,7 @@ def _input(run: Run, messages: tuple[Message, ...], answers: tuple[Answer, ...])
     given: dict[str, Any] = {
         "threadId": run.thread,
         "runId": run.id,
-        "messages": [
-            {"id": message.id, "role": "user", "content": msgspec.to_builtins(message.content)} for message in messages
-        ],
+        "messages": [message.as_input() for message in messages],
     }
     if answers:
         given["resume"] = [msgspec.to_builtins(answer) for answer in answers]

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from runcast import events as e
 from runcast.agents.base import Turn
 from runcast.errors import AlreadyDecided, Expired, NotFound, StoreError
 from runcast.hub import Hub
+from runcast.paths import path_to
 from runcast.running.lane import WaitingRun
 from runcast.running.question import question_of
 from runcast.running.recorder import Recorder
 from runcast.runs import Answer, Message, Run, Thread
 from runcast.stores.base import Store
-from runcast.transcript import InterruptPart, TranscriptRun
+from runcast.transcript import ActivityPart, InterruptPart, Transcript, fold
 
 
 class Recall:
@@ -27,24 +29,41 @@ class Recall:
 
     async def history(self, thread: Thread, run: Run) -> Sequence[Turn]:
         async with self._hub.transcript(thread) as transcript:
-            by_id = {one.id: one for one in transcript.runs}
-            path: list[TranscriptRun] = []
-            parent = run.parent
-            while parent is not None and parent in by_id:
-                path.append(by_id[parent])
-                parent = path[-1].parent
-        path.reverse()
+            path = [] if run.parent is None else path_to(transcript, run.parent)
         states = {state.run: state for state in await self._store.agent_states([one.id for one in path])}
         return [Turn(one, states.get(one.id)) for one in path]
 
     async def state(self, thread: Thread, run: Run) -> Any:
+        """The shared state as the runs on the path to this one left it: what a sibling wrote is none of its business."""
         if run.parent is None:
             return None
         try:
             async with self._hub.transcript(thread) as transcript:
-                return transcript.state
+                if transcript.state is None:
+                    return None
+                path = {one.id for one in path_to(transcript, run.parent)}
+                if all(one.id in path or one.id == run.id or one.status == "queued" for one in transcript.runs):
+                    return transcript.state
+            return await self._state_of(thread, path)
         except StoreError:
             return None  # the run's first write will say what is wrong with the store
+
+    async def _state_of(self, thread: Thread, path: Set[str]) -> Any:
+        """The state that the runs of a path made, from the log: the transcript has only that of all runs together."""
+        made = Transcript()
+        after = 0
+        while records := await self._store.read(thread.id, after):
+            after = records[-1].seq
+            fold(
+                made,
+                (
+                    record.event
+                    for record in records
+                    if isinstance(record.event, (e.StateSnapshot, e.StateDelta))
+                    and (record.event.run_id is UNSET or record.event.run_id in path)
+                ),
+            )
+        return made.state
 
     async def recorder(self, thread: Thread, run: Run) -> Recorder:
         """A recorder of what the log says is open in this run."""
@@ -76,11 +95,83 @@ class Recall:
         return waiting if parts else None
 
     async def messages(self, run: Run) -> tuple[Message, ...]:
-        """A queued run's message, from the log (I18)."""
+        """What a run was asked, from its first event (I6, I18)."""
         records = await self._store.read(run.thread, run.first_seq - 1, max_events=1)
         event = records[0].event if records else None
-        given: list[Any] = event.input.get("messages", []) if isinstance(event, e.RunQueued) else []
+        input = event.input if isinstance(event, (e.RunQueued, e.RunStarted)) else UNSET
+        given: list[Any] = [] if input is UNSET else input.get("messages", [])
         return tuple(msgspec.convert(message, Message) for message in given)
+
+    async def unread(self, thread: Thread, run: str) -> tuple[Message, ...]:
+        """What was handed to the run's agent and, as far as the log knows, not read by it."""
+        async with self._hub.transcript(thread) as transcript:
+            seen = next((one for one in transcript.runs if one.id == run), None)
+            ids = {message.id for message in seen.steering} if seen else set[str]()
+        if not ids:
+            return ()
+        found: dict[str, Message] = {}
+        after = (await self._rows([run]))[0].first_seq
+        while len(found) < len(ids) and (records := await self._store.read(thread.id, after)):
+            after = records[-1].seq
+            for record in records:
+                event = record.event
+                if isinstance(event, e.RunSteered) and event.run_id == run and event.message.get("id") in ids:
+                    message = msgspec.convert(event.message, Message)
+                    found[message.id] = message
+        return tuple(found.values())
+
+    async def has_message(self, thread: Thread, id: str) -> bool:
+        """Whether the thread has a message with this id."""
+        async with self._hub.transcript(thread) as transcript:
+            return any(
+                message.id == id
+                or any(isinstance(part, ActivityPart) and part.id == id for part in message.parts)  # a steered one
+                for run in transcript.runs
+                for message in (*run.messages, *run.steering)
+            )
+
+    # --- rows -----------------------------------------------------------------------------------------------------
+
+    async def row(self, run: str) -> Run | None:
+        return next(iter(await self._rows([run])), None)
+
+    async def first_of(self, run: Run) -> Run:
+        """The run that holds the question: of runs that go on with each other's answers the first."""
+        seen = {run.id}
+        while run.resumes is not None and run.resumes not in seen:
+            rows = await self._rows([run.resumes])
+            if not rows:
+                break
+            run = rows[0]
+            seen.add(run.id)
+        return run
+
+    async def follows_instead(self, thread: Thread, run: Run) -> str | None:
+        """What is before a queued run when it is taken back: the run it was to take the place of, else its parent."""
+        if run.replaces is not None:
+            replaced = await self.row(run.replaces)
+            if replaced is not None and replaced.started_at is not None:
+                return replaced.id
+        return run.parent
+
+    async def newest(self, thread: Thread, *, but: str) -> str | None:
+        """The run of the thread accepted last of those that were not taken back."""
+        rows = await self._store.runs(thread=thread.id)
+        kept = [row.id for row in rows if row.id != but and (row.status != "cancelled" or row.started_at is not None)]
+        return kept[-1] if kept else None
+
+    async def in_order(self, queued: Sequence[Run]) -> list[Run]:
+        """Queued runs in the order in which they will run: as accepted (I18), an edited one in the place of the one before."""
+        places: dict[str, tuple[int, int]] = {}
+        for run in queued:
+            place, replaces = run, run.replaces
+            while replaces is not None and (row := await self.row(replaces)) is not None and row.id != place.id:
+                place, replaces = row, row.replaces
+            places[run.id] = (place.first_seq, run.first_seq)
+        return sorted(queued, key=lambda run: places[run.id])
+
+    async def _rows(self, ids: Sequence[str]) -> list[Run]:
+        return await self._store.runs(ids=ids)
 
     async def why_not(self, thread: Thread, run: Run, answer: Answer) -> Exception:
         async with self._hub.transcript(thread) as transcript:

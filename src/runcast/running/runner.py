@@ -21,7 +21,6 @@ from runcast.errors import (
     InvalidRequest,
     LeaseLost,
     NotFound,
-    QueueFull,
     RunActive,
     SequenceConflict,
     StoreError,
@@ -29,21 +28,24 @@ from runcast.errors import (
 )
 from runcast.hub import Hub
 from runcast.ids import Clock, IdSource
+from runcast.running.accepting import Acceptance
 from runcast.running.appender import Appender
 from runcast.running.blobs import Blobs
+from runcast.running.branching import Branching
 from runcast.running.executions import Executions
 from runcast.running.expiry import Expiry
 from runcast.running.interrupts import Interrupts
-from runcast.running.lane import Lane, QueuedRun
+from runcast.running.lane import Lane
 from runcast.running.lanes import Lanes
 from runcast.running.limits import Limits
-from runcast.running.opening import queued, started, title_of
 from runcast.running.recall import Recall
 from runcast.running.restarting import Restarting
+from runcast.running.steering import Steered
+from runcast.running.stopping import Stopping
 from runcast.running.takeover import Takeover
 from runcast.running.watchdog import Watchdog
 from runcast.running.watching import NOBODY, Watching
-from runcast.runs import Answer, Message, OnBusy, Principal, Run, RunStatus, Thread
+from runcast.runs import Answer, Message, OnBranch, OnBusy, Principal, Run, RunStatus, Thread
 from runcast.stores.base import Receipt, Store
 
 logger = logging.getLogger("runcast.runner")
@@ -88,17 +90,24 @@ class Runner:
         )
         self._strays: list[str] = []
         """Threads whose lease this node has without a lane."""
-        self._interrupts = Interrupts(
+        self._acceptance = Acceptance(
+            self._appender, self._executions, clock=clock, new_id=new_id, queue_limit=limits.queue_limit
+        )
+        self._interrupts = Interrupts(store, self._appender, self._executions, self._recall, clock=clock, new_id=new_id)
+        self._stopping = Stopping(self._appender, self._executions, self._interrupts, self._recall, clock=clock)
+        self._branching = Branching(self._acceptance, self._executions, self._interrupts, self._stopping, self._recall)
+        self._steered = Steered(self._appender, self._executions, self._recall, limit=limits.queue_limit)
+        self._expiry = Expiry(store, self._lanes, self._interrupts, clock=clock)
+        self._takeover = Takeover(
             store,
+            hub,
+            self._lanes,
             self._appender,
             self._executions,
             self._recall,
+            restarting,
             clock=clock,
             new_id=new_id,
-        )
-        self._expiry = Expiry(store, self._lanes, self._interrupts, clock=clock)
-        self._takeover = Takeover(
-            store, hub, self._lanes, self._appender, self._executions, self._recall, restarting, clock=clock
         )
         self._watching = Watching(
             hub, grace_s=limits.disconnect_grace_s, runs_of=self._runs_to_watch, stop=self._stop_unwatched
@@ -162,67 +171,79 @@ class Runner:
         on_busy: OnBusy,
         parent: str | None,
         receipt: Receipt,
+        steer: str | None = None,
         new: bool = False,
     ) -> tuple[Run, int]:
-        """Start a run on `message`, or queue it: the run and the seq of the event that holds the message.
+        """Start a run on `message`, or queue it, or hand it to the run under way: the run, and the seq of the event that
+        holds the message.
 
-        With `new` the thread does not exist yet: it is made with the message, or not at all.
-
-        `receipt.result` is completed here: it is the JSON of `{"thread", "run", "seq", "status"}`.
+        With `on_busy` "steer" and `steer` only that run is handed the message, else whichever goes on. With `new` the thread
+        does not exist yet: it is made with the message, or not at all. `receipt.result` is completed here: it is the JSON of
+        `{"thread", "run", "seq", "status"}`.
 
         Raises:
             RunActive, QueueFull, Unavailable, InvalidRequest (a parent that is not of this thread).
         """
-        if self.draining:
-            raise Unavailable("The server is about to stop and takes no new messages.", retry_after_ms=2_000)
+        self._refuse_while_draining()
         async with self._lanes.use(thread, new=new) as lane:
             if lane.deleting:
                 raise NotFound("There is no such conversation.")
             if lane.busy:
                 await self._refuse_replay(principal, receipt)
-            if parent is not None and not await self._store.runs(thread=thread.id, ids=[parent]):
-                raise InvalidRequest(f"The parent run {parent!r} is not in this thread.")
+            if parent is not None:
+                rows = await self._store.runs(thread=thread.id, ids=[parent])
+                if not rows:
+                    raise InvalidRequest(f"The parent run {parent!r} is not in this thread.")
+                if rows[0].status == "cancelled" and rows[0].started_at is None:
+                    raise InvalidRequest(
+                        f"The parent run {parent!r} was taken back before it began: nothing follows it."
+                    )
             if lane.busy and on_busy == "reject":
                 raise RunActive("This conversation has a run under way; wait for its end or stop it.")
-            if lane.busy and len(lane.queue) >= self.limits.queue_limit:
-                raise QueueFull(
-                    f"{len(lane.queue)} messages are waiting in this conversation already; try again later."
-                )
-            if lane.busy and on_busy == "interrupt":
-                await self._request_cancel(lane, by=principal.user, reason="A newer message took its place.")
+            if on_busy == "steer":
+                execution = self._steered.takes(lane, steer)
+                if execution is not None:
+                    seq = await self._steered.hand(lane, execution, message, receipt=receipt)
+                    row = await self._recall.row(execution.input.run)
+                    assert row is not None
+                    return row, seq
+            self._acceptance.refuse_when_full(lane)
+            if lane.busy and (on_busy == "interrupt" or (on_busy == "steer" and lane.waiting is not None)):
+                await self._stopping.request_cancel(lane, by=principal.user, reason="A newer message took its place.")
                 await self._executions.advance(lane)
-            now = self._clock.now_ms()
-            status: RunStatus = "queued" if lane.busy else "running"
-            run = Run(
-                id=self._new_id(),
-                thread=thread.id,
-                agent=agent,
-                status=status,
-                parent=parent or lane.tip,
-                message_id=message.id,
-                created_at=now,
-                started_at=None if lane.busy else now,
-                first_seq=lane.head + 1,
-            )
-            answer = {"thread": thread.id, "run": run.id, "seq": run.first_seq, "status": status}
-            title = None if lane.title else title_of(message)
-            opening = queued(run, (message,)) if lane.busy else started(run, (message,))
-            await self._appender.write(
+            run = await self._acceptance.accept(
                 lane,
-                [opening],
-                runs=[run],
-                title=title,
-                head_run=run.id,
-                receipt=receipt._replace(result=msgspec.json.encode(answer)),
-                files=[one.file for one in message.attachments if one.file is not None],
+                principal,
+                (message,),
+                agent=agent,
+                parent=parent or lane.tip,
+                receipt=receipt,
                 begin=thread if new else None,
             )
-            lane.tip = run.id
-            if lane.busy:
-                lane.queue.append(QueuedRun(run, (message,), principal))
-            else:
-                self._executions.launch(lane, run, (message,), principal)
             return run, run.first_seq
+
+    async def branch(
+        self,
+        principal: Principal,
+        thread: Thread,
+        run: Run,
+        message: Message | None,
+        *,
+        on_busy: OnBranch,
+        receipt: Receipt,
+    ) -> tuple[Run, int]:
+        """Start a run beside `run`: on `message` (an edit), or on what `run` was asked (a retry). As `send`.
+
+        Raises:
+            RunActive, QueueFull, Unavailable, NotFound, InvalidRequest.
+        """
+        self._refuse_while_draining()
+        async with self._lanes.use(thread) as lane:
+            if lane.deleting:
+                raise NotFound("There is no such conversation.")
+            await self._refuse_replay(principal, receipt)
+            made = await self._branching.branch(lane, principal, run, message, on_busy=on_busy, receipt=receipt)
+            return made, made.first_seq
 
     async def cancel(
         self, principal: Principal, thread: Thread, run: Run, *, reason: str | None, receipt: Receipt | None = None
@@ -241,11 +262,11 @@ class Runner:
             if receipt is not None:
                 await self._refuse_replay(principal, receipt)
             if run.id == lane.running:
-                await self._request_cancel(lane, by=principal.user, reason=reason, receipt=done("running"))
+                await self._stopping.request_cancel(lane, by=principal.user, reason=reason, receipt=done("running"))
                 return "running"
             for entry in lane.queue:
                 if entry.run.id == run.id:
-                    await self._dequeue(lane, entry, reason, done("cancelled"))
+                    await self._stopping.dequeue(lane, entry, reason, done("cancelled"))
                     return "cancelled"
             if lane.waiting is not None and lane.waiting.run.id == run.id:
                 await self._interrupts.withdraw(lane, by=principal.user, reason=reason, receipt=done("cancelled"))
@@ -284,7 +305,7 @@ class Runner:
             async with self._lanes.use(thread) as lane:
                 lane.deleting = True
                 try:
-                    await self._request_cancel(lane, by="", reason="The conversation was deleted.")
+                    await self._stopping.request_cancel(lane, by="", reason="The conversation was deleted.")
                 except BaseException:
                     lane.deleting = False
                     raise
@@ -332,32 +353,6 @@ class Runner:
         if await self._store.receipt(principal, receipt.key) is not None:
             raise SequenceConflict(f"The command {receipt.key!r} was carried out before; its receipt has the answer.")
 
-    # --- stopping -------------------------------------------------------------------------------------------------
-
-    async def _request_cancel(self, lane: Lane, *, by: str, reason: str | None, receipt: Receipt | None = None) -> None:
-        """Make the cancel durable, then carry it out. The lane's lock is held."""
-        if lane.waiting is not None:
-            await self._interrupts.withdraw(lane, by=by, reason=reason)
-        execution = self._executions.get(lane.running)
-        if execution is None or execution.cancelling or (execution.stopped.is_set() and not execution.asks):
-            if receipt is not None:
-                await self._appender.write(lane, [], receipt=receipt)
-            return
-        event = e.RunCancelRequested(by=by or UNSET, reason=UNSET if reason is None else reason)
-        await self._appender.write(lane, [e.of_run(event, execution.input.run)], receipt=receipt)
-        execution.cancelling = True
-        execution.cancel_reason = reason
-        self._executions.stop_agent(execution)
-
-    async def _dequeue(self, lane: Lane, entry: QueuedRun, reason: str | None, receipt: Receipt | None) -> None:
-        now = self._clock.now_ms()
-        event = e.of_run(e.RunDequeued(reason=UNSET if reason is None else reason), entry.run.id)
-        run = msgspec.structs.replace(
-            entry.run, status="cancelled", ended_at=entry.run.not_before(now), last_seq=lane.head + 1
-        )
-        await self._appender.write(lane, [event], runs=[run], receipt=receipt)
-        lane.queue.remove(entry)
-
     # --- watchers ---------------------------------------------------------------------------------------------------
 
     def sender_gone(self, run: Run) -> None:
@@ -387,15 +382,19 @@ class Runner:
                 if self._hub.watchers(thread) > 0:
                     return
                 for entry in [entry for entry in lane.queue if entry.run.id in runs]:
-                    await self._dequeue(lane, entry, NOBODY, None)
+                    await self._stopping.dequeue(lane, entry, NOBODY, None)
                 if lane.running in runs:
-                    await self._request_cancel(lane, by="", reason=NOBODY)
+                    await self._stopping.request_cancel(lane, by="", reason=NOBODY)
         except (LeaseLost, NotFound):
             pass  # another node drives it, or it was deleted
         except StoreError as error:
             logger.warning("unwatched runs could not be stopped", exc_info=error, extra={"action": "unwatched_failed"})
 
     # --- owning ---------------------------------------------------------------------------------------------------
+
+    def _refuse_while_draining(self) -> None:
+        if self.draining:
+            raise Unavailable("The server is about to stop and takes no new messages.", retry_after_ms=2_000)
 
     async def _load(self, lane: Lane) -> None:
         await self._takeover.load(lane)

@@ -14,15 +14,17 @@ from msgspec import UNSET
 from runcast import events as e
 from runcast.errors import LeaseLost, NotFound
 from runcast.hub import Hub
-from runcast.ids import Clock
+from runcast.ids import Clock, IdSource
 from runcast.running.appender import Appender
 from runcast.running.ending import interrupted
 from runcast.running.executions import Executions
 from runcast.running.lane import Lane, QueuedRun
 from runcast.running.lanes import Lanes
+from runcast.running.opening import queued
 from runcast.running.recall import Recall
 from runcast.running.recorder import Ending
 from runcast.running.restarting import Over, Restarting, policy_of
+from runcast.running.unread import join, requeued
 from runcast.runs import Principal, Run, Thread
 from runcast.stores.base import Store
 
@@ -41,6 +43,7 @@ class Takeover:
         restarting: Restarting,
         *,
         clock: Clock,
+        new_id: IdSource,
     ) -> None:
         self._store = store
         self._hub = hub
@@ -50,20 +53,21 @@ class Takeover:
         self._recall = recall
         self._restarting = restarting
         self._clock = clock
+        self._new_id = new_id
 
     async def load(self, lane: Lane) -> None:
         """Bring a lane just acquired up to how its thread stands. Its lock is held."""
         thread = lane.thread
         self._hub.note_head(thread.id, lane.head)  # what another node wrote, this node's feed may not know
         principal = Principal(user=thread.user, tenant=thread.tenant)
-        for run in await self._store.runs(thread=thread.id, status=["queued", "running", "waiting"]):
+        runs = await self._store.runs(thread=thread.id, status=["queued", "running", "waiting"])
+        for run in await self._recall.in_order([run for run in runs if run.status == "queued"]):
+            lane.queue.append(QueuedRun(run, await self._recall.messages(run), principal))
+        for run in runs:
             if run.status == "running":
                 await self._take_up(lane, run, principal)
             elif run.status == "waiting":
                 lane.waiting = await self._recall.waiting(thread, run)
-            else:
-                lane.queue.append(QueuedRun(run, await self._recall.messages(run), principal))
-        lane.tip = lane.queue[-1].run.id if lane.queue else thread.head_run
         await self._executions.advance(lane)
 
     async def adopt_orphans(self) -> None:
@@ -120,6 +124,7 @@ class Takeover:
             attempt=verdict.attempt,
             recorder=recorder,
             left=left,
+            handed=await self._recall.unread(lane.thread, run.id),
         )
 
     async def _end_dead(self, lane: Lane, run: Run, over: Over) -> None:
@@ -131,12 +136,28 @@ class Takeover:
         if over.cancelled:
             terminal = e.RunFinished(thread_id=run.thread, outcome=e.Outcome(type="cancelled"), reason=reason)
         events = [*recorder.close(status), e.of_run(terminal, run.id)]
+        now = self._clock.now_ms()
+        left = requeued(
+            lane,
+            run,
+            await self._recall.unread(lane.thread, run.id),
+            Principal(user=lane.thread.user, tenant=lane.thread.tenant),
+            first_seq=lane.head + len(events) + 1,
+            new_id=self._new_id,
+            now=now,
+        )
         ended = msgspec.structs.replace(
             run,
             status=status,
-            ended_at=run.not_before(self._clock.now_ms()),
+            ended_at=run.not_before(now),
             last_seq=lane.head + len(events),
             code=None if over.cancelled else "interrupted",
         )
-        await self._appender.write(lane, events, runs=[ended])
+        await self._appender.write(
+            lane,
+            [*events, *(queued(entry.run, entry.messages) for entry in left)],
+            runs=[ended, *(entry.run for entry in left)],
+            head_run=left[-1].run.id if left else None,
+        )
+        join(lane, left)
         logger.warning("run %s was interrupted", run.id, extra={"action": "run_interrupted", "run": run.id})

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from runcast.events import Interrupt
-from runcast.runs import OnBusy, Run, Thread
+from runcast.runs import OnBranch, OnBusy, Run, Thread
 from runcast.service import AgentInfo
 from runcast.transcript import Transcript
 from runcast.updates import ResyncReason
@@ -46,6 +46,25 @@ class MessageToSend(Struct, frozen=True, kw_only=True, rename="camel"):
     """What to do while another run of the thread goes on."""
     parent_run_id: str | None = None
     """The run that this message follows; without it the newest."""
+
+
+class EditedMessage(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What is said in place of what the run was asked. `message` may be just its text."""
+
+    message: NewMessage | str
+    on_busy: OnBranch = "enqueue"
+    """What to do while another run of the thread goes on. The edited one itself is stopped."""
+
+
+class Again(Struct, frozen=True, kw_only=True, rename="camel"):
+    on_busy: OnBranch = "enqueue"
+    """What to do while another run of the thread goes on. The one that is tried again is stopped."""
+
+
+class SteeringMessage(Struct, frozen=True, kw_only=True, rename="camel"):
+    """`message` may be just its text."""
+
+    message: NewMessage | str
 
 
 class Stop(Struct, frozen=True, kw_only=True, rename="camel"):

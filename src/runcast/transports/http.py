@@ -7,13 +7,13 @@ decoded by the structs in `bodies`, which also make the OpenAPI document.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request
 from msgspec import UNSET
 from starlette.responses import Response
 
-from runcast.commands import Cancel, Resolve, Send, Subscribe
+from runcast.commands import Cancel, Edit, Resolve, Retry, Send, Steer, Subscribe
 from runcast.dialects.base import Start
 from runcast.dialects.native import NativeEncoder, fault_of_message
 from runcast.errors import InvalidRequest
@@ -22,13 +22,17 @@ from runcast.service import CancelResult, EventPage, ResolveResult, Sent, Servic
 from runcast.transports import openapi, problems
 from runcast.transports.answers import answer_of, event_list, resync_of, thread_view
 from runcast.transports.bodies import (
+    Again,
     AgentList,
     Decision,
+    EditedMessage,
     EventList,
     Health,
     MessageToSend,
+    NewMessage,
     NewThread,
     RunAnswer,
+    SteeringMessage,
     Stop,
     ThreadChange,
     ThreadList,
@@ -74,7 +78,8 @@ def build_api(gateway: Gateway) -> FastAPI:
         **openapi.telemetry_off(),
     )
     problems.install(app)
-    for routes in (health_routes, thread_routes, message_routes, event_routes, run_routes, file_routes, own_routes):
+    messages = (message_routes, event_routes, run_routes, branch_routes)
+    for routes in (health_routes, thread_routes, *messages, file_routes, own_routes):
         app.include_router(routes(gateway))
     openapi.install(app)
     return app
@@ -127,9 +132,20 @@ def thread_routes(gateway: Gateway) -> APIRouter:
         return json_answer(ThreadList(threads=page.threads, cursor=page.cursor))
 
     @router.get("/threads/{thread}", **answers(ThreadView, "The thread and the fold of its log."))
-    async def get_thread(request: Request, thread: str) -> Response:
+    async def get_thread(
+        request: Request,
+        thread: str,
+        run: Annotated[
+            str | None,
+            Query(
+                max_length=128,
+                description="Only the path over this run to the newest end below it; `head`: the head run.",
+            ),
+        ] = None,
+    ) -> Response:
         principal = await gateway.principal(request.scope)
-        return thread_view(await gateway.service.view(principal, checked_id(thread)))
+        path = None if run is None else checked_id(run)
+        return thread_view(await gateway.service.view(principal, checked_id(thread), run=path))
 
     @router.patch(
         "/threads/{thread}", **answers(Thread, "The thread as it is now.", changes=True), **body_of(ThreadChange)
@@ -327,6 +343,41 @@ def run_routes(gateway: Gateway) -> APIRouter:
     return router
 
 
+def branch_routes(gateway: Gateway) -> APIRouter:
+    router = APIRouter(prefix="/v1/runs/{run}", tags=["runs"])
+
+    def saying(words: str) -> dict[str, Any]:
+        return answers(Sent, words, status=202, changes=True)
+
+    @router.post("/edit", **saying("The new run exists beside this one."), **body_of(EditedMessage))
+    async def edit_run(request: Request, run: str, idempotency_key: IdempotencyKey = None) -> Response:
+        principal = await gateway.principal(request.scope)
+        body = await read_json(request, EditedMessage)
+        gateway.refuse_while_draining()
+        id = command_id(idempotency_key, gateway.new_id)
+        command = Edit(id=id, run=checked_id(run), message=to_message(body.message, id), on_busy=body.on_busy)
+        return json_answer(await gateway.service.edit(principal, command), 202)
+
+    @router.post("/retry", **saying("The new run exists beside this one."), **body_of(Again, optional=True))
+    async def retry_run(request: Request, run: str, idempotency_key: IdempotencyKey = None) -> Response:
+        principal = await gateway.principal(request.scope)
+        body = await read_json(request, Again, optional=True)
+        gateway.refuse_while_draining()
+        command = Retry(id=command_id(idempotency_key, gateway.new_id), run=checked_id(run), on_busy=body.on_busy)
+        return json_answer(await gateway.service.retry(principal, command), 202)
+
+    @router.post("/steer", **saying("The agent has it, or it waits its turn."), **body_of(SteeringMessage))
+    async def steer_run(request: Request, run: str, idempotency_key: IdempotencyKey = None) -> Response:
+        principal = await gateway.principal(request.scope)
+        body = await read_json(request, SteeringMessage)
+        gateway.refuse_while_draining()
+        id = command_id(idempotency_key, gateway.new_id)
+        command = Steer(id=id, run=checked_id(run), message=to_message(body.message, id))
+        return json_answer(await gateway.service.steer(principal, command), 202)
+
+    return router
+
+
 async def read_page(
     gateway: Gateway, page: Callable[[float], Awaitable[EventPage]], cursor: Cursor | None, wait_s: float
 ) -> Response:
@@ -386,6 +437,19 @@ def to_send(body: MessageToSend, thread: str | None, key: str | None, gateway: G
         on_busy=body.on_busy,
         parent_run_id=body.parent_run_id,
     )
+
+
+def to_message(given: NewMessage | str, key: str) -> Message:
+    """A message in the body of a command; one without an id takes the command's.
+
+    Raises:
+        InvalidRequest: it cannot be sent.
+    """
+    content = given if isinstance(given, str) else given.content
+    message = Message(id=(None if isinstance(given, str) else given.id) or key, content=content)
+    if fault := fault_of_message(message):
+        raise InvalidRequest(fault)
+    return message
 
 
 def to_subscribe(gateway: Gateway, thread: str | None, cursor: Cursor | None) -> Subscribe:

@@ -23,9 +23,11 @@ from runcast.commands import (
     AnyCommand,
     Auth,
     Cancel,
+    Edit,
     Hello,
     Ping,
     Resolve,
+    Retry,
     Steer,
     Subscribe,
     Unsubscribe,
@@ -35,7 +37,7 @@ from runcast.commands import (
 )
 from runcast.dialects import native
 from runcast.dialects.base import OnClose
-from runcast.errors import ClientError, Forbidden, InvalidRequest, RuncastError, Unauthenticated
+from runcast.errors import ClientError, Forbidden, RuncastError, Unauthenticated
 from runcast.runs import Principal
 from runcast.session import Close, CloseCode, Session, SessionLimits, close_for, negotiate
 from runcast.subscription import Subscription
@@ -48,7 +50,8 @@ from runcast.updates import Events, Resync
 
 logger = logging.getLogger("runcast.websocket")
 
-Request = Subscribe | Unsubscribe | Auth | SendMessage | Cancel | Resolve | Steer
+Change = SendMessage | Cancel | Resolve | Steer | Edit | Retry
+Request = Subscribe | Unsubscribe | Auth | Change
 """What is answered by an ack or an error."""
 
 CLOSE_TIMEOUT_S = 5
@@ -396,23 +399,27 @@ class NativeConnection:
                     self._end(renewed)
                     return
                 await self._send(renewed)
-            case SendMessage() | Cancel() | Resolve() | Steer():
+            case SendMessage() | Cancel() | Resolve() | Steer() | Edit() | Retry():
                 with anyio.fail_after(COMMAND_TIMEOUT_S, shield=True):
                     result = await self._change(command)
                 await self._send(session.ack(command.id, result))
 
-    async def _change(self, command: SendMessage | Cancel | Resolve | Steer) -> msgspec.Struct:
+    async def _change(self, command: Change) -> msgspec.Struct:
         service = self._gateway.service
         assert self._session.identity is not None
         principal = self._session.identity.principal
+        if not isinstance(command, Cancel):
+            self._gateway.refuse_while_draining()
         match command:
             case SendMessage():
-                self._gateway.refuse_while_draining()
                 return await service.send(principal, command)
             case Cancel():
                 return await service.cancel(principal, command)
             case Resolve():
-                self._gateway.refuse_while_draining()
                 return await service.resolve(principal, command)
             case Steer():
-                raise InvalidRequest('steer is not served yet: send the message with onBusy "interrupt" or "enqueue".')
+                return await service.steer(principal, command)
+            case Edit():
+                return await service.edit(principal, command)
+            case Retry():
+                return await service.retry(principal, command)

@@ -1,4 +1,5 @@
-"""A chat in the terminal: sends what is typed, shows the run as it happens, asks when the agent asks.
+"""A chat in the terminal: sends what is typed, shows the run as it happens, asks when the agent asks. `/retry` asks the last
+message again, `/edit <message>` another one in its place; `/quit` leaves.
 
 Ctrl-C stops the run; a second one, or one at the prompt, leaves. A lost connection is mended underneath; the run goes on
 either way. Imports the client only.
@@ -14,7 +15,7 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import anyio.abc
@@ -26,6 +27,7 @@ from runcast.client.client import Client, SentRun
 from runcast.client.effects import SnapshotTaken
 from runcast.errors import AlreadyDecided, Expired, InvalidRequest, RuncastError
 from runcast.events import Event, Interrupt
+from runcast.paths import along, path_of
 from runcast.runs import RunStatus
 from runcast.transcript import load
 from runcast.ui.questions import MISSING, Line, Unclear, answer_of, lines_of, value_of
@@ -33,6 +35,8 @@ from runcast.ui.screen import BOLD, DIM, RED, YELLOW, Screen, harmless, how_it_e
 
 EXIT_OK, EXIT_FAILED, EXIT_WAITING, EXIT_LEFT = 0, 1, 3, 130
 """What `runcast chat` exits with: done · failed or interrupted · waits for an answer nobody can give here · left by Ctrl-C."""
+
+Verb = Literal["send", "edit", "retry"]
 
 ReadLine = Callable[[], Awaitable[str | None]]
 """The next line without its end; None when there will be none."""
@@ -96,19 +100,30 @@ class _Chat:
         self._runs: set[str] = set()
         """The run that was sent, and those that go on with its answers."""
         self._current: str | None = None
+        self._last: str | None = None
+        """The run that was asked last: what `/retry` and `/edit` are about."""
         self._busy = False
         self._stopping = False
         self._open: dict[str, Interrupt] = {}
         self._asking: anyio.CancelScope | None = None
         self._playing = anyio.CancelScope()
 
-    async def play(self, text: str, *, thread: str | None, agent: str | None) -> tuple[str, RunStatus]:
-        """Send and show until the run has ended for good: the thread, and how it ended."""
+    async def play(
+        self, text: str, *, thread: str | None, agent: str | None, verb: Verb = "send"
+    ) -> tuple[str, RunStatus]:
+        """Send and show until the run has ended for good: the thread, and how it ended. With another verb the last run is asked
+        again, or asked `text` instead."""
         self._busy, self._stopping = True, False
         self._open.clear()
         self._playing = anyio.CancelScope()
         try:
-            sent = await self._client.send(text, thread=thread, agent=agent)
+            if verb == "send" or self._last is None:
+                sent = await self._client.send(text, thread=thread, agent=agent)
+            elif verb == "edit":
+                sent = await self._client.edit(self._last, text)
+            else:
+                sent = await self._client.retry(self._last)
+            self._last = sent.id
             self._runs, self._current = {sent.id}, sent.id
             if self._stopping:  # Ctrl-C came before the run was known
                 self._tasks.start_soon(self._cancel, sent.id)
@@ -131,6 +146,25 @@ class _Chat:
                 elif status is not None:
                     return status
         raise RuncastError("The connection was closed before the run had ended.")
+
+    def opened(self, run: str | None) -> None:
+        """A conversation that was there: `run` is the last of it."""
+        self._last = run
+
+    def understood(self, line: str) -> tuple[Verb, str] | None:
+        """What a line asks for: a message, or a command about the last one. None if it cannot be done; it was said why."""
+        word, _, rest = line.strip().partition(" ")
+        if word not in ("/retry", "/edit"):
+            return "send", line
+        if self._last is None:
+            self._screen.line("Nothing has been asked yet.", YELLOW)
+        elif word == "/retry":
+            return "retry", ""
+        elif rest.strip():
+            return "edit", rest.strip()
+        else:
+            self._screen.line("Say what to ask instead: /edit <message>", YELLOW)
+        return None
 
     @property
     def busy(self) -> bool:
@@ -281,10 +315,10 @@ async def chat(
     `read_line` None: nobody can be asked. `on_interrupt`: one item for each Ctrl-C; default: SIGINT of this process.
     """
     code = EXIT_OK
-    if thread is not None and message is None:
-        await _show_history(client, screen, thread)
+    last = None if thread is None or message is not None else await _show_history(client, screen, thread)
     async with anyio.create_task_group() as tasks:
         talk = _Chat(client, screen, read_line, tasks)
+        talk.opened(last)
 
         async def watch_interrupts() -> None:
             nonlocal code
@@ -301,8 +335,12 @@ async def chat(
             text = message if message is not None else await _next_message(screen, read_line)
             if text is None:
                 break
+            asked = ("send", text) if message is not None else talk.understood(text)
+            if asked is None:
+                continue
             try:
-                thread, status = await talk.play(text, thread=thread, agent=agent)
+                verb, text = asked
+                thread, status = await talk.play(text, thread=thread, agent=agent, verb=verb)
             except RuncastError as error:
                 screen.line(error.message, RED)
                 status = "failed"
@@ -327,13 +365,17 @@ async def _next_message(screen: Screen, read_line: ReadLine | None) -> str | Non
             return line
 
 
-async def _show_history(client: Client, screen: Screen, thread: str) -> None:
+async def _show_history(client: Client, screen: Screen, thread: str) -> str | None:
+    """Show the conversation as its head run has it: the last run of it."""
     async with aclosing(client.updates(thread)) as updates:
         async for update in updates:
             if isinstance(update, SnapshotTaken):
-                screen.history(load(update.transcript))
+                transcript = load(update.transcript)
+                path = path_of(transcript)
+                screen.history(along(transcript, path))
                 screen.line("─" * 20, BOLD)
-                return
+                return path[-1].id if path else None
+    return None
 
 
 async def _sigint() -> AsyncGenerator[None, None]:

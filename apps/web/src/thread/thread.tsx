@@ -1,36 +1,25 @@
-import type { JsonObject, ThreadHandle, ThreadState, TranscriptMessage, TranscriptRun } from "@runcast/client";
+import type { ThreadHandle, ThreadState, TranscriptMessage, TranscriptRun } from "@runcast/client";
 import { useConnection } from "@runcast/react";
-import { ArrowDown } from "lucide-react";
+import { ArrowDown, ArrowRight } from "lucide-react";
 import { memo, useEffect, useMemo, useRef } from "react";
 import { strings } from "../strings.ts";
 import { shortly } from "../words.ts";
 import { lastTurn, useScroll } from "./scroll.ts";
-import { PendingTurn, textOf, Turn, UserMessage, type TurnActions } from "./turn.tsx";
+import { PendingTurn, Turn, UserMessage, type TurnActions } from "./turn.tsx";
+import { useVersions } from "./versions.tsx";
 
 interface ThreadProps {
   state: ThreadState;
   thread: ThreadHandle;
   /** Counts the messages sent from this page: each takes the view to its question. */
   sent: number;
-  onRetry: (text: string, files: readonly JsonObject[]) => void;
+  onRetry: (run: TranscriptRun) => void;
+  onEdit: TurnActions["edit"];
+  onChoose: TurnActions["choose"];
+  /** Leads to the newest version; null if nothing happens there. */
+  onElsewhere: (() => void) | null;
   /** An answer given here has arrived: the card that had the focus goes. */
   onAnswered: () => void;
-}
-
-/** The words of a run's question; of a run that went on after an answer, those of the run it goes on with. */
-function questionOf(
-  run: TranscriptRun,
-  path: readonly TranscriptRun[],
-): { text: string; files: readonly JsonObject[] } {
-  for (let at: TranscriptRun | undefined = run; at; at = path.find((other) => other.id === at?.resumes)) {
-    const asked = at.messages.filter((message) => message.role === "user");
-    const text = asked.map((message) => textOf(message.parts)).join("\n\n");
-    const files = asked.flatMap(({ parts }) =>
-      parts.flatMap((part) => (part.type === "activity" && part.activityType === "attachment" ? [part.content] : [])),
-    );
-    if (text || files.length > 0) return { text, files };
-  }
-  return { text: "", files: [] };
 }
 
 /** The reader's name on the server, also while the line is down. */
@@ -42,13 +31,15 @@ function useMe(): string | null {
 }
 
 /** A conversation, oldest first. */
-export const Thread = memo(function Thread({ state, thread, sent, onRetry, onAnswered }: ThreadProps) {
+export const Thread = memo(function Thread(props: ThreadProps) {
+  const { state, thread, sent, onRetry, onEdit, onChoose, onElsewhere, onAnswered } = props;
   const { path, pending, activity, transcript } = state;
   const turns = path.length + pending.length;
   const scroll = useScroll(state.status === "loading" ? "loading" : "shown", turns);
   const newest = path.at(-1);
   const busy = state.busy || newest?.status === "waiting";
 
+  const versionsOf = useVersions(transcript);
   const me = useMe();
   const actions: TurnActions = useMemo(
     () => ({
@@ -58,13 +49,12 @@ export const Thread = memo(function Thread({ state, thread, sent, onRetry, onAns
           onAnswered();
           return result;
         }),
-      retry: (run) => {
-        const { text, files } = questionOf(run, thread.get().path);
-        if (text || files.length > 0) onRetry(text, files);
-      },
+      retry: onRetry,
+      edit: onEdit,
+      choose: onChoose,
       cancel: (run) => void thread.cancel(run).catch(() => undefined),
     }),
-    [thread, onRetry, onAnswered, me],
+    [thread, onRetry, onEdit, onChoose, onAnswered, me],
   );
 
   const { toTurn, content, news } = scroll;
@@ -101,6 +91,8 @@ export const Thread = memo(function Thread({ state, thread, sent, onRetry, onAns
                 position={queuedBefore.get(run.id)}
                 last={run === lastEnded}
                 canRetry={!busy && run === newest}
+                final={path[index + 1]?.resumes !== run.id}
+                versions={versionsOf(run)}
                 actions={actions}
               />
               <Posted messages={transcript.posted} after={run.id} />
@@ -122,6 +114,14 @@ export const Thread = memo(function Thread({ state, thread, sent, onRetry, onAns
       </div>
       <div className="fade-top" aria-hidden />
       <div className="fade-bottom" aria-hidden />
+      {onElsewhere && (
+        <div className="pointer-events-none absolute inset-x-0 top-3 flex justify-center no-print" role="status">
+          <button type="button" className="pill pointer-events-auto" onClick={onElsewhere}>
+            {strings.versions.elsewhere}
+            <ArrowRight size={15} aria-hidden />
+          </button>
+        </div>
+      )}
       {scroll.below && (
         <div className="pointer-events-none absolute inset-x-0 bottom-4 flex justify-center no-print">
           <button

@@ -1,6 +1,8 @@
 import type {
   Activity,
   ArtifactPart,
+  ActivityPart,
+  JsonObject,
   Part,
   PendingMessage,
   SourcePart,
@@ -23,6 +25,8 @@ import { capital, duration, grouped, size, standing } from "../words.ts";
 import { ActivityLine } from "./activity.tsx";
 import { InterruptCard } from "./approval.tsx";
 import { Attachment } from "./attachment.tsx";
+import { Question, type QuestionActions } from "./question.tsx";
+import { Versions } from "./versions.tsx";
 import { Whole } from "./whole.tsx";
 
 export interface TurnActions {
@@ -31,6 +35,8 @@ export interface TurnActions {
   resolve: ThreadHandle["resolve"];
   retry: (run: TranscriptRun) => void;
   cancel: (run: string) => void;
+  edit: QuestionActions["edit"];
+  choose: QuestionActions["choose"];
 }
 
 interface TurnProps {
@@ -40,22 +46,49 @@ interface TurnProps {
   position?: number | undefined;
   last: boolean;
   canRetry: boolean;
+  /** No other run of the path goes on with this one: it can be asked again. */
+  final?: boolean | undefined;
+  /** The run and those beside it, if there are some. */
+  versions?: readonly string[] | undefined;
   actions: TurnActions;
 }
 
+const NONE: readonly string[] = [];
+
 /** One run: what was asked, and what came of it, in the order in which it came. */
-export const Turn = memo(function Turn({ run, activity, position, last, canRetry, actions }: TurnProps) {
+export const Turn = memo(function Turn(props: TurnProps) {
+  const { run, activity, position, last, canRetry, final = true, versions = NONE, actions } = props;
+  const broken = run.status === "failed" || run.status === "interrupted"; // Retry stands beside what went wrong
+  const question = run.messages.find((message) => message.role === "user")?.id;
   return (
     <article className="turn flex flex-col gap-3" data-run={run.id} data-status={run.status}>
       {run.messages.map((message) =>
         message.role === "user" ? (
-          <UserMessage key={message.id} id={message.id} parts={message.parts} />
+          <Question
+            key={message.id}
+            message={message}
+            run={run}
+            versions={message.id === question ? versions : NONE}
+            editable={message.id === question}
+            actions={actions}
+          />
         ) : (
           <Answer key={message.id} message={message} run={run} activity={activity} actions={actions} />
         ),
       )}
+      {run.steering?.map((message) => (
+        <div key={message.id} className="flex flex-col items-end gap-1">
+          <UserMessage id={message.id} parts={message.parts} />
+          <p className="text-meta text-ink-3">{strings.run.steering}</p>
+        </div>
+      ))}
       <Ending run={run} activity={activity} position={position} canRetry={canRetry} actions={actions} />
-      <Footer run={run} last={last} />
+      <Footer run={run} last={last} onRetry={final && !(canRetry && broken) ? () => actions.retry(run) : null} />
+      {question === undefined && versions.length > 1 && (
+        <div className="-ms-2 text-meta text-ink-3 no-print">
+          <Versions run={run.id} versions={versions} onChoose={actions.choose} />
+        </div>
+      )}
     </article>
   );
 });
@@ -118,10 +151,24 @@ function AnswerPart({ part, run, actions }: { part: Part; run: TranscriptRun; ac
         />
       );
     case "activity":
-      return <Attachment content={part.content} />;
+      return part.activityType === "steer" ? <Steered part={part} /> : <Attachment content={part.content} />;
     default:
       return null;
   }
+}
+
+/** What the agent was told while it ran, where it read it. */
+function Steered({ part }: { part: ActivityPart }) {
+  const { content } = part.content;
+  const pieces = Array.isArray(content) ? content : [{ type: "text", text: content ?? "" }];
+  const parts = pieces.map((piece, index): Part => {
+    const given = piece as JsonObject;
+    const id = index === 0 ? part.id : `${part.id}.${index}`;
+    return given["type"] === "text"
+      ? { type: "text", id, text: String(given["text"]), open: false }
+      : { type: "activity", id, activityType: "attachment", content: given };
+  });
+  return <UserMessage id={part.id} parts={parts} />;
 }
 
 function toolOf(run: TranscriptRun, id: string | undefined): ToolPart | undefined {
@@ -231,6 +278,11 @@ function Ending({ run, activity, position, canRetry, actions }: Omit<TurnProps, 
       <p className="flex items-center gap-2 text-meta text-ink-3">
         <CircleStop size={14} aria-hidden />
         {stands.words}
+        {canRetry && !answer?.parts.some((part) => part.type === "text") && (
+          <button type="button" className="link-button" onClick={() => actions.retry(run)}>
+            {strings.run.retry}
+          </button>
+        )}
       </p>
     );
   }
@@ -279,7 +331,7 @@ function meta(run: TranscriptRun): string[] {
   ];
 }
 
-function Footer({ run, last }: { run: TranscriptRun; last: boolean }) {
+function Footer({ run, last, onRetry }: { run: TranscriptRun; last: boolean; onRetry: (() => void) | null }) {
   const self = useRef<HTMLElement>(null);
   const text = run.messages
     .filter((message) => message.role !== "user")
@@ -297,6 +349,17 @@ function Footer({ run, last }: { run: TranscriptRun; last: boolean }) {
       className={`turn-footer -ms-2 flex h-8 items-center gap-1 text-meta text-ink-3 ${last ? "" : "quiet"}`}
     >
       <CopyButton text={text} html={html} label={strings.copy.answer} />
+      {onRetry && (
+        <button
+          type="button"
+          className="icon-button no-print"
+          aria-label={strings.run.again}
+          title={strings.run.again}
+          onClick={onRetry}
+        >
+          <RotateCcw size={14} aria-hidden />
+        </button>
+      )}
       <span className="truncate tabular-nums" title={run.endedAt ? new Date(run.endedAt).toLocaleString() : undefined}>
         {meta(run).join(" · ")}
       </span>

@@ -165,6 +165,12 @@ class HttpLine {
         const thread = frame.thread ?? String((await post("v1/threads", { agent }, `${frame.id}.thread`))["id"]);
         return post(`v1/threads/${id(thread)}/messages`, { message, agent, onBusy, parentRunId });
       }
+      case "edit":
+        return post(`v1/runs/${id(frame.run)}/edit`, { message: frame.message, onBusy: frame.onBusy });
+      case "retry":
+        return post(`v1/runs/${id(frame.run)}/retry`, { onBusy: frame.onBusy });
+      case "steer":
+        return post(`v1/runs/${id(frame.run)}/steer`, { message: frame.message });
       case "cancel": {
         const { reason } = frame;
         const cancel = (run: string, key?: string): Promise<Record<string, unknown>> =>
