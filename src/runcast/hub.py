@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from itertools import count
 
 import anyio
 
@@ -28,10 +27,6 @@ logger = logging.getLogger("runcast.hub")
 
 IDLE_FEEDS = 128
 """Feeds that nobody uses are kept up to this number: a reload finds its thread still warm."""
-
-
-DELETED_POLLS = 5
-"""Every so many polls it is looked whether a quiet log is still there."""
 
 
 class _Place:
@@ -191,24 +186,29 @@ class Hub:
         await self._broker.publish(Notice(f"thread:{thread}", b""))
 
     async def run(self) -> None:
-        """The safety net: every `poll_s`, look whether a watched log grew without this node hearing of it (I9), and now and
-        then whether it was deleted elsewhere."""
-        for number in count(1):
+        """The safety net: every `poll_s`, look whether a watched log grew, or was deleted, without this node hearing of it
+        (I9)."""
+        while True:
             await anyio.sleep(self._poll_s)
-            for name, place in tuple(self._places.items()):
-                if place.feed.watchers == 0:
-                    continue
-                try:
-                    records = await self._store.read(name, max(place.feed.head, 0))
-                    if not records and number % DELETED_POLLS == 0 and await self._store.get_thread(name) is None:
+            watched = [name for name, place in self._places.items() if place.feed.watchers]
+            try:
+                heads = await self._store.heads(watched) if watched else {}
+                for name in watched:
+                    place = self._places.get(name)
+                    if place is None:
+                        continue
+                    if name not in heads:
                         self.deleted(name)
-                except Trimmed:
-                    place.feed.wake()  # its readers learn it themselves
-                    continue
-                except StoreError as error:
-                    logger.warning("a log could not be looked at", exc_info=error, extra={"action": "poll_failed"})
-                    continue  # its readers wait for the next round
-                place.feed.push(records)
+                    elif heads[name] > place.feed.head:
+                        await self._catch_up(name, place.feed)
+            except StoreError as error:  # readers wait for the next round
+                logger.warning("logs could not be looked at", exc_info=error, extra={"action": "poll_failed"})
+
+    async def _catch_up(self, thread: str, feed: Feed) -> None:
+        try:
+            feed.push(await self._store.read(thread, max(feed.head, 0)))
+        except Trimmed:
+            feed.wake()  # its readers learn it themselves
 
     async def _stored(self, thread: str) -> Transcript:
         snapshot = await self._store.snapshot(thread)

@@ -138,6 +138,10 @@ class Store(ABC):
         """The row, with the current head; None if there is none or it was deleted. Authorisation is the caller's."""
 
     @abstractmethod
+    async def heads(self, threads: Sequence[str]) -> dict[str, int]:
+        """The current head of each of these threads; one that is not there, or was deleted, is not in it."""
+
+    @abstractmethod
     async def inbox(self, owner: Principal, *, now: int) -> Thread:
         """The owner's inbox: a thread of kind `inbox`, made on first use."""
 

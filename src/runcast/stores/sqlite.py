@@ -166,6 +166,14 @@ class SqliteStore(Store):
     async def get_thread(self, thread: str) -> Thread | None:
         return await self._read(partial(self._get, thread))
 
+    async def heads(self, threads: Sequence[str]) -> dict[str, int]:
+        logs = {} if self._ledger is None else self._ledger.logs
+        heads = {thread: log.visible for thread in threads if (log := logs.get(thread)) is not None}
+        others = [thread for thread in threads if thread not in heads]
+        if not others:
+            return heads
+        return heads | await self._read(partial(self._heads, others))
+
     async def inbox(self, owner: Principal, *, now: int) -> Thread:
         if self._writer is None:
             return await self._read(partial(self._find_inbox, owner))
@@ -342,6 +350,13 @@ class SqliteStore(Store):
     def _get(self, thread: str, connection: sqlite3.Connection) -> Thread | None:
         row = connection.execute(SQL["thread"], (thread,)).fetchone()
         return None if row is None else self._with_head(connection, [row])[0]
+
+    def _heads(self, threads: list[str], connection: sqlite3.Connection) -> dict[str, int]:
+        found: list[tuple[str, int, int]] = connection.execute(SQL["heads"], (_json(threads),)).fetchall()
+        newest: dict[int, int] = {}
+        if self._ledger is None:  # the rows of threads that another process writes to are behind its journal
+            newest = dict(connection.execute(SQL["journal_heads"]).fetchall())
+        return {id: newest.get(key, head) for id, key, head in found}
 
     def _find_inbox(self, owner: Principal, connection: sqlite3.Connection) -> Thread:
         key = connection.execute(SQL["owner_key"], (owner.tenant, owner.user)).fetchone()

@@ -123,6 +123,9 @@ class MemoryStore(Store):
         log = self._logs.get(thread)
         return None if log is None else log.row
 
+    async def heads(self, threads: Sequence[str]) -> dict[str, int]:
+        return {thread: log.row.head for thread in threads if (log := self._logs.get(thread)) is not None}
+
     async def inbox(self, owner: Principal, *, now: int) -> Thread:
         return self._inbox(_key(owner), now).row
 

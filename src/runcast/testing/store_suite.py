@@ -276,6 +276,20 @@ class StoreSuite:
     # --- one transaction ------------------------------------------------------------------------------------------
 
     @pytest.mark.anyio
+    async def test_heads_are_those_of_threads_that_are_there(self, store: Store) -> None:
+        one, two, gone = [await line(store) for _ in range(3)]
+        await one.append(delta("a"), delta("b"))
+        await gone.append(delta("c"))
+        await store.delete_thread(gone.id, fence=gone.fence, now=NOW)
+        inbox = await store.inbox(ME, now=NOW)
+        assert await store.heads([one.id, two.id, gone.id, "none", inbox.id]) == {
+            one.id: 2,
+            two.id: 0,
+            inbox.id: inbox.head,
+        }
+        assert await store.heads([]) == {}
+
+    @pytest.mark.anyio
     async def test_a_write_is_all_or_nothing(self, store: Store) -> None:
         """I5, I6: events, runs, title, agent state, receipt and notices stand or fall together."""
         one = await line(store)

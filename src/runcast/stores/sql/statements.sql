@@ -37,6 +37,10 @@ SELECT t.id, o.tenant, o.user, t.kind, t.epoch, t.title, t.agent, t.created_at, 
 FROM threads t JOIN owners o ON o.key = t.owner
 WHERE t.id = ?;
 
+-- name: heads
+-- Of these threads those that are there: the key, and the head as the row has it.
+SELECT id, key, head FROM threads WHERE id IN (SELECT value FROM json_each(?));
+
 -- name: thread_by_key
 -- One thread's row with its owner, by key.
 SELECT t.id, o.tenant, o.user, t.kind, t.epoch, t.title, t.agent, t.created_at, t.updated_at, t.head, t.head_run,
