@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import anyio
 import pytest
 from pydantic_ai import Agent
-from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 from core import DEADLINE_S, ME, Told, cancel, core, ended, log, send
@@ -49,7 +49,7 @@ class Working:
         yield e.TextMessageContent(message_id="m", delta="after")
 
     async def _say(self, messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[object]:
-        if any(isinstance(message, ModelResponse) for message in messages):
+        if any(part.part_kind == "tool-return" for part in messages[-1].parts):  # of this run, not of one before
             self.after = True
             yield "after"
         else:

@@ -51,11 +51,11 @@ def forgets_commands(server: Server) -> None:
 def _shifted(by: int) -> None:
     subscribe = Service.subscribe
 
-    async def shifted(self: Any, principal: Any, command: Any) -> Any:
+    async def shifted(self: Any, principal: Any, command: Any, **options: Any) -> Any:
         if command.id and command.after:  # pages, by which the tests read the log, have no id
             thread = await self.get_thread(principal, command.thread)
             command = msgspec.structs.replace(command, after=max(0, min(command.after + by, thread.head)))
-        return await subscribe(self, principal, command)
+        return await subscribe(self, principal, command, **options)
 
     Service.subscribe = shifted  # type: ignore[method-assign]
 

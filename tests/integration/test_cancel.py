@@ -15,6 +15,7 @@ import httpx
 import pytest
 from openai import AsyncOpenAI
 from pydantic_ai import Agent
+from pydantic_ai.models import override_allow_model_requests
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
@@ -103,12 +104,13 @@ class World:
 @asynccontextmanager
 async def world(kind: str, *answers: list[Step], tool: Hold | None = None, **limits: Any) -> AsyncGenerator[World]:
     make = pydantic_agent if kind == "pydantic-ai" else function_agent
-    async with (
-        providing(Provider(*answers, tool=tool)) as provider,
-        httpx.AsyncClient(timeout=DEADLINE_S) as client,
-        core(make(provider, client), **limits) as service,
-    ):
-        yield World(provider, service)
+    with override_allow_model_requests(True):  # other tests forbid them for the whole process; this provider is our own
+        async with (
+            providing(Provider(*answers, tool=tool)) as provider,
+            httpx.AsyncClient(timeout=DEADLINE_S) as client,
+            core(make(provider, client), **limits) as service,
+        ):
+            yield World(provider, service)
 
 
 def kept(events: list[Event]) -> list[tuple[str, object]]:

@@ -18,9 +18,10 @@ import pytest
 
 from runcast.events import decode
 from runcast.transcript import TextPart, ToolPart, Transcript, TranscriptRun, dump, fold
+from simulation.judge import judge_log
 
 from .dying import TEXT, count
-from .following import Follower, judge, judge_log
+from .following import Follower, judge
 from .process import HERE, ServerProcess
 from .test_kill import whole_log
 
