@@ -49,7 +49,7 @@ class Working:
         yield e.TextMessageContent(message_id="m", delta="after")
 
     async def _say(self, messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[object]:
-        if any(part.part_kind == "tool-return" for part in messages[-1].parts):  # of this run, not of one before
+        if any(getattr(part, "content", "") == "paid" for part in messages[-1].parts):  # the result came back
             self.after = True
             yield "after"
         else:
