@@ -190,7 +190,7 @@ class Hub:
         (I9)."""
         while True:
             await anyio.sleep(self._poll_s)
-            watched = [name for name, place in self._places.items() if place.feed.watchers]
+            watched = self.watched()
             try:
                 heads = await self._store.heads(watched) if watched else {}
                 for name in watched:

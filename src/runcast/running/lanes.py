@@ -37,6 +37,7 @@ class Lanes:
         self._clock = clock
         self._node = node
         self._ttl_s = ttl_s
+        self._ttl_ms = int(ttl_s * 1000)
         self._load = load
         self._on_lost = on_lost
         self._lanes: dict[str, Lane] = {}
@@ -107,8 +108,7 @@ class Lanes:
         # A store that does not answer is one that refuses: the work must stop before the lease has run out.
         with anyio.move_on_after(self._ttl_s / 3):
             try:
-                ttl_ms = int(self._ttl_s * 1000)
-                held = await self._store.renew(self._node, now=self._clock.now_ms(), ttl_ms=ttl_ms)
+                held = await self._store.renew(self._node, now=self._clock.now_ms(), ttl_ms=self._ttl_ms)
             except StoreError as error:
                 logger.warning("leases could not be renewed", exc_info=error, extra={"action": "renew_failed"})
         if held is None:
@@ -129,8 +129,7 @@ class Lanes:
             LeaseLost: another node has the thread now. NotFound: it was deleted. StoreError.
         """
         try:
-            ttl_ms = int(self._ttl_s * 1000)
-            lane.fence = await self._store.acquire(lane.thread.id, self._node, now=self._clock.now_ms(), ttl_ms=ttl_ms)
+            lane.fence = await self._take(lane.thread.id)
         except (LeaseLost, NotFound):
             self.lose(lane)
             raise
@@ -153,6 +152,9 @@ class Lanes:
         except StoreError as error:
             logger.warning("a lease could not be released", exc_info=error, extra={"action": "release_failed"})
 
+    async def _take(self, thread: str, *, new: bool = False) -> int:
+        return await self._store.acquire(thread, self._node, now=self._clock.now_ms(), ttl_ms=self._ttl_ms, new=new)
+
     async def _get(self, thread: Thread, new: bool) -> Lane:
         while True:
             lane = self._lanes.get(thread.id)
@@ -172,8 +174,7 @@ class Lanes:
             opening.set()
 
     async def _acquire(self, thread: Thread, new: bool) -> Lane:
-        now = self._clock.now_ms()
-        fence = await self._store.acquire(thread.id, self._node, now=now, ttl_ms=int(self._ttl_s * 1000), new=new)
+        fence = await self._take(thread.id, new=new)
         row = thread if new else await self._store.get_thread(thread.id)
         if row is None:
             raise NotFound("There is no such conversation.")

@@ -118,10 +118,12 @@ class Writer:
         )
 
     def do_now(self, works: Sequence[Callable[[], T] | None]) -> list[T | None]:
-        """Do plain appends in one commit, here and now; None for those that were not done, and for each None given."""
-        undone: list[T | None] = [None] * len(works)
-        if not self.may_write_now or not self._turn.acquire(blocking=False):
-            return undone
+        """Do plain appends in one commit, here and now; None for those that were not done, and for each None given.
+
+        Only if `may_write_now`: who prepares the works has asked.
+        """
+        if not self._turn.acquire(blocking=False):
+            return [None] * len(works)
         try:
             began = time.monotonic()
             jobs = [_Job(work, "plain", None) for work in works if work is not None]
