@@ -210,6 +210,7 @@ class Writer:
     def _checkpoint(self) -> None:
         """Bring the write-ahead log into the file when it has grown. The long part beside the writing, the rest in a turn of
         its own: only a log that is brought in whole can begin anew."""
+        self._asked = False
         if self._checkpointer is None or not self._checkpointer.is_due(self._ledger.pages):
             return
         try:
@@ -219,7 +220,6 @@ class Writer:
                 self._ledger.pages = 0
         except sqlite3.Error as error:
             logger.warning("a checkpoint failed", exc_info=error, extra={"action": "checkpoint_failed"})
-        self._asked = False
 
     def _carry_out(self, jobs: list[_Job]) -> None:
         ledger = self._ledger
