@@ -162,16 +162,20 @@ class TooManySubscriptions(RateLimited):
 class AgentError(RuncastError):
     """The agent failed in a way that the person in the chat may read: raise it from an agent or a tool with a human sentence.
 
-    Every other exception from an agent is told to clients as `agent_error` with a request id and without its text.
+    `retryable`: the same may succeed later; `retry_after_ms`: it may in so many milliseconds (a provider's `Retry-After`), which
+    makes it retryable. Every other exception from an agent is told to clients as `agent_error` with a request id and without
+    its text.
     """
 
     code = "agent_error"
     status = 502
 
-    def __init__(self, message: str, *, code: str | None = None, retryable: bool = False) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, code: str | None = None, retryable: bool = False, retry_after_ms: int | None = None
+    ) -> None:
+        super().__init__(message, retry_after_ms=retry_after_ms)
         self.agent_code = code or type(self).code
-        self.agent_retryable = retryable
+        self.agent_retryable = retryable or retry_after_ms is not None
 
 
 class RunTimeout(AgentError):

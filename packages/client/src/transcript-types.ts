@@ -171,6 +171,8 @@ export interface Failure {
   readonly code: string;
   readonly message: string;
   readonly retryable: boolean;
+  /** It may succeed this long after the run's `endedAt`, not earlier. */
+  readonly retryAfterMs?: number | undefined;
   readonly requestId?: string | undefined;
 }
 
