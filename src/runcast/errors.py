@@ -19,6 +19,7 @@
     │   ├── UnsupportedType        unsupported_media_type 415
     │   └── RateLimited
     │       ├── QueueFull          queue_full             429
+    │       ├── TooManyConnections  too_many_connections  429   of one user, WebSockets and event streams together
     │       ├── TooManyFiles       too_many_files         429   uploaded, and no message names them
     │       └── TooManySubscriptions  too_many_subscriptions 429
     ├── AgentError                 agent_error            502   the run failed; becomes its RUN_ERROR
@@ -148,6 +149,12 @@ class RateLimited(ClientError):
 
 class QueueFull(RateLimited):
     code = "queue_full"
+
+
+class TooManyConnections(RateLimited):
+    """Of one user, WebSockets and event streams together. A WebSocket is told by its close code."""
+
+    code = "too_many_connections"
 
 
 class TooManyFiles(RateLimited):

@@ -1,5 +1,6 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { HELD_BACK, SILENT } from "../src/close-codes.js";
+import { closeClass, HELD_BACK, SILENT } from "../src/close-codes.js";
 import { Connection, type ConnectionOptions, type Output } from "../src/connection.js";
 import { RuncastError } from "../src/errors.js";
 import type { WireEvent } from "../src/events.js";
@@ -213,6 +214,13 @@ describe("coming back", () => {
 });
 
 describe("close codes", () => {
+  it("have the classes of the protocol", () => {
+    const path = new URL("../../../spec/cases/close-codes.json", import.meta.url);
+    const cases = JSON.parse(readFileSync(path, "utf8")) as Record<string, string>;
+    const known = Object.keys(cases).map((code) => [code, closeClass(Number(code)).replace("token", "new token")]);
+    expect(Object.fromEntries(known)).toEqual(cases);
+  });
+
   it.each([4000, 4003, 4005, 4010])("%d stops", (code) => {
     const bench = new Bench().live();
     bench.close(code);
