@@ -62,7 +62,7 @@ class Line:
         self.says(op="welcome", conn="c", user="u", heartbeatMs=15000, maxFrameBytes=65536)
         return self.sent()
 
-    def follow(self, after: int | None = 0, *, sub: int = 1, thread: str = "t") -> int:
+    def follow(self, after: int | None = 0, *, sub: int = 1, thread: str | None = "t") -> int:
         """Subscribed and acknowledged."""
         key = self.machine.subscribe(thread, after=after)
         asked = self.sent()[-1]
@@ -361,6 +361,21 @@ def test_an_overloaded_server_is_left_alone_for_a_while(code: int) -> None:
     deadline = line.machine.deadline()
     assert deadline is not None
     assert deadline - line.now >= 5
+
+
+def test_an_inbox_that_was_deleted_is_followed_anew() -> None:
+    line = started()
+    line.open()
+    key = line.follow(3, thread=None)
+    line.says(op="resync", sub=1, reason="deleted")
+    told = line.take()
+    assert [effect for effect in told if isinstance(effect, Rewound | Ended)] == [Rewound(key, "deleted")]
+    [asked] = [json.loads(effect.text) for effect in told if isinstance(effect, Transmit)]
+    assert asked["inbox"] is True and asked.get("after") is None and asked.get("epoch") is None
+    line.says(op="ack", id=asked["id"], sub=2, epoch="e2", head=0, **{"from": 0})
+    line.says(op="snapshot", sub=2, seq=0, epoch="e2", thread={}, transcript={})
+    line.says(op="events", sub=2, events=[delta(1)])
+    assert seqs(line.told(Batch)) == [1]
 
 
 def test_close_codes_have_the_classes_of_the_protocol() -> None:

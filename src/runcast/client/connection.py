@@ -441,7 +441,12 @@ class Connection:
             self._effects.append(Batch(sub.key, batch))
 
     def _resync(self, sub: _Sub, reason: str) -> None:
-        if reason == "deleted":
+        if reason == "deleted" and sub.thread is None:
+            # Who deleted all their data still has an inbox: a new one.
+            sub.cursor = sub.epoch = None
+            self._effects.append(Rewound(sub.key, reason))
+            self._ask(sub)
+        elif reason == "deleted":
             del self._subs[sub.key]
             self._effects.append(Ended(sub.key, "not_found", "The conversation was deleted."))
         else:
