@@ -42,7 +42,7 @@ from runcast.agents.asking import approval_schema, args_hash
 from runcast.agents.base import Kept, OnCrash, Turn
 from runcast.agents.context import RunContext
 from runcast.agents.function import NAME
-from runcast.agents.pydantic_ai_checkpoint import Steps, kept, recover
+from runcast.agents.pydantic_ai_checkpoint import Steps, kept, recover, unheard
 from runcast.agents.pydantic_ai_files import Sent, prompt_of
 from runcast.agents.pydantic_ai_guard import Guard
 from runcast.agents.pydantic_ai_history import arguments, messages_of, save
@@ -187,7 +187,8 @@ class PydanticAIAgent:
             options["output_type"] = self._output_type
         async with AsyncExitStack() as stack:
             options["deps"] = await self._make_deps(context, stack)
-            steerer = Steerer(context, prompt.sent)
+            again = unheard(context.left, recovered.checkpoint, input.messages) if context.left and recovered else ()
+            steerer = Steerer(context, prompt.sent, again)
             options["capabilities"] = [steerer] if guard is None else [guard, steerer]
             said = None if recovered else prompt.content
             running = cast(Any, self.agent.run_stream_events(said, **options))
@@ -206,7 +207,7 @@ class PydanticAIAgent:
                                 await steerer.read(event)
                                 continue
                             if steps is not None and isinstance(event, PartStartEvent | FunctionToolCallEvent):
-                                steps.take(events.new_messages(), stream.texts, stream.calls)
+                                steps.take(events.new_messages(), stream.texts, stream.calls, steerer.heard)
                             for mapped in stream.events(event):
                                 yield mapped
                             if guard is not None and isinstance(event, FunctionToolCallEvent):
