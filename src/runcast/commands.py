@@ -48,6 +48,7 @@ class Send(Command, frozen=True, kw_only=True, tag="send"):
     message: Message
     on_busy: OnBusy = "enqueue"
     parent_run_id: str | None = None
+    on_disconnect: Literal["continue", "cancel"] | None = None
 
 
 class Cancel(Command, frozen=True, kw_only=True, tag="cancel"):

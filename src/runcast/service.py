@@ -173,6 +173,12 @@ class Service:
                 raise
             return await self._mine(principal, known.id)
 
+    async def open_thread(self, principal: Principal, external_id: str) -> Thread:
+        """The thread that the principal calls by an id of their own; made on first use."""
+        return await self._store.resolve_alias(
+            principal, external_id, new_thread=self._new_id(), now=self._clock.now_ms()
+        )
+
     async def list_threads(
         self, principal: Principal, *, query: str = "", cursor: str | None = None, limit: int = 50
     ) -> Page:
@@ -393,6 +399,12 @@ class Service:
     async def get_run(self, principal: Principal, run: str) -> Run:
         return await self._my_run(principal, run)
 
+    async def running_run(self, principal: Principal, thread: str) -> Run | None:
+        """The run that goes on in a thread now, if any."""
+        await self._mine(principal, thread)
+        runs = await self._store.runs(thread=thread, status=["running"])
+        return runs[0] if runs else None
+
     async def wait_run(self, principal: Principal, run: str, *, timeout_s: float) -> Run:
         """The run as soon as it has ended or waits; as it stands when the time is over."""
         row = await self._my_run(principal, run)
@@ -427,6 +439,10 @@ class Service:
         else:
             thread = await self._mine(principal, command.thread or "")
         return self._hub.subscribe(thread, after=command.after, epoch=command.epoch, watches=watches)
+
+    async def follow(self, principal: Principal, thread: str, *, after: int) -> Subscription:
+        """A cursor over a thread after `after`. Whoever asked closes it."""
+        return await self.subscribe(principal, Subscribe(id="", thread=thread, after=after))
 
     async def subscribe_run(
         self, principal: Principal, run: str, *, after: int = 0, watches: bool = True
