@@ -48,6 +48,9 @@ class Send(Command, frozen=True, kw_only=True, tag="send"):
     message: Message
     on_busy: OnBusy = "enqueue"
     parent_run_id: str | None = None
+    run_alias: str | None = None
+    """What the client calls the run that this starts, in its thread: then this, not the message's id, is the key of
+    idempotency, and the body does not matter."""
 
 
 class Cancel(Command, frozen=True, kw_only=True, tag="cancel"):
@@ -66,6 +69,8 @@ class Resolve(Command, frozen=True, kw_only=True, tag="resolve"):
     interrupt: str
     status: Literal["resolved", "cancelled"] = "resolved"
     payload: Any = None
+    run_alias: str | None = None
+    """As in `Send`: the name of the run that goes on with the answer. Only the last answer of a waiting run has one."""
 
 
 class Steer(Command, frozen=True, kw_only=True, tag="steer"):
@@ -84,6 +89,8 @@ class Edit(Command, frozen=True, kw_only=True, tag="edit"):
     run: str
     message: Message
     on_busy: OnBranch = "enqueue"
+    run_alias: str | None = None
+    """As in `Send`."""
 
 
 class Retry(Command, frozen=True, kw_only=True, tag="retry"):
@@ -92,6 +99,8 @@ class Retry(Command, frozen=True, kw_only=True, tag="retry"):
     id: str
     run: str
     on_busy: OnBranch = "enqueue"
+    run_alias: str | None = None
+    """As in `Send`."""
 
 
 class Auth(Command, frozen=True, kw_only=True, tag="auth"):
