@@ -16,7 +16,7 @@ import msgspec
 
 from runcast.agents.base import Agent
 from runcast.brokers.base import Broker
-from runcast.commands import Cancel, Edit, Resolve, Retry, Send, Steer, Subscribe
+from runcast.commands import Cancel, Edit, Resolve, Retry, Send, Starting, Steer, Subscribe
 from runcast.errors import (
     ConfigError,
     IdempotencyConflict,
@@ -33,7 +33,7 @@ from runcast.hub import Hub
 from runcast.ids import CLIENT_ID, EXTERNAL_ID, Clock, IdSource, SystemClock, Uuid7Source
 from runcast.paths import along, path_of
 from runcast.running import Limits, Runner
-from runcast.runs import Answer, Message, Principal, Run, RunStatus, Thread
+from runcast.runs import Answer, Brief, Message, Principal, Run, RunStatus, Thread
 from runcast.stores.base import MAX_EVENTS, Page, Receipt, Store
 from runcast.subscription import RunSubscription, Subscription
 from runcast.transcript import dump, load
@@ -302,7 +302,7 @@ class Service:
             self.runner.send(
                 principal,
                 thread,
-                message,
+                _brief_of(command, message),
                 agent=agent,
                 on_busy=command.on_busy,
                 parent=command.parent_run_id,
@@ -327,7 +327,14 @@ class Service:
         thread = await self._mine(principal, run.thread)
         self._agent(run.agent)
         sending = self.runner.send(
-            principal, thread, message, agent=run.agent, on_busy="steer", parent=None, receipt=receipt, steer=run.id
+            principal,
+            thread,
+            Brief(messages=(message,)),
+            agent=run.agent,
+            on_busy="steer",
+            parent=None,
+            receipt=receipt,
+            steer=run.id,
         )
         return await self._sent(principal, receipt, sending)
 
@@ -353,7 +360,8 @@ class Service:
         run = run or await self._my_run(principal, command.run)
         self._agent(run.agent)
         thread = await self._mine(principal, run.thread)
-        branching = self.runner.branch(principal, thread, run, message, on_busy=command.on_busy, receipt=receipt)
+        brief = _brief_of(command, message)
+        branching = self.runner.branch(principal, thread, run, brief, on_busy=command.on_busy, receipt=receipt)
         return await self._sent(principal, receipt, branching)
 
     async def _sent(self, principal: Principal, receipt: Receipt, sending: Awaitable[tuple[Run, int]]) -> Sent:
@@ -417,7 +425,9 @@ class Service:
             interrupt_id=command.interrupt, status=command.status, payload=command.payload, by=principal.user
         )
         try:
-            resuming, seq = await self.runner.resolve(principal, thread, run, answer, receipt=receipt)
+            resuming, seq = await self.runner.resolve(
+                principal, thread, run, answer, receipt=receipt, brief=_brief_of(command)
+            )
         except SequenceConflict:
             known = await self._replayed(principal, receipt, ResolveResult)
             if known is None:
@@ -613,6 +623,10 @@ class Service:
         return answer if isinstance(answer, Thread) else msgspec.structs.replace(answer, replayed=True)
 
 
+def _brief_of(command: Starting, *messages: Message | None) -> Brief:
+    return Brief(messages=tuple(one for one in messages if one is not None), on_disconnect=command.on_disconnect)
+
+
 class _Begun(msgspec.Struct):
     """What every answer says that tells of a run."""
 
@@ -636,7 +650,7 @@ def _receipt_of(
     Raises:
         InvalidRequest: no client may call a run so.
     """
-    alias = None if isinstance(command, (Cancel, Steer)) else command.run_alias
+    alias = command.run_alias if isinstance(command, Starting) else None
     if alias is not None and thread is not None:
         if not EXTERNAL_ID.match(alias):
             raise InvalidRequest("A run's name must be 1-128 characters, without `/` and control characters.")
