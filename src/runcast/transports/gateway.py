@@ -126,6 +126,12 @@ class Gateway:
             Credentials("websocket", headers, cookies_of(headers), subprotocols, token)
         )
 
+    async def identify_scope(self, scope: Scope) -> Identity:
+        """Who is behind this request or WebSocket, by everything that it carries."""
+        if scope["type"] == "http":
+            return await self.identify(scope)
+        return await self.identify_socket(headers_of(scope), tuple(scope.get("subprotocols", ())), None)
+
     # --- long-lived connections -----------------------------------------------------------------------------------
 
     @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
+from urllib.parse import parse_qsl
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -47,3 +48,8 @@ def cookies_of(headers: Headers) -> dict[str, str]:
 
 def request_id_of(scope: Scope) -> str:
     return str(scope.get(REQUEST_ID, ""))
+
+
+def query_of(scope: Scope) -> dict[str, str]:
+    """The parameters in the URL; of a repeated one the last value."""
+    return dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
