@@ -91,7 +91,8 @@ class Settings(BaseSettings):
     connections_per_user: int = Field(
         20,
         ge=0,
-        description="Most WebSockets one user may have open at once; 0: any number. Without authentication: any.",
+        description="Most WebSockets and event streams one user may have open at once; 0: any number. Without "
+        "authentication: any.",
     )
     max_file_bytes: int = Field(
         25 * 1024 * 1024, ge=1, le=1 << 40, description="Largest file that people may upload, in bytes."

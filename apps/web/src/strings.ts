@@ -106,6 +106,7 @@ export const strings = {
     interrupted: "Interrupted: the server restarted",
     interruptedWith: (sentence: string) => `Interrupted: ${sentence}`,
     retry: "Retry",
+    retryIn: (time: string) => `Retry in ${time}`,
     again: "Try again",
     steering: "The agent reads this at its next step",
     notSent: "Not sent",

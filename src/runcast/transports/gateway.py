@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal, Protocol
 
 import anyio
 
 from runcast.auth import Authenticator, Credentials, Identity
-from runcast.errors import Unavailable
+from runcast.errors import TooManyConnections, Unavailable
 from runcast.ids import Clock, IdSource
 from runcast.runs import Principal
 from runcast.service import Service
@@ -22,6 +23,9 @@ from runcast.transports.wire import Headers, Scope, cookies_of, headers_of
 
 RETRY_MS: tuple[int, int] = (500, 8000)
 """After a restart clients come back at a random time in this range, so that they do not come all at once."""
+
+FULL_MS = 5_000
+"""When a user who has too many connections should come back, in milliseconds."""
 
 FLUSH_S = 0.5
 """What readers get at most to be told how their runs ended, before a stop closes their connections."""
@@ -158,15 +162,21 @@ class Gateway:
         if waiting.scope.cancelled_caught:
             raise Unavailable("The server is restarting; ask again in a moment.", retry_after_ms=RETRY_MS[1])
 
-    def take_place(self, principal: Principal) -> bool:
-        """Whether this user may have one more WebSocket; who was let in gives the place back by `leave_place`."""
+    def claim(self, principal: Principal) -> Place:
+        """A place for one more connection of this user, WebSocket or event stream.
+
+        Raises:
+            TooManyConnections: they have as many as they may.
+        """
         limit = self._connections_per_user
         if limit and not self.authenticator.is_open and self._places[principal] >= limit:
-            return False
+            raise TooManyConnections(
+                f"You have {limit} connections open already; close one, or try again later.", retry_after_ms=FULL_MS
+            )
         self._places[principal] += 1
-        return True
+        return Place(partial(self._leave, principal))
 
-    def leave_place(self, principal: Principal) -> None:
+    def _leave(self, principal: Principal) -> None:
         self._places[principal] -= 1
         if self._places[principal] <= 0:
             del self._places[principal]
@@ -201,6 +211,33 @@ class Gateway:
         with anyio.move_on_after(timeout_s):
             while self._connections:
                 await self._left.wait()
+
+
+class Place:
+    """One connection's place among its user's; left at the end of the `with` block, unless it is kept: then by `leave`."""
+
+    def __init__(self, on_leave: Callable[[], None]) -> None:
+        self._on_leave = on_leave
+        self._left = False
+        self._kept = False
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._kept:
+            self.leave()
+
+    def keep(self) -> Place:
+        """Whoever gets it leaves it."""
+        self._kept = True
+        return self
+
+    def leave(self) -> None:
+        """Idempotent."""
+        if not self._left:
+            self._left = True
+            self._on_leave()
 
 
 class _Waiting:

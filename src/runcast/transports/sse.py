@@ -16,7 +16,7 @@ from starlette.responses import Response
 from runcast.dialects.base import Encoder, Frame
 from runcast.runs import Principal
 from runcast.subscription import RunSubscription, Subscription
-from runcast.transports.gateway import FLUSH_S, Gateway
+from runcast.transports.gateway import FLUSH_S, Gateway, Place
 from runcast.transports.line import Line, line_of
 from runcast.transports.wire import Receive, Scope, Send, StreamCut, request_id_of
 from runcast.updates import ThreadSnapshot, Update
@@ -29,13 +29,14 @@ PING_S = 15
 
 class EventStream(Response):
     """The ASGI response that writes one subscription. `preface` comes before what it says; `with_ids`:
-    each event that ends a log position carries `<epoch>:<seq>`."""
+    each event that ends a log position carries `<epoch>:<seq>`. It leaves `place` at its end."""
 
     def __init__(
         self,
         gateway: Gateway,
         subscription: Subscription | RunSubscription,
         encoder: Encoder,
+        place: Place,
         *,
         preface: Sequence[Update] = (),
         with_ids: bool = True,
@@ -44,6 +45,7 @@ class EventStream(Response):
         self._gateway = gateway
         self._subscription = subscription
         self._encoder = encoder
+        self._place = place
         self._epoch = subscription.epoch
         self._preface = preface
         self._with_ids = with_ids
@@ -87,6 +89,7 @@ class EventStream(Response):
                     tasks.cancel_scope.cancel()
         finally:
             self._subscription.close()
+            self._place.leave()
         if self._gone:
             return
         if not self._ended:
