@@ -10,6 +10,7 @@ export const strings = {
     startNew: "Start a new chat",
     loading: "Loading the conversation",
     openFailed: "This conversation could not be opened.",
+    agent: (name: string) => `Agent: ${name}. Choose another`,
   },
   rail: {
     label: "Conversations",
@@ -166,6 +167,7 @@ export const strings = {
     sending: "Sending your answer",
     failed: "Your answer did not arrive. Try again.",
     withdrawn: "Withdrawn",
+    withdrawnByStop: "Withdrawn: the run was stopped",
     edit: "Change arguments",
     approveEdited: "Approve with changes",
     expires: (left: string) => `Expires in ${left}`,
@@ -267,7 +269,6 @@ export const strings = {
     label: "Conversation",
     you: "You",
     agent: "Answer",
-    newActivity: "New activity",
     down: (state: string) => (state ? `${state}. Go to the newest` : "Go to the newest"),
     complete: "Answer complete",
     source: "Sources",

@@ -1,5 +1,6 @@
 import type {
   Activity,
+  ArtifactPart,
   InterruptPart,
   Part,
   ReasoningPart,
@@ -54,6 +55,10 @@ export const toolNoun = (tool: Named): string => (ONGOING.test(tool.title ?? "")
 export function toolDoes(tool: Named): string {
   return tool.title && ONGOING.test(tool.title) ? toolName(tool) : strings.run.using(toolName(tool));
 }
+
+/** What an agent is called on the page: its title as it is; without one `support_bot` is "Support bot". */
+export const agentName = (title: string): string =>
+  /^[\w-]+$/.test(title) ? capital(plainName({ name: title })) : title;
 
 /** A name at the beginning of a line. */
 export const capital = (words: string): string => words.charAt(0).toLocaleUpperCase() + words.slice(1);
@@ -132,10 +137,17 @@ export interface SinglePart {
 const isWork = (part: Part): part is WorkPart =>
   part.type === "reasoning" || part.type === "tool" || part.type === "step" || part.type === "subagent";
 
+export const isFigures = (part: Part): part is ArtifactPart => part.type === "artifact" && part.kind === "metrics";
+
+/** Not said at its place: figures about the answer, and what only tells a front end which view to open. */
+const isAside = (part: Part): boolean =>
+  part.type === "artifact" && (part.kind === "metrics" || part.kind === "canvas_trigger");
+
 /** Folds neighbouring thoughts, tools and steps into one activity line; the order of events stays. */
 export function grouped(parts: readonly Part[]): (WorkGroup | SinglePart)[] {
   const groups: (WorkGroup | SinglePart)[] = [];
   for (const [index, part] of parts.entries()) {
+    if (isAside(part)) continue;
     const last = groups.at(-1);
     if (isWork(part)) {
       if (last?.kind === "work") last.parts.push(part);
