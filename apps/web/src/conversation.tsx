@@ -100,13 +100,15 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
     [thread, choose, retry],
   );
   // What goes on in a version that is not shown goes on.
-  const target = parent === undefined ? undefined : state.path.find(isUnderWay)?.id;
+  const target =
+    parent === undefined ? undefined : state.path.find((run) => isUnderWay(run) || run.status === "waiting")?.id;
   const stop = useCallback(() => void thread.cancel(target).catch(() => undefined), [thread, target]);
   const answered = useCallback(() => {
     // Where a keyboard would cover the page, nobody has asked for it.
     if (!window.matchMedia?.("(pointer: coarse)").matches) composer.current?.focus();
   }, []);
   const stopping = state.activity.kind === "stopping";
+  const waiting = !state.busy && state.path.at(-1)?.status === "waiting";
   useKeys({ composer, busy: state.busy && !stopping, stop });
 
   const missing = state.status === "notFound" || state.status === "deleted";
@@ -169,8 +171,17 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
                 ref={composer}
                 draftKey={state.id ?? "new"}
                 busy={state.busy}
+                waiting={waiting}
                 stopping={stopping}
-                placeholder={state.busy ? words.placeholderBusy : empty ? words.placeholder : words.placeholderNext}
+                placeholder={
+                  state.busy
+                    ? words.placeholderBusy
+                    : waiting
+                      ? words.placeholderWaiting
+                      : empty
+                        ? words.placeholder
+                        : words.placeholderNext
+                }
                 files={files}
                 rules={config.files}
                 steerable={steerable}

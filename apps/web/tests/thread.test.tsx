@@ -97,6 +97,8 @@ describe("grouping parts", () => {
     );
     expect(workSummary([tool({ startedAt: 0, endedAt: 400 })])).toBe("Used list tables · 0.4 s");
     expect(workSummary([thought, tool({ status: "failed" })])).toContain("1 failed");
+    expect(workSummary([tool({ status: "cancelled", startedAt: 0, endedAt: 400 })])).toBe("List tables · stopped");
+    expect(workSummary([thought, tool({ status: "denied" })])).toBe("List tables · denied");
   });
 });
 
