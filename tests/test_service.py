@@ -212,6 +212,19 @@ async def test_a_parent_of_another_thread_is_refused() -> None:
             await service.send(ME, send("x", one.thread, parent_run_id=two.run))
 
 
+async def test_a_thread_keeps_the_agent_that_its_first_message_named() -> None:
+    async with core(Told(echo, "first"), Told(echo, "second")) as service:
+        begun = await service.send(ME, send("hello", agent="second"))
+        assert (await service.get_thread(ME, begun.thread)).agent == "second"
+        more = await service.send(ME, send("and more", begun.thread))
+        aside = await service.send(ME, send("you, once", begun.thread, agent="first"))
+        after = await service.send(ME, send("and again", begun.thread))
+        agents = [(await service.get_run(ME, one.run)).agent for one in (begun, more, aside, after)]
+        assert agents == ["second", "second", "first", "second"]
+        plain = await service.send(ME, send("hello"))
+        assert (await service.get_thread(ME, plain.thread)).agent == "", "the default one, whichever that will be"
+
+
 async def test_a_send_that_is_refused_leaves_no_thread(tmp_path: Path) -> None:
     """I6: a conversation comes to be with its first message, or not at all."""
     store = await SqliteStore.open(tmp_path / "a.db")

@@ -81,6 +81,8 @@ class ResolveResult(msgspec.Struct, frozen=True, kw_only=True):
 
 class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
     name: str
+    title: str = ""
+    """What people see instead of the name."""
     description: str = ""
     starters: list[str] = []
     default: bool = False
@@ -132,6 +134,7 @@ class Service:
         return [
             AgentInfo(
                 name=agent.name,
+                title=getattr(agent, "title", None) or "",
                 description=agent.description,
                 starters=list(getattr(agent, "starters", ())),
                 default=agent.name == self._default,
@@ -292,7 +295,7 @@ class Service:
             self._agent(command.agent)
         message = await self.uploads.completed(principal, message)
         if command.thread is None:
-            thread = self._unborn(principal)
+            thread = self._unborn(principal, command.agent or "")
         else:
             thread = await self._mine(principal, command.thread)
         agent = command.agent or thread.agent or self._default
@@ -558,14 +561,15 @@ class Service:
                 break
         return found
 
-    def _unborn(self, principal: Principal) -> Thread:
-        """A thread that comes to be with its first message."""
+    def _unborn(self, principal: Principal, agent: str) -> Thread:
+        """A thread that comes to be with its first message, and is with the agent that this one names."""
         now = self._clock.now_ms()
         return Thread(
             id=self._new_id(),
             tenant=principal.tenant,
             user=principal.user,
             epoch="",
+            agent=agent,
             created_at=now,
             updated_at=now,
         )
