@@ -31,6 +31,7 @@ from runcast.export import everything, zipped
 from runcast.forms import PAYLOAD_BYTES
 from runcast.hub import Hub
 from runcast.ids import CLIENT_ID, EXTERNAL_ID, Clock, IdSource, SystemClock, Uuid7Source
+from runcast.jsonvalue import is_portable
 from runcast.paths import along, path_of
 from runcast.running import Limits, Runner
 from runcast.runs import Answer, Brief, Message, Principal, Run, RunStatus, Thread
@@ -319,13 +320,14 @@ class Service:
         `run` in the answer is then another. A question that the thread waits on is withdrawn first.
 
         Raises:
-            InvalidRequest, TooLarge, NotFound, QueueFull, IdempotencyConflict, Unavailable.
+            InvalidRequest, UnknownFile, TooLarge, NotFound, QueueFull, IdempotencyConflict, Unavailable.
         """
         message = self._message(command.message)
         receipt = _receipt_of(command.id, command)
         known = await self._replayed(principal, receipt, Sent)
         if known is not None:
             return known
+        message = await self.uploads.completed(principal, message)
         run = await self._my_run(principal, command.run)
         thread = await self._mine(principal, run.thread)
         self._agent(run.agent)
@@ -345,7 +347,7 @@ class Service:
         """Say something else in place of what a run was asked: a run beside it, with its parent.
 
         Raises:
-            InvalidRequest, TooLarge, NotFound, RunActive, QueueFull, IdempotencyConflict, Unavailable.
+            InvalidRequest, UnknownFile, TooLarge, NotFound, RunActive, QueueFull, IdempotencyConflict, Unavailable.
         """
         message = self._message(command.message)
         return await self._branch(principal, command, message)
@@ -360,6 +362,8 @@ class Service:
         known = await self._replayed(principal, receipt, Sent)
         if known is not None:
             return known
+        if message is not None:
+            message = await self.uploads.completed(principal, message)
         run = run or await self._my_run(principal, command.run)
         self._agent(run.agent)
         thread = await self._mine(principal, run.thread)
@@ -416,6 +420,8 @@ class Service:
         size = len(msgspec.json.encode(command.payload))
         if size > PAYLOAD_BYTES:
             raise TooLarge(f"An answer has at most {PAYLOAD_BYTES} bytes, this one {size}.")
+        if not is_portable(command.payload):
+            raise InvalidRequest("The answer holds a number that is too large; send it as text.")
         asked = command.interrupt.rpartition(".")[0]
         run = None if command.run_alias is None else await self._my_run(principal, asked, "There is no such question.")
         receipt = _receipt_of(command.id, command, None if run is None else run.thread)
@@ -614,6 +620,8 @@ class Service:
             raise TooLarge(
                 f"A message has at most {MESSAGE_BYTES} bytes, this one {size}. Files are uploaded with POST /v1/files."
             )
+        if not isinstance(message.content, str) and not all(is_portable(part) for part in message.content):
+            raise InvalidRequest("The message holds a number that is too large; send it as text.")
         if not message.text.strip() and isinstance(message.content, str):
             raise InvalidRequest("Message is required.")
         if not message.content:

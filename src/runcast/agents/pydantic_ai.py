@@ -15,7 +15,7 @@ import json
 import logging
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, suppress
 from typing import Any, Literal, cast, get_args, get_origin
 
 import anyio
@@ -369,7 +369,8 @@ def _questions(
             "argsHash": hashed,
         }
         if not approval and tool is not None:
-            metadata["parameters"] = inlined(tool.parameters_json_schema)
+            with suppress(BadForm):  # it only helps the page to draw
+                metadata["parameters"] = inlined(tool.parameters_json_schema)
         interrupt = e.Interrupt(
             id=f"{input.run}.{len(asked) + 1}",
             reason="tool_call" if approval else "input_required",
