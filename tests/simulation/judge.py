@@ -100,7 +100,7 @@ def judge_log(log: Sequence[Json], *, ended: bool = True, queue_limit: int = 8) 
                 message = next((one["id"] for one in event["input"]["messages"]), "") if "input" in event else ""
                 if "replaces" in event:  # it takes that one's place, in the queue or before it
                     queue.insert(queue.index(event["replaces"]) if event["replaces"] in queue else 0, run)
-                elif message in handed:
+                elif message in handed and message not in left.get(handed[message], ()):
                     left.setdefault(handed[message], []).append(message)
                     queue.append(run)
                 else:
