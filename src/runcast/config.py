@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     )
     upload_timeout_s: float = Field(600, gt=0, le=86_400, description="Longest time one upload may take, in seconds.")
     title: str = Field(
-        "", max_length=80, description="Name shown in the web app; empty takes the default agent's name."
+        "", max_length=80, description="Name shown in the web app; empty takes the default agent's title or name."
     )
     welcome: str = Field("", max_length=500, description="One sentence above the empty conversation.")
     starters: Lines = Field((), max_length=8, description="Suggested first messages, at most 8.")

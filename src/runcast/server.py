@@ -118,12 +118,13 @@ class Server:
         if not self.settings.web:
             return None
         settings = self.settings
-        title = settings.title or self._agents[0].name
+        title = settings.title or getattr(self._agents[0], "title", None) or self._agents[0].name
         starters = settings.starters or tuple(getattr(self._agents[0], "starters", ()))
         told = SiteSettings(
             title=title,
             welcome=settings.welcome,
             starters=starters,
+            several_agents=len(self._agents) > 1,
             max_file_bytes=settings.max_file_bytes,
             file_types=settings.file_types,
         )

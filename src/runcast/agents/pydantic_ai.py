@@ -15,7 +15,7 @@ import json
 import logging
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, suppress
 from typing import Any, Literal, cast, get_args, get_origin
 
 import anyio
@@ -113,6 +113,7 @@ class PydanticAIAgent:
         name: str | None = None,
         description: str | None = None,
         title: str | None = None,
+        starters: Sequence[str] = (),
         deps: Deps = None,
         deps_factory: DepsFactory | None = None,
         text_field: str | None = None,
@@ -128,6 +129,7 @@ class PydanticAIAgent:
         own = agent.description
         self.description: str = description if description is not None else own if isinstance(own, str) else ""
         self.title = title
+        self.starters = tuple(starters)
         self.timeout_s = timeout_s
         self.on_crash: OnCrash = on_crash
         self.on_disconnect = on_disconnect
@@ -139,6 +141,8 @@ class PydanticAIAgent:
         problems: list[str] = []
         if not NAME.match(self.name):
             problems.append(f"{self.name!r} is no name for an agent: give one by name=, 1-64 characters of A-Za-z0-9_-")
+        if isinstance(starters, str):
+            problems.append(f"starters must be a list of messages, not one: starters=[{starters!r}]")
         if deps is not None and deps_factory is not None:
             problems.append("deps and deps_factory exclude each other: give one")
         if on_crash not in get_args(OnCrash):
@@ -365,7 +369,8 @@ def _questions(
             "argsHash": hashed,
         }
         if not approval and tool is not None:
-            metadata["parameters"] = inlined(tool.parameters_json_schema)
+            with suppress(BadForm):  # it only helps the page to draw
+                metadata["parameters"] = inlined(tool.parameters_json_schema)
         interrupt = e.Interrupt(
             id=f"{input.run}.{len(asked) + 1}",
             reason="tool_call" if approval else "input_required",

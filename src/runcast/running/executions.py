@@ -19,7 +19,7 @@ from msgspec import UNSET
 
 from runcast import events as e
 from runcast.agents.base import Agent, Turn
-from runcast.errors import AgentError, LeaseLost, StoreError
+from runcast.errors import AgentError, LeaseLost, NotFound, StoreError
 from runcast.events import Event
 from runcast.hub import Hub
 from runcast.ids import Clock, IdSource
@@ -317,8 +317,8 @@ class Executions:
                         lane.waiting = WaitingRun(ended, end.interrupts, execution.brief)
                     await self.advance(lane)
                     break
-            except LeaseLost:
-                return
+            except (LeaseLost, NotFound):
+                return  # another node has the thread, or has deleted it
             except StoreError:
                 # I21: the end is written as soon as the store takes it; until then the node says that it is not well.
                 self._unwritten.add(run.id)

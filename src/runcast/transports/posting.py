@@ -63,15 +63,12 @@ class PostEndpoint:
         if ask is None:
             return detail(422, "There is no message in it.")
         thread = None if ask.conversation is None else await thread_of(gateway, principal, ask.conversation)
-        if self._how == "stream":
-            with gateway.claim(principal) as place:  # before anything is sent: refused means that nothing was
-                sent = await ask_agent(gateway, principal, ask, thread)
-                subscription = await gateway.service.subscribe_run(principal, sent.run)
-                encoder = self._dialect.encoder(start_of(subscription, sent, ask))
-                return EventStream(gateway, subscription, encoder, place.keep(), with_ids=False)
-        sent = await ask_agent(gateway, principal, ask, thread)
-        subscription = await gateway.service.subscribe_run(principal, sent.run)
-        start = start_of(subscription, sent, ask)
+        with gateway.claim(principal) as place:  # before anything is sent: refused means that nothing was
+            sent = await ask_agent(gateway, principal, ask, thread)
+            subscription = await gateway.service.subscribe_run(principal, sent.run)
+            start = start_of(subscription, sent, ask)
+            if self._how == "stream":
+                return EventStream(gateway, subscription, self._dialect.encoder(start), place.keep(), with_ids=False)
         with gateway.wait():
             records = await unless_gone(request, whole_run(subscription))
         if records is None:

@@ -22,7 +22,7 @@ import { strings } from "../strings.ts";
 import { CopyButton } from "../ui/copy.tsx";
 import { JsonText, JsonTree } from "../ui/json.tsx";
 import { useNow } from "../ui/media.ts";
-import { capital, duration, grouped, size, standing, ticking } from "../words.ts";
+import { capital, duration, grouped, isFigures, size, standing, ticking } from "../words.ts";
 import { ActivityLine } from "./activity.tsx";
 import { InterruptCard } from "./approval.tsx";
 import { Attachment } from "./attachment.tsx";
@@ -107,6 +107,8 @@ function Answer({
 }) {
   const groups = grouped(message.parts);
   const running = run.status === "running";
+  // Figures are about the answer: below it, and not before it is there.
+  const figures = running ? [] : message.parts.filter(isFigures);
   return (
     <div role="group" aria-label={strings.thread.agent} className="flex flex-col gap-3">
       <h2 className="sr-only">{strings.thread.agent}</h2>
@@ -131,6 +133,9 @@ function Answer({
         }
         return <AnswerPart key={group.key} part={group.part} run={run} actions={actions} />;
       })}
+      {figures.map((part) => (
+        <Card key={part.id} part={part} />
+      ))}
       {message.parts.some((part) => part.type === "source") && <Sources parts={message.parts} />}
     </div>
   );
@@ -139,7 +144,7 @@ function Answer({
 function AnswerPart({ part, run, actions }: { part: Part; run: TranscriptRun; actions: TurnActions }) {
   switch (part.type) {
     case "text":
-      return <Markdown text={part.text} open={part.open} />;
+      return <Markdown text={part.text} open={part.open} cut={part.incomplete !== undefined} />;
     case "artifact":
       return <Artifact part={part} />;
     case "interrupt":
@@ -147,6 +152,7 @@ function AnswerPart({ part, run, actions }: { part: Part; run: TranscriptRun; ac
         <InterruptCard
           interrupt={part}
           tool={toolOf(run, part.toolCallId)}
+          stopped={run.status === "cancelled"}
           me={actions.me ?? null}
           resolve={actions.resolve}
         />
@@ -389,7 +395,6 @@ function Footer({ run, last, onRetry }: { run: TranscriptRun; last: boolean; onR
 function Artifact({ part }: { part: ArtifactPart }) {
   if (isDiagram(part))
     return <DiagramCard source={String(part.content ?? "")} open={false} id={`artifact:${part.id}`} name={part.name} />;
-  if (part.kind === "canvas_trigger") return null;
   return <Card part={part} />;
 }
 
