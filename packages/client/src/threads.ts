@@ -149,8 +149,7 @@ export class Threads implements ThreadsReadable {
     resync: (reason) => {
       if (reason !== "deleted") return; // a snapshot follows: the list is asked for anew
       this.#epoch = undefined;
-      this.#seq = 0;
-      this.#items = new Map();
+      this.#items.clear();
       this.#cursor = null;
       this.#show({});
     },
