@@ -28,7 +28,8 @@ import anyio
 import uvicorn
 
 from runcast.agents.loader import adapt_all
-from runcast.auth import Authenticator, NoAuth
+from runcast.auth import Authenticator
+from runcast.auth.configured import configured
 from runcast.config import Settings, is_loopback
 from runcast.errors import ConfigError, RuncastError
 from runcast.ids import Clock, IdSource, SystemClock, Uuid7Source
@@ -92,7 +93,7 @@ class Server:
         self._clock = clock or SystemClock()
         new_id = new_id or Uuid7Source(self._clock)
         self._new_id = new_id
-        self.authenticator = authenticator or NoAuth()
+        self.authenticator = authenticator or configured(self.settings, self._clock)
         self.gateway = Gateway(
             authenticator=self.authenticator,
             clock=self._clock,
@@ -110,6 +111,7 @@ class Server:
             new_id=new_id,
             allowed_origins=self.settings.allowed_origins,
             allowed_hosts=self.settings.allowed_hosts,
+            refusals=self.gateway.refusals,
         )
 
     def _make_site(self, directory: Path) -> Site | None:
@@ -314,7 +316,7 @@ def check_open_host(host: str) -> None:
     if not is_loopback(host):
         raise ConfigError(
             f"Refusing to listen on {host}: without authentication everybody who reaches this machine could use it. "
-            "Listen on 127.0.0.1, or set up authentication and allowed origins."
+            "Listen on 127.0.0.1, or set up authentication (--auth jwt) and allowed origins."
         )
 
 
@@ -415,9 +417,11 @@ class Process(uvicorn.Server):
 
 class _NoCuts(logging.Filter):
     """uvicorn tells of what we stop on purpose (a stream, all at a second signal) and of a client's broken text as of a crash,
-    and its accept line has the query string in it."""
+    its accept line has the query string in it, and in its debug lines are all headers and frames: tokens, and what people say."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.INFO:
+            return False
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, StreamCut | asyncio.CancelledError):
             return False

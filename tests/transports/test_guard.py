@@ -10,8 +10,8 @@ import websockets
 
 from runcast.ids import SystemClock, Uuid7Source
 from runcast.session import SUBPROTOCOL
-from runcast.transports.guard import FORWARDING, Guard, parse_origin, printable
-from runcast.transports.wire import Message, Scope
+from runcast.transports.guard import FORWARDING, Guard, parse_origin
+from runcast.transports.wire import Message, Scope, printable
 from serving import NativeClient, serving
 from transports.test_http import problem_of
 from transports.test_websocket import Tokens
