@@ -142,6 +142,11 @@ class Settings(BaseSettings):
         description="Longest life of a token, in seconds; one that lives longer is refused.",
     )
     cookie_name: str = Field("auth_token", description="Name of the cookie in which a page has its token.")
+    sign_in_url: str = Field(
+        "",
+        max_length=2000,
+        description="Where the page sends people who are not signed in: a path of this host, or an URL.",
+    )
     query_token: Literal["off", "jwt"] = Field(
         "off",
         description="Whether `?token=` in the address counts in the dialects. It gets into other servers' logs: leave it off.",
@@ -203,6 +208,13 @@ class Settings(BaseSettings):
     def _cookie_name(cls, value: str) -> str:
         if _COOKIE_NAME.fullmatch(value) is None:
             raise ValueError(f"{value!r} is no name of a cookie")
+        return value
+
+    @field_validator("sign_in_url")
+    @classmethod
+    def _sign_in_url(cls, value: str) -> str:
+        if value and re.fullmatch(r"(https?://[^/\s\\][^\s]*|/([^/\s\\][^\s]*)?)", value) is None:
+            raise ValueError("it must be empty, a path such as '/login', or an http(s) address")
         return value
 
     @field_validator("root_path")

@@ -126,6 +126,7 @@ class Server:
             starters=starters,
             max_file_bytes=settings.max_file_bytes,
             file_types=settings.file_types,
+            sign_in_url=settings.sign_in_url,
         )
         return Site(told, directory=directory)
 

@@ -90,6 +90,7 @@ def test_a_cookie_needs_an_origin_where_it_may_do_harm(kind: Any, method: str, r
         (["bearer", "t", "chat.v1"], ("chat.v1",), "t", "chat.v1"),
         (["bearer"], (), None, None),
         (["bearer.one", "bearer.two"], (), "one", None),
+        (["bearer.t", ""], (), "t", None),  # a comma too many
         (["bearer.", "chat.v1"], ("chat.v1",), "", "chat.v1"),
     ],
 )

@@ -16,6 +16,7 @@ from websockets.typing import Subprotocol
 
 from auth.tokens import SECRET, signed, token
 from core import DEADLINE_S, Gated
+from rawclient import raw_client
 from runcast.auth import Identity
 from runcast.transports.http import build_api
 from runcast.transports.wire import Message, Receive, Scope, Send
@@ -449,3 +450,16 @@ async def test_the_message_type_alone_is_not_enough(caplog: pytest.LogCaptureFix
 
     await refuse_socket({"type": "websocket", "path": "/"}, gone, send, code=4003, reason="No.")
     assert sent == []
+
+
+async def test_a_handshake_that_cannot_be_read_is_answered() -> None:
+    """Attack 9, on a WebSocket: nobody waits for an answer that never comes, and no socket is held for ever."""
+    async with closed() as running, raw_client(running.port) as client:
+        await client.say(
+            b"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            b"Authorization: Bearer " + b"a" * 9_000 + b"\r\n\r\n"
+        )
+        with anyio.fail_after(DEADLINE_S):
+            assert (await client.hear_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+            assert await client.hear() == b""

@@ -53,7 +53,7 @@ def read_offer(offered: Sequence[str]) -> Offer:
                 tokens.append(following)
         elif item.lower().startswith(PREFIX):
             tokens.append(item[len(PREFIX) :])
-        else:
+        elif item:
             protocols.append(item)
     return Offer(tuple(protocols), tokens[0] if tokens else None, marker)
 

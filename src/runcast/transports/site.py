@@ -55,6 +55,8 @@ class SiteSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     max_file_bytes: int = 0
     file_types: tuple[str, ...] = ()
     """What may be attached to a message; the server checks it too."""
+    sign_in_url: str = ""
+    """Where people sign in; empty: the page only says that it is needed."""
 
 
 class File(NamedTuple):
