@@ -8,7 +8,14 @@ import { ConnectionChip } from "../src/connection-chip.tsx";
 import { fixtureClient } from "../src/fixtures/client.ts";
 
 const files = { maxBytes: 1000, types: ["image/*", "text/plain"] };
-const config = { title: "Shop", welcome: "Ask me about orders.", starters: ["One", "Two"], agent: null, files, signIn: null };
+const config = {
+  title: "Shop",
+  welcome: "Ask me about orders.",
+  starters: ["One", "Two"],
+  agent: null,
+  files,
+  signIn: null,
+};
 
 function clientOf(scene: string): Client {
   return fixtureClient(new URLSearchParams({ fixture: scene }));

@@ -81,6 +81,6 @@ def _address(scope: Scope) -> str:
         address = ipaddress.ip_address(str(client[0]).partition("%")[0])
     except ValueError:
         return printable(str(client[0]))
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None and not address.is_loopback:
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
+    if isinstance(address, ipaddress.IPv4Address) or address.is_loopback:
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
