@@ -36,6 +36,10 @@ Lines = Annotated[tuple[str, ...], NoDecode]
 """From the environment: a JSON array, or one per line."""
 
 
+Paths = Annotated[dict[str, str], NoDecode]
+"""From the environment: a JSON object, or `PATH=NAME` with commas between them."""
+
+
 class Settings(BaseSettings):
     """The settings of one server."""
 
@@ -120,6 +124,10 @@ class Settings(BaseSettings):
     )
     welcome: str = Field("", max_length=500, description="One sentence above the empty conversation.")
     starters: Lines = Field((), max_length=8, description="Suggested first messages, at most 8.")
+    dialects: Paths = Field(
+        {},
+        description="Dialects at other paths than their own: `/ws/chat=text`; `off` switches a path off.",
+    )
     web: bool = Field(True, description="Serve the web app.")
     auth: Literal["none", "jwt"] = Field(
         "none",
@@ -177,6 +185,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split_lines(cls, value: Any) -> Any:
         return _split(value, "\n") if isinstance(value, str) else value
+
+    @field_validator("dialects", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        return parse_paths(value) if isinstance(value, str) else value
 
     @field_validator("allowed_origins")
     @classmethod
@@ -258,6 +271,23 @@ def describe_settings() -> list[Described]:
         Described(name, PREFIX + name.upper(), json.dumps(field.default), field.description or "")
         for name, field in Settings.model_fields.items()
     ]
+
+
+def parse_paths(text: str) -> dict[str, str]:
+    """`PATH=NAME, PATH=NAME`, or the same as a JSON object.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise ValueError("it begins like a JSON object but is none") from None
+    pairs = [pair.partition("=") for part in text.split(",") if (pair := part.strip())]
+    if wrong := [path + sep + name for path, sep, name in pairs if not path or not name]:
+        raise ValueError(f"{wrong[0]!r} is not PATH=NAME")
+    return {path.strip(): name.strip() for path, _, name in pairs}
 
 
 def _split(text: str, separator: str) -> list[Any]:

@@ -41,7 +41,8 @@ from runcast.transports.guard import Guard
 from runcast.transports.http import build_api
 from runcast.transports.line import http_protocol
 from runcast.transports.listener import listen
-from runcast.transports.problems import problem
+from runcast.transports.mounts import Mounts
+from runcast.transports.problems import detail, problem
 from runcast.transports.site import BUILT, Site, SiteSettings
 from runcast.transports.straight import StraightProtocol
 from runcast.transports.websocket import NativeSocket
@@ -103,7 +104,8 @@ class Server:
             upload_timeout_s=self.settings.upload_timeout_s,
         )
         self._api = cast(App, build_api(self.gateway))
-        self._sockets: dict[str, App] = {"/v1/ws": NativeSocket(self.gateway)}
+        self._native = NativeSocket(self.gateway)
+        self._mounts = Mounts(self.gateway, self.settings.dialects)
         self._site = self._make_site(web_directory)
         self._guard = Guard(
             self._route,
@@ -220,11 +222,20 @@ class Server:
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"][len(scope["root_path"]) :]
         if scope["type"] == "websocket":
-            socket = self._sockets.get(path)
-            if socket is not None:
-                await socket(scope, receive, send)
+            if path == "/v1/ws":
+                await self._native(scope, receive, send)
                 return
-            await _no_such_socket(scope, receive, send)
+            found = self._mounts.find("websocket", path)
+            if found is None or found.app is None:
+                await _no_such_socket(scope, receive, send)
+                return
+            await found.app({**scope, "path_params": found.params}, receive, send)
+            return
+        if (found := self._mounts.find("http", path)) is not None:
+            if found.app is None:
+                await detail(404, "There is nothing here.")(scope, receive, send)
+                return
+            await found.app({**scope, "path_params": found.params}, receive, send)
             return
         if self._site is not None and scope["method"] in ("GET", "HEAD") and self._site.serves(path):
             await self._site(scope, receive, send)

@@ -258,7 +258,7 @@ async def test_an_agent_that_ignores_its_time_limit_is_over_after_the_deadline_a
             sent = await service.send(ME, send("go"))
             assert await ended(service, sent) == "failed"
             end = assert_one_end(await log(service, sent.thread), sent.run)
-            assert isinstance(end, e.RunError) and end.code == "timeout"
+            assert isinstance(end, e.RunError) and (end.code, end.limit_s) == ("timeout", 0.05)
             assert service.runner.unstoppable == 1
     leave.set()
 

@@ -496,7 +496,7 @@ async def test_heads_come_when_nothing_else_does(monkeypatch: pytest.MonkeyPatch
 
     async with serving() as running:
         socket_app = NativeSocket(running.server.gateway, SessionLimits(heartbeat_s=0.05))
-        monkeypatch.setitem(running.server._sockets, "/v1/ws", socket_app)  # pyright: ignore[reportPrivateUsage]
+        monkeypatch.setattr(running.server, "_native", socket_app)  # pyright: ignore[reportPrivateUsage]
         async with running.client() as client:
             thread = await new_thread(client)
             ack = await client.ask("subscribe", thread=thread)

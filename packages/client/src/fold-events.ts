@@ -318,7 +318,10 @@ const RUN: RunHandlers = {
   },
   RUN_ERROR(f, event, i, run) {
     const { code = "agent_error", message, requestId, retryable = false, usage = run.usage, timestamp } = event;
-    f.setRun(i, { failure: { code, message, retryable, requestId }, usage: usage?.length ? usage : undefined });
+    f.setRun(i, {
+      failure: { code, message, retryable, limitS: event.limitS, requestId },
+      usage: usage?.length ? usage : undefined,
+    });
     endRun(f, i, timestamp, code === "interrupted" ? "interrupted" : "failed");
   },
   MESSAGE_RETRACTED(f, { messageIds = [], toolCallIds = [] }, i) {

@@ -171,6 +171,8 @@ export interface Failure {
   readonly code: string;
   readonly message: string;
   readonly retryable: boolean;
+  /** Of a run that took too long: the limit, in seconds. */
+  readonly limitS?: number | undefined;
   readonly requestId?: string | undefined;
 }
 

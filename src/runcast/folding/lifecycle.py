@@ -212,6 +212,7 @@ def run_error(at: Index, run: TranscriptRun, event: RunError) -> None:
         code=code,
         message=event.message,
         retryable=event.retryable is True,
+        limit_s=given(event.limit_s),
         request_id=given(event.request_id),
     )
     usage(at, run, event)

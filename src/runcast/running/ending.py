@@ -52,7 +52,10 @@ def end_of(run: Run, execution: Execution, new_id: IdSource) -> End:
         return End("interrupted", interrupted(execution.interrupted, usage), {})
     if execution.timed_out:
         message = f"The run took longer than {execution.limit_s:g} s and was stopped."
-        return End("failed", e.RunError(message=message, code="timeout", retryable=True, usage=usage), {})
+        failure = e.RunError(
+            message=message, code="timeout", retryable=True, limit_s=float(execution.limit_s), usage=usage
+        )
+        return End("failed", failure, {})
     if error is not None and (no := _declined(error)) is not None:  # a person's no is no failure
         outcome = e.Outcome(type="cancelled")
         terminal = e.RunFinished(thread_id=run.thread, outcome=outcome, usage=usage, reason=no.message)

@@ -154,6 +154,12 @@ class Gateway:
         reason = error.reason if isinstance(error, Unauthenticated) else ""
         self.refusals.tell(scope, reason or type(error).code)
 
+    async def identify_scope(self, scope: Scope) -> Identity:
+        """Who is behind this request or WebSocket, by everything that it carries."""
+        if scope["type"] == "http":
+            return await self.identify(scope)
+        return await self.identify_socket(headers_of(scope), tuple(scope.get("subprotocols", ())), None)
+
     # --- long-lived connections -----------------------------------------------------------------------------------
 
     @contextmanager

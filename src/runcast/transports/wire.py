@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -71,3 +72,8 @@ def printable(text: str) -> str:
 
 def request_id_of(scope: Scope) -> str:
     return str(scope.get(REQUEST_ID, ""))
+
+
+def query_of(scope: Scope) -> dict[str, str]:
+    """The parameters in the URL; of a repeated one the last value."""
+    return dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
