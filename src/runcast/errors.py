@@ -88,8 +88,14 @@ class FileTypeMismatch(InvalidRequest):
 
 
 class Unauthenticated(ClientError):
+    """`reason`: what is wrong with the credentials, for the server's log only; never the credentials themselves."""
+
     code = "unauthenticated"
     status = 401
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Forbidden(ClientError):

@@ -286,9 +286,11 @@ export class Connection {
     const kind = tooBig ? "reconnect" : closeClass(code);
     if (kind === "stop") return this.#stopped(code, reason);
     if (kind === "token") {
-      // One new token at once; if that one is refused too, only a person can help.
-      if (!this.#options.renewable || ++this.#refusedTokens > 1) return this.#stopped(code, reason);
-      this.#freshToken = true;
+      // One new token at once; if that one is refused too, only a person can help. Where the token is in a cookie, the cookie
+      // may have been renewed since the line was opened: what has expired is worth another attempt.
+      const { renewable } = this.#options;
+      if (!(renewable || code === 4002) || ++this.#refusedTokens > 1) return this.#stopped(code, reason);
+      this.#freshToken = renewable;
       return this.#open(now);
     }
     if (this.#fallBack(code, phase)) return this.#open(now);

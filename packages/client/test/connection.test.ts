@@ -246,6 +246,18 @@ describe("close codes", () => {
     }
   });
 
+  it("tries once more after an expiry, for a cookie may be a newer one by now", () => {
+    const bench = new Bench().live();
+    expect(bench.close(4002)).toContainEqual({ do: "open", transport: "websocket", freshToken: false });
+    bench.welcome();
+    expect(bench.status).toBe("live");
+    bench.close(4002);
+    bench.opened();
+    bench.close(4001);
+    expect(bench.connection.state).toMatchObject({ status: "stopped", code: 4001 });
+    expect(bench.connection.deadline).toBeUndefined();
+  });
+
   it("stops at once when there is no other token to be had", () => {
     const bench = new Bench().live();
     bench.close(4001);

@@ -60,6 +60,11 @@ def server_options(command: Command) -> Command:
 @click.command()
 @click.argument("agents", nargs=-1, required=True, metavar="MODULE:ATTR...")
 @click.option("--database", type=click.Path(dir_okay=False), help="The SQLite file of the logs.  [default: runcast.db]")
+@click.option(
+    "--auth",
+    type=click.Choice(["none", "jwt"]),
+    help="Who is let in: this machine, or who has a token signed with RUNCAST_JWT_SECRET.  [default: none]",
+)
 @server_options
 def serve(agents: tuple[str, ...], open_page: bool, **given: Any) -> None:
     """Serve one or more agents; the first is the default one.
@@ -68,6 +73,7 @@ def serve(agents: tuple[str, ...], open_page: bool, **given: Any) -> None:
     function, or anything with a run method.
     """
     from runcast.agents import loader
+    from runcast.auth.configured import configured
     from runcast.server import check_open_host
 
     problems: list[str] = []
@@ -75,7 +81,8 @@ def serve(agents: tuple[str, ...], open_page: bool, **given: Any) -> None:
     loaded: list[Agent] = []
     try:
         settings = _settings(given)
-        check_open_host(settings.host)
+        if configured(settings).is_open:
+            check_open_host(settings.host)
     except ConfigError as error:
         problems.extend(error.problems)
     try:

@@ -14,12 +14,14 @@ from typing import Literal, Protocol
 
 import anyio
 
-from runcast.auth import Authenticator, Credentials, Identity
-from runcast.errors import TooManyConnections, Unavailable
+from runcast.auth import Authenticator, Identity
+from runcast.errors import Forbidden, TooManyConnections, Unauthenticated, Unavailable
 from runcast.ids import Clock, IdSource
 from runcast.runs import Principal
 from runcast.service import Service
-from runcast.transports.wire import Headers, Scope, cookies_of, headers_of
+from runcast.transports.presented import QueryToken, credentials_of, renewed
+from runcast.transports.refusals import Refusals
+from runcast.transports.wire import IDENTITY, REFUSED, Scope
 
 RETRY_MS: tuple[int, int] = (500, 8000)
 """After a restart clients come back at a random time in this range, so that they do not come all at once."""
@@ -67,6 +69,7 @@ class Gateway:
         self.authenticator = authenticator
         self.clock = clock
         self.new_id = new_id
+        self.refusals = Refusals(clock)
         self.send_timeout_s = send_timeout_s
         self.upload_timeout_s = upload_timeout_s
         self.draining = False
@@ -112,25 +115,48 @@ class Gateway:
         if self.draining:
             raise Unavailable("The server is restarting; send it again in a moment.", retry_after_ms=RETRY_MS[1])
 
-    async def identify(self, scope: Scope) -> Identity:
-        """Who makes this HTTP request."""
-        headers = headers_of(scope)
-        return await self.authenticator.authenticate(Credentials("http", headers, cookies_of(headers)))
+    async def identify_scope(
+        self,
+        scope: Scope,
+        *,
+        token: str | None = None,
+        query_token: QueryToken = "off",  # noqa: S107
+    ) -> Identity:
+        """Who makes this HTTP request or opened this WebSocket, by whatever carries a token (`runcast.auth.carriers`). `token` is
+        what a `hello` said; `query_token` says whether `?token=` counts. The log is told of a refusal, at most once a minute for
+        each address.
+
+        Raises:
+            Unauthenticated: nobody that is known: 401, or accept and close with 4001.
+            Forbidden: somebody who may not come in, or a cookie without an Origin: 403, or accept and close with 4003.
+        """
+        try:
+            credentials = credentials_of(scope, token=token, query_token=query_token)
+            identity = await self.authenticator.authenticate(credentials)
+        except (Unauthenticated, Forbidden) as error:
+            self._refused(scope, error)
+            raise
+        scope[IDENTITY] = identity
+        return identity
 
     async def principal(self, scope: Scope) -> Principal:
-        return (await self.identify(scope)).principal
+        return (await self.identify_scope(scope)).principal
 
-    async def identify_socket(self, headers: Headers, subprotocols: tuple[str, ...], token: str | None) -> Identity:
-        """Who is behind this WebSocket."""
-        return await self.authenticator.authenticate(
-            Credentials("websocket", headers, cookies_of(headers), subprotocols, token)
-        )
+    async def renew(self, scope: Scope, token: str) -> Identity:
+        """Who a new token names that came on a WebSocket which is open. Whether it is the same user the caller must see.
 
-    async def identify_scope(self, scope: Scope) -> Identity:
-        """Who is behind this request or WebSocket, by everything that it carries."""
-        if scope["type"] == "http":
-            return await self.identify(scope)
-        return await self.identify_socket(headers_of(scope), tuple(scope.get("subprotocols", ())), None)
+        Raises:
+            Unauthenticated, Forbidden: as `identify_scope`.
+        """
+        identity = await self.authenticator.authenticate(renewed(scope, token))
+        scope[IDENTITY] = identity
+        return identity
+
+    def _refused(self, scope: Scope, error: Unauthenticated | Forbidden) -> None:
+        if scope["type"] == "websocket":
+            scope[REFUSED] = True
+        reason = error.reason if isinstance(error, Unauthenticated) else ""
+        self.refusals.tell(scope, reason or type(error).code)
 
     # --- long-lived connections -----------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request
 from msgspec import UNSET
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from runcast.commands import Cancel, Edit, Resolve, Retry, Send, Steer, Subscribe
 from runcast.dialects.base import Start
@@ -73,7 +73,7 @@ def build_api(gateway: Gateway) -> FastAPI:
         version="1",
         docs_url=None,  # Swagger UI and ReDoc load scripts from another origin
         redoc_url=None,
-        openapi_url="/v1/openapi.json",
+        openapi_url=None,  # FastAPI's own route asks nobody who they are
         redirect_slashes=False,
         **openapi.telemetry_off(),
     )
@@ -82,6 +82,13 @@ def build_api(gateway: Gateway) -> FastAPI:
     for routes in (health_routes, thread_routes, *messages, file_routes, own_routes):
         app.include_router(routes(gateway))
     openapi.install(app)
+
+    @app.get("/v1/openapi.json", include_in_schema=False)
+    async def openapi_document(request: Request) -> Response:
+        await gateway.identify_scope(request.scope)
+        root: str = request.scope.get("root_path", "").rstrip("/")
+        return JSONResponse(app.openapi() | ({"servers": [{"url": root}]} if root else {}))
+
     return app
 
 

@@ -34,6 +34,7 @@ from runcast.transports.asking import ask_agent, thread_of
 from runcast.transports.gateway import FLUSH_S, Gateway, Place
 from runcast.transports.leaving import is_deliberate
 from runcast.transports.outlet import Outlet
+from runcast.transports.presented import QueryToken
 from runcast.transports.wire import Receive, Scope, Send, query_of, request_id_of
 from runcast.updates import Events, Resync
 
@@ -59,19 +60,29 @@ class TalkSocket:
     """The ASGI application behind one path of a dialect. Of the path's parameters, `session_id` or `thread` names the
     conversation of the socket, `user_id` must be the user's own."""
 
-    def __init__(self, gateway: Gateway, dialect: TalkDialect) -> None:
+    def __init__(self, gateway: Gateway, dialect: TalkDialect, *, query_token: QueryToken = "off") -> None:  # noqa: S107
         self._gateway = gateway
-        self._dialect = dialect
+        self.dialect = dialect
+        self._query_token: QueryToken = query_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await TalkConnection(self._gateway, self._dialect, scope, receive, send).run()
+        await TalkConnection(self._gateway, self.dialect, scope, receive, send, self._query_token).run()
 
 
 class TalkConnection:
-    def __init__(self, gateway: Gateway, dialect: TalkDialect, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        dialect: TalkDialect,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        query_token: QueryToken,
+    ) -> None:
         self._gateway = gateway
         self._dialect = dialect
         self._scope = scope
+        self._query_token: QueryToken = query_token
         self._receive = receive
         self._asgi_send = send
         self._outlet = Outlet(gateway, scope, send)
@@ -140,7 +151,7 @@ class TalkConnection:
     async def _enter(self) -> Close | None:
         """Who is there, and where; the close that follows if they may not come in."""
         try:
-            identity = await self._gateway.identify_scope(self._scope)
+            identity = await self._gateway.identify_scope(self._scope, query_token=self._query_token)
             self._principal = identity.principal
             if fault := self._misplaced():
                 raise Forbidden(fault)

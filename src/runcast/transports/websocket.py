@@ -45,7 +45,7 @@ from runcast.transports.gateway import FLUSH_S, RETRY_MS, Gateway, Place
 from runcast.transports.leaving import is_deliberate
 from runcast.transports.line import line_of
 from runcast.transports.straight import straight_of
-from runcast.transports.wire import Receive, Scope, Send, headers_of
+from runcast.transports.wire import Receive, Scope, Send
 from runcast.updates import Events, Resync
 
 logger = logging.getLogger("runcast.websocket")
@@ -344,9 +344,7 @@ class NativeConnection:
 
     async def _hello(self, hello: Hello) -> None:
         try:
-            identity = await self._gateway.identify_socket(
-                headers_of(self._scope), tuple(self._scope.get("subprotocols", ())), hello.token
-            )
+            identity = await self._gateway.identify_scope(self._scope, token=hello.token)
         except (Unauthenticated, Forbidden) as error:
             self._end(close_for(error))
             return
@@ -391,9 +389,7 @@ class NativeConnection:
                     scope.cancel()
                 await self._send(ack)
             case Auth():
-                identity = await self._gateway.identify_socket(
-                    headers_of(self._scope), tuple(self._scope.get("subprotocols", ())), command.token
-                )
+                identity = await self._gateway.renew(self._scope, command.token)
                 renewed = session.renew(command, identity)
                 self._wake.set()
                 if isinstance(renewed, Close):
