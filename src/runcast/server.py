@@ -102,6 +102,7 @@ class Server:
             send_timeout_s=self.settings.send_timeout_s,
             connections_per_user=self.settings.connections_per_user,
             upload_timeout_s=self.settings.upload_timeout_s,
+            query_token=self.settings.query_token,
         )
         self._api = cast(App, build_api(self.gateway))
         self._native = NativeSocket(self.gateway)
@@ -114,6 +115,7 @@ class Server:
             allowed_origins=self.settings.allowed_origins,
             allowed_hosts=self.settings.allowed_hosts,
             refusals=self.gateway.refusals,
+            is_dialect=lambda kind, path: self._mounts.find(kind, path) is not None,
         )
 
     def _make_site(self, directory: Path) -> Site | None:
@@ -229,13 +231,15 @@ class Server:
             if found is None or found.app is None:
                 await _no_such_socket(scope, receive, send)
                 return
-            await found.app({**scope, "path_params": found.params}, receive, send)
+            scope["path_params"] = found.params
+            await found.app(scope, receive, send)
             return
         if (found := self._mounts.find("http", path)) is not None:
             if found.app is None:
                 await detail(404, "There is nothing here.")(scope, receive, send)
                 return
-            await found.app({**scope, "path_params": found.params}, receive, send)
+            scope["path_params"] = found.params
+            await found.app(scope, receive, send)
             return
         if self._site is not None and scope["method"] in ("GET", "HEAD") and self._site.serves(path):
             await self._site(scope, receive, send)

@@ -20,7 +20,7 @@ from runcast.runs import Principal
 from runcast.service import Service
 from runcast.transports.presented import QueryToken, credentials_of, renewed
 from runcast.transports.refusals import Refusals
-from runcast.transports.wire import IDENTITY, REFUSED, Scope
+from runcast.transports.wire import DIALECT, IDENTITY, REFUSED, Scope
 
 RETRY_MS: tuple[int, int] = (500, 8000)
 """After a restart clients come back at a random time in this range, so that they do not come all at once."""
@@ -61,6 +61,7 @@ class Gateway:
         send_timeout_s: float = 45,
         connections_per_user: int = 0,
         upload_timeout_s: float = 600,
+        query_token: QueryToken = "off",  # noqa: S107
     ) -> None:
         self.authenticator = authenticator
         self.clock = clock
@@ -68,6 +69,7 @@ class Gateway:
         self.refusals = Refusals(clock)
         self.send_timeout_s = send_timeout_s
         self.upload_timeout_s = upload_timeout_s
+        self._query_token: QueryToken = query_token
         self.draining = False
         self.stopping = False
         self._service: Service | None = None
@@ -116,18 +118,19 @@ class Gateway:
         scope: Scope,
         *,
         token: str | None = None,
-        query_token: QueryToken = "off",  # noqa: S107
+        query_token: QueryToken | None = None,
     ) -> Identity:
         """Who makes this HTTP request or opened this WebSocket, by whatever carries a token (`runcast.auth.carriers`). `token` is
-        what a `hello` said; `query_token` says whether `?token=` counts. The log is told of a refusal, at most once a minute for
-        each address.
+        what a `hello` said; `query_token` says whether `?token=` counts: by default what the setting says on a dialect's path,
+        and nowhere else. The log is told of a refusal, at most once a minute for each address.
 
         Raises:
             Unauthenticated: nobody that is known: 401, or accept and close with 4001.
             Forbidden: somebody who may not come in, or a cookie without an Origin: 403, or accept and close with 4003.
         """
+        default: QueryToken = self._query_token if DIALECT in scope else "off"
         try:
-            credentials = credentials_of(scope, token=token, query_token=query_token)
+            credentials = credentials_of(scope, token=token, query_token=query_token or default)
             identity = await self.authenticator.authenticate(credentials)
         except (Unauthenticated, Forbidden) as error:
             self._refused(scope, error)
@@ -153,12 +156,6 @@ class Gateway:
             scope[REFUSED] = True
         reason = error.reason if isinstance(error, Unauthenticated) else ""
         self.refusals.tell(scope, reason or type(error).code)
-
-    async def identify_scope(self, scope: Scope) -> Identity:
-        """Who is behind this request or WebSocket, by everything that it carries."""
-        if scope["type"] == "http":
-            return await self.identify(scope)
-        return await self.identify_socket(headers_of(scope), tuple(scope.get("subprotocols", ())), None)
 
     # --- long-lived connections -----------------------------------------------------------------------------------
 
