@@ -97,7 +97,8 @@ class Settings(BaseSettings):
     connections_per_user: int = Field(
         20,
         ge=0,
-        description="Most WebSockets one user may have open at once; 0: any number. Without authentication: any.",
+        description="Most WebSockets and event streams one user may have open at once; 0: any number. Without "
+        "authentication: any.",
     )
     max_file_bytes: int = Field(
         25 * 1024 * 1024, ge=1, le=1 << 40, description="Largest file that people may upload, in bytes."
@@ -120,7 +121,7 @@ class Settings(BaseSettings):
     )
     upload_timeout_s: float = Field(600, gt=0, le=86_400, description="Longest time one upload may take, in seconds.")
     title: str = Field(
-        "", max_length=80, description="Name shown in the web app; empty takes the default agent's name."
+        "", max_length=80, description="Name shown in the web app; empty takes the default agent's title or name."
     )
     welcome: str = Field("", max_length=500, description="One sentence above the empty conversation.")
     starters: Lines = Field((), max_length=8, description="Suggested first messages, at most 8.")

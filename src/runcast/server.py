@@ -42,7 +42,7 @@ from runcast.transports.http import build_api
 from runcast.transports.line import http_protocol
 from runcast.transports.listener import listen
 from runcast.transports.mounts import Mounts
-from runcast.transports.problems import detail, problem
+from runcast.transports.problems import problem
 from runcast.transports.site import BUILT, Site, SiteSettings
 from runcast.transports.straight import StraightProtocol
 from runcast.transports.websocket import NativeSocket
@@ -102,11 +102,10 @@ class Server:
             send_timeout_s=self.settings.send_timeout_s,
             connections_per_user=self.settings.connections_per_user,
             upload_timeout_s=self.settings.upload_timeout_s,
-            query_token=self.settings.query_token,
         )
         self._api = cast(App, build_api(self.gateway))
         self._native = NativeSocket(self.gateway)
-        self._mounts = Mounts(self.gateway, self.settings.dialects)
+        self._mounts = Mounts(self.gateway, self.settings.dialects, query_token=self.settings.query_token)
         self._site = self._make_site(web_directory)
         self._guard = Guard(
             self._route,
@@ -115,19 +114,21 @@ class Server:
             allowed_origins=self.settings.allowed_origins,
             allowed_hosts=self.settings.allowed_hosts,
             refusals=self.gateway.refusals,
-            is_dialect=lambda kind, path: self._mounts.find(kind, path) is not None,
+            is_dialect=self._mounts.has,
+            last_words=self._mounts.last_words,
         )
 
     def _make_site(self, directory: Path) -> Site | None:
         if not self.settings.web:
             return None
         settings = self.settings
-        title = settings.title or self._agents[0].name
+        title = settings.title or getattr(self._agents[0], "title", None) or self._agents[0].name
         starters = settings.starters or tuple(getattr(self._agents[0], "starters", ()))
         told = SiteSettings(
             title=title,
             welcome=settings.welcome,
             starters=starters,
+            several_agents=len(self._agents) > 1,
             max_file_bytes=settings.max_file_bytes,
             file_types=settings.file_types,
             sign_in_url=settings.sign_in_url,
@@ -236,7 +237,7 @@ class Server:
             return
         if (found := self._mounts.find("http", path)) is not None:
             if found.app is None:
-                await detail(404, "There is nothing here.")(scope, receive, send)
+                await problem(scope, 404, "not_found", "There is nothing here.")(scope, receive, send)
                 return
             scope["path_params"] = found.params
             await found.app(scope, receive, send)

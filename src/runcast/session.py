@@ -61,7 +61,6 @@ class CloseCode(IntEnum):
     TOO_MANY_CONNECTIONS = 4009
     REVOKED = 4010
     NO_PROGRESS = 4012
-    IDLE = 4013
 
 
 class Close(NamedTuple):

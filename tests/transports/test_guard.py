@@ -282,7 +282,7 @@ async def with_dialect() -> AsyncGenerator[Running]:
     """A server in which everything below /api and /ws is a dialect's, as far as guard and errors go."""
     async with serving(authenticator=Tokens(), allowed_origins=[LISTED]) as running:
         server = running.server
-        server._guard._is_dialect = lambda kind, path: path.startswith(("/api/", "/ws"))
+        server._guard._is_dialect = lambda path: path.startswith(("/api/", "/ws"))
         server._guard._last_words = lambda path: ('{"type":"error"}',) if path == "/ws" else ()
         app = build_api(server.gateway)
 

@@ -11,6 +11,8 @@ export interface Config {
   welcome: string | null;
   starters: readonly string[];
   agent: string | null;
+  /** There is a choice: a new conversation asks whom it is with. */
+  severalAgents: boolean;
   files: FileRules;
   /** Where people sign in; null if the server names no such place. */
   signIn: string | null;
@@ -34,6 +36,7 @@ export function readConfig(page: Document = document): Config {
     welcome: word(given["welcome"]),
     starters: starters.slice(0, 4),
     agent: word(given["agent"]),
+    severalAgents: given["severalAgents"] === true,
     files: {
       maxBytes: typeof maxBytes === "number" ? maxBytes : 0,
       types: Array.isArray(types) ? types.map(word).filter((type) => type !== null) : [],

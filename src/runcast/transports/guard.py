@@ -15,7 +15,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.responses import Response
@@ -76,9 +76,6 @@ ALLOW_HEADERS = "content-type, authorization, idempotency-key, last-event-id, x-
 EXPOSE_HEADERS = b"x-request-id, retry-after, location, runcast-thread, runcast-run, runcast-seq"
 
 
-Kind = Literal["http", "websocket"]
-
-
 class Refusal(NamedTuple):
     status: int
     code: str
@@ -96,10 +93,10 @@ class Guard:
         allowed_origins: Sequence[str] = (),
         allowed_hosts: Sequence[str] = (),
         refusals: Refusals | None = None,
-        is_dialect: Callable[[Kind, str], bool] = lambda kind, path: False,
+        is_dialect: Callable[[str], bool] = lambda path: False,
         last_words: Callable[[str], Sequence[str]] = lambda path: (),
     ) -> None:
-        """`is_dialect`: whether a path, without the root path, is a dialect's: its errors are plain JSON. `last_words`: what is
+        """`is_dialect`: whether a path, without the root path, is a dialect's; its errors are plain JSON. `last_words`: what is
         said on a WebSocket of this path before it is closed because it was refused, in frames."""
         self._app = app
         self._is_open = is_open
@@ -113,7 +110,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[REQUEST_ID] = self._request_id(scope)
         path = scope["path"][len(scope.get("root_path", "")) :]
-        if self._is_dialect(scope["type"], path):
+        if self._is_dialect(path):
             scope[DIALECT] = True
         if scope["type"] == "websocket":
             await self._websocket(path, scope, receive, send)

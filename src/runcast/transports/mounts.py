@@ -8,7 +8,7 @@ patterns match, the one with more fixed segments wins, whatever order they were 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from runcast.dialects.base import AnswerDialect, Dialect, TalkDialect
@@ -16,6 +16,7 @@ from runcast.dialects.registry import BUILTIN, dialect_named
 from runcast.errors import ConfigError
 from runcast.transports.gateway import Gateway
 from runcast.transports.posting import PostEndpoint
+from runcast.transports.presented import QueryToken
 from runcast.transports.talk import TalkSocket
 from runcast.transports.wire import App
 
@@ -96,7 +97,9 @@ class Mounts:
         ConfigError: a path or a name that cannot be used; all problems at once.
     """
 
-    def __init__(self, gateway: Gateway, paths: Mapping[str, str]) -> None:
+    def __init__(self, gateway: Gateway, paths: Mapping[str, str], *, query_token: QueryToken = "off") -> None:  # noqa: S107
+        self._gateway = gateway
+        self._query_token: QueryToken = query_token
         self._apps: dict[tuple[Kind, str], tuple[Pattern, App | None]] = {}
         problems: list[str] = []
 
@@ -107,23 +110,23 @@ class Mounts:
                 problems.extend(error.problems)
 
         for name in BUILTIN:
-            self._add_defaults(gateway, dialect_named(name))
+            self._add_defaults(dialect_named(name))
         for path, name in paths.items():
-            attempt(lambda path=path, name=name: self._set(gateway, path, name))
+            attempt(lambda path=path, name=name: self._set(path, name))
         if problems:
             raise ConfigError("These dialects cannot be served:\n- " + "\n- ".join(problems), problems)
         # More fixed segments first, earlier ones before later ones.
         self._ordered = sorted(self._apps.items(), key=lambda item: [not fixed for fixed in item[1][0].fixed])
 
-    def _add_defaults(self, gateway: Gateway, dialect: Dialect) -> None:
+    def _add_defaults(self, dialect: Dialect) -> None:
         if isinstance(dialect, TalkDialect):
             for path in dialect.sockets:
-                self._put("websocket", path, TalkSocket(gateway, dialect))
+                self._put("websocket", path, TalkSocket(self._gateway, dialect, query_token=self._query_token))
         if isinstance(dialect, AnswerDialect):
             for path, how in dialect.posts.items():
-                self._put("http", path, PostEndpoint(gateway, dialect, how))
+                self._put("http", path, PostEndpoint(self._gateway, dialect, how, self._query_token))
 
-    def _set(self, gateway: Gateway, path: str, name: str) -> None:
+    def _set(self, path: str, name: str) -> None:
         if name == OFF:
             for kind in ("http", "websocket"):
                 self._put(kind, path, None)
@@ -131,7 +134,7 @@ class Mounts:
         dialect = dialect_named(name)
         if not isinstance(dialect, TalkDialect):
             raise ConfigError(f"The dialect {name!r} is not spoken over a WebSocket; it cannot be put at {path!r}.")
-        self._put("websocket", path, TalkSocket(gateway, dialect))
+        self._put("websocket", path, TalkSocket(self._gateway, dialect, query_token=self._query_token))
 
     def _put(self, kind: Kind, path: str, app: App | None) -> None:
         pattern = Pattern(path)
@@ -143,3 +146,14 @@ class Mounts:
             if of == kind and (params := pattern.match(path)) is not None:
                 return Match(app, params)
         return None
+
+    def has(self, path: str) -> bool:
+        """Whether a dialect answers at `path`, over whatever it is spoken."""
+        return any(self.find(kind, path) is not None for kind in ("http", "websocket"))
+
+    def last_words(self, path: str) -> Sequence[str]:
+        """What is said on a WebSocket before it is closed because its page may not talk to this server."""
+        found = self.find("websocket", path)
+        if found is None or not isinstance(found.app, TalkSocket) or not found.app.dialect.answers_refusals:
+            return ()
+        return [frame.data.decode() for frame in found.app.dialect.error("forbidden", "Forbidden", request_id="")]

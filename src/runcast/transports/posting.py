@@ -15,15 +15,15 @@ from starlette.responses import Response
 
 from runcast.dialects.base import AnswerDialect, Ask, BadFrame, Start
 from runcast.dialects.run_fold import failure_of
-from runcast.errors import ClientError, NotFound, RuncastError, describe
+from runcast.errors import ClientError, InvalidRequest, NotFound, RuncastError
 from runcast.events import TERMINAL, Record
 from runcast.service import Sent
-from runcast.session import NOT_FOUND_MESSAGE
 from runcast.subscription import RunSubscription
 from runcast.transports.asking import ask_agent, thread_of
 from runcast.transports.gateway import Gateway
 from runcast.transports.leaving import unless_gone
-from runcast.transports.problems import HttpError, detail
+from runcast.transports.presented import QueryToken
+from runcast.transports.problems import problem, problem_of
 from runcast.transports.requests import read_text
 from runcast.transports.sse import EventStream
 from runcast.transports.wire import Receive, Scope, Send, request_id_of
@@ -38,10 +38,13 @@ STATUS_OF_FAILURE: Final = {"timeout": 504, "unavailable": 503, "model_unavailab
 class PostEndpoint:
     """The ASGI application behind one path."""
 
-    def __init__(self, gateway: Gateway, dialect: AnswerDialect, how: Literal["answer", "stream"]) -> None:
+    def __init__(
+        self, gateway: Gateway, dialect: AnswerDialect, how: Literal["answer", "stream"], query_token: QueryToken
+    ) -> None:
         self._gateway = gateway
         self._dialect = dialect
         self._how = how
+        self._query_token: QueryToken = query_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -53,35 +56,37 @@ class PostEndpoint:
 
     async def _respond(self, request: Request) -> Response:
         if request.method != "POST":
-            return detail(405, f"{request.method} is not allowed here.", headers={"allow": "POST"})
+            message = f"{request.method} is not allowed here."
+            return problem(request.scope, 405, "method_not_allowed", message, headers={"allow": "POST"})
         gateway = self._gateway
-        principal = (await gateway.identify_scope(request.scope)).principal
+        principal = (await gateway.identify_scope(request.scope, query_token=self._query_token)).principal
         try:
             ask = self._dialect.decode(await read_text(request))
         except BadFrame as bad:
-            return detail(422, bad.message)
+            raise InvalidRequest(bad.message) from None
         if ask is None:
-            return detail(422, "There is no message in it.")
+            raise InvalidRequest("There is no message in it.")
         thread = None if ask.conversation is None else await thread_of(gateway, principal, ask.conversation)
-        sent = await ask_agent(gateway, principal, ask, thread)
-        subscription = await gateway.service.subscribe_run(principal, sent.run)
-        start = start_of(subscription, sent, ask)
-        if self._how == "stream":
-            return EventStream(gateway, subscription, self._dialect.encoder(start), with_ids=False)
+        with gateway.claim(principal) as place:  # before anything is sent: refused means that nothing was
+            sent = await ask_agent(gateway, principal, ask, thread)
+            subscription = await gateway.service.subscribe_run(principal, sent.run)
+            start = start_of(subscription, sent, ask)
+            if self._how == "stream":
+                return EventStream(gateway, subscription, self._dialect.encoder(start), place.keep(), with_ids=False)
         with gateway.wait():
             records = await unless_gone(request, whole_run(subscription))
         if records is None:
             await gateway.service.sender_gone(principal, sent.run)
             return Response(status_code=204)  # nobody gets it
-        return self._answer(start, records)
+        return self._answer(request.scope, start, records)
 
-    def _answer(self, start: Start, records: Sequence[Record]) -> Response:
+    def _answer(self, scope: Scope, start: Start, records: Sequence[Record]) -> Response:
         if not records:
             raise NotFound("The conversation was deleted.")
         failure = failure_of(records[-1].event)
         if failure is not None:
             code, message = failure
-            return detail(409 if code == "cancelled" else STATUS_OF_FAILURE.get(code, 502), message)
+            return problem(scope, 409 if code == "cancelled" else STATUS_OF_FAILURE.get(code, 502), code, message)
         return Response(self._dialect.answer(start, records), media_type="application/json")
 
 
@@ -110,15 +115,8 @@ async def whole_run(subscription: RunSubscription) -> list[Record]:
 
 
 def refused(scope: Scope, error: Exception) -> Response:
-    """The answer to an error: `{"detail": …}`; never the text of a foreign exception."""
-    request_id = request_id_of(scope)
-    if isinstance(error, HttpError):
-        return detail(error.http_status, error.message)
-    code, message = describe(error)
-    if isinstance(error, NotFound):
-        message = NOT_FOUND_MESSAGE
+    """The answer to an error; logged, if it is not the client's doing."""
     if not isinstance(error, ClientError):
         level = logging.WARNING if isinstance(error, RuncastError) else logging.ERROR
-        logger.log(level, "request failed: %s", code, exc_info=error, extra={"request_id": request_id})
-    status = error.status if isinstance(error, RuncastError) else 500
-    return detail(status, message, retry_after_ms=getattr(error, "retry_after_ms", None))
+        logger.log(level, "request failed", exc_info=error, extra={"request_id": request_id_of(scope)})
+    return problem_of(scope, error)

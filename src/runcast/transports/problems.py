@@ -74,16 +74,6 @@ def problem(
     return Response(msgspec.json.encode(body), status, all_headers, media_type=media_type)
 
 
-def detail(
-    status: int, message: str, *, retry_after_ms: int | None = None, headers: Mapping[str, str] | None = None
-) -> Response:
-    """One error answer of a dialect whose clients read `detail`: a text, at the top level, whatever went wrong."""
-    all_headers = dict(headers or {})
-    if retry_after_ms is not None:
-        all_headers["retry-after"] = str(math.ceil(retry_after_ms / 1000))
-    return Response(msgspec.json.encode({"detail": message}), status, all_headers, media_type="application/json")
-
-
 class HttpError(ClientError):
     """What only HTTP knows: an error with its own status."""
 

@@ -53,6 +53,8 @@ class SiteSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     welcome: str = ""
     starters: tuple[str, ...] = ()
     max_file_bytes: int = 0
+    several_agents: bool = False
+    """The page asks whom a new conversation is with; it learns their names from the API, which knows who asks."""
     file_types: tuple[str, ...] = ()
     """What may be attached to a message; the server checks it too."""
     sign_in_url: str = ""

@@ -17,7 +17,7 @@ from runcast.auth import LEEWAY_S, Identity
 from runcast.dialects.base import Encoder, Frame
 from runcast.runs import Principal
 from runcast.subscription import RunSubscription, Subscription
-from runcast.transports.gateway import FLUSH_S, Gateway
+from runcast.transports.gateway import FLUSH_S, Gateway, Place
 from runcast.transports.line import Line, line_of
 from runcast.transports.wire import IDENTITY, Receive, Scope, Send, StreamCut, request_id_of
 from runcast.updates import ThreadSnapshot, Update
@@ -30,13 +30,14 @@ PING_S = 15
 
 class EventStream(Response):
     """The ASGI response that writes one subscription. `preface` comes before what it says; `with_ids`:
-    each event that ends a log position carries `<epoch>:<seq>`."""
+    each event that ends a log position carries `<epoch>:<seq>`. It leaves `place` at its end."""
 
     def __init__(
         self,
         gateway: Gateway,
         subscription: Subscription | RunSubscription,
         encoder: Encoder,
+        place: Place,
         *,
         preface: Sequence[Update] = (),
         with_ids: bool = True,
@@ -45,6 +46,7 @@ class EventStream(Response):
         self._gateway = gateway
         self._subscription = subscription
         self._encoder = encoder
+        self._place = place
         self._epoch = subscription.epoch
         self._preface = preface
         self._with_ids = with_ids
@@ -94,6 +96,7 @@ class EventStream(Response):
                     tasks.cancel_scope.cancel()
         finally:
             self._subscription.close()
+            self._place.leave()
         if self._gone:
             return
         if not self._ended:

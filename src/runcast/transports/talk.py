@@ -24,16 +24,17 @@ import anyio.lowlevel
 from runcast.commands import Cancel
 from runcast.dialects.base import Ask, BadFrame, Encoder, Frame, Options, Start, TalkDialect
 from runcast.dialects.messages import conversation_fault
-from runcast.errors import ClientError, Forbidden, NotFound, RuncastError, Unauthenticated, describe
+from runcast.errors import ClientError, Forbidden, NotFound, RuncastError, TooManyConnections, Unauthenticated, describe
 from runcast.events import TERMINAL
 from runcast.runs import Principal, Thread
 from runcast.service import Sent
 from runcast.session import NOT_FOUND_MESSAGE, Close, CloseCode, close_for
 from runcast.subscription import RunSubscription, Subscription
 from runcast.transports.asking import ask_agent, thread_of
-from runcast.transports.gateway import FLUSH_S, Gateway
+from runcast.transports.gateway import FLUSH_S, Gateway, Place
 from runcast.transports.leaving import is_deliberate
 from runcast.transports.outlet import Outlet
+from runcast.transports.presented import QueryToken
 from runcast.transports.wire import Receive, Scope, Send, query_of, request_id_of
 from runcast.updates import Events, Resync
 
@@ -59,24 +60,35 @@ class TalkSocket:
     """The ASGI application behind one path of a dialect. Of the path's parameters, `session_id` or `thread` names the
     conversation of the socket, `user_id` must be the user's own."""
 
-    def __init__(self, gateway: Gateway, dialect: TalkDialect) -> None:
+    def __init__(self, gateway: Gateway, dialect: TalkDialect, *, query_token: QueryToken = "off") -> None:  # noqa: S107
         self._gateway = gateway
-        self._dialect = dialect
+        self.dialect = dialect
+        self._query_token: QueryToken = query_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await TalkConnection(self._gateway, self._dialect, scope, receive, send).run()
+        await TalkConnection(self._gateway, self.dialect, scope, receive, send, self._query_token).run()
 
 
 class TalkConnection:
-    def __init__(self, gateway: Gateway, dialect: TalkDialect, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        dialect: TalkDialect,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        query_token: QueryToken,
+    ) -> None:
         self._gateway = gateway
         self._dialect = dialect
         self._scope = scope
+        self._query_token: QueryToken = query_token
         self._receive = receive
         self._asgi_send = send
         self._outlet = Outlet(gateway, scope, send)
         self._options: Options = query_of(scope)
         self._principal: Principal
+        self._place: Place
         self._conversation: str | None = None
         """The client's own id of the thread that this socket follows, from its URL."""
         self._thread: Thread | None = None
@@ -113,7 +125,7 @@ class TalkConnection:
                         await self._live()
                         self._tasks.cancel_scope.cancel()
             finally:
-                self._gateway.leave_place(self._principal)
+                self._place.leave()
         await self._say_goodbye()
 
     async def _accept_socket(self) -> None:
@@ -139,7 +151,7 @@ class TalkConnection:
     async def _enter(self) -> Close | None:
         """Who is there, and where; the close that follows if they may not come in."""
         try:
-            identity = await self._gateway.identify_scope(self._scope)
+            identity = await self._gateway.identify_scope(self._scope, query_token=self._query_token)
             self._principal = identity.principal
             if fault := self._misplaced():
                 raise Forbidden(fault)
@@ -149,7 +161,9 @@ class TalkConnection:
                 word = "Unauthorized" if isinstance(error, Unauthenticated) else "Forbidden"
                 await self._say(self._dialect.error(error.code, word, request_id=request_id_of(self._scope)))
             return close_for(error)
-        if not self._gateway.take_place(self._principal):
+        try:
+            self._place = self._gateway.claim(self._principal).keep()
+        except TooManyConnections:
             await self._accept_socket()
             return Close(CloseCode.TOO_MANY_CONNECTIONS, "This user has too many connections.")
         return None

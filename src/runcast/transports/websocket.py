@@ -37,11 +37,11 @@ from runcast.commands import (
 )
 from runcast.dialects import native
 from runcast.dialects.base import OnClose
-from runcast.errors import ClientError, Forbidden, RuncastError, Unauthenticated
+from runcast.errors import ClientError, Forbidden, RuncastError, TooManyConnections, Unauthenticated
 from runcast.runs import Principal
 from runcast.session import Close, CloseCode, Session, SessionLimits, close_for, negotiate
 from runcast.subscription import Subscription
-from runcast.transports.gateway import FLUSH_S, RETRY_MS, Gateway
+from runcast.transports.gateway import FLUSH_S, RETRY_MS, Gateway, Place
 from runcast.transports.leaving import is_deliberate
 from runcast.transports.line import line_of
 from runcast.transports.straight import straight_of
@@ -101,7 +101,7 @@ class NativeConnection:
         """What the peer had not taken when it was last looked whether it takes anything."""
         self._pumps: dict[int, anyio.CancelScope] = {}
         self._subscriptions: dict[int, Subscription] = {}
-        self._place: Principal | None = None
+        self._place: Place | None = None
         self._wake = anyio.Event()
         self._drain_asked = False
         self._stop_asked = False
@@ -127,7 +127,7 @@ class NativeConnection:
                         self._tasks.cancel_scope.cancel()
             finally:
                 if self._place is not None:
-                    self._gateway.leave_place(self._place)
+                    self._place.leave()
         if self._close is not None:
             logger.debug("closing %s with %d", self._session.id, self._close.code)
             with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True) as too_late:
@@ -348,10 +348,11 @@ class NativeConnection:
         except (Unauthenticated, Forbidden) as error:
             self._end(close_for(error))
             return
-        if not self._gateway.take_place(identity.principal):
+        try:
+            self._place = self._gateway.claim(identity.principal).keep()
+        except TooManyConnections:
             self._end(Close(CloseCode.TOO_MANY_CONNECTIONS, "This user has too many connections."))
             return
-        self._place = identity.principal
         frame = self._session.welcome(identity)
         self._wake.set()
         await self._send(frame)
