@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import io
+import threading
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import msgspec
 import pytest
 
+import runcast
 from core import DEADLINE_S, ME, OTHER, Gated, Told, cancel, core, echo, ended, log, new_id, resolve, send, types
 from runcast import events as e
 from runcast.agents.base import RunContext
+from runcast.agents.loader import adapt
 from runcast.commands import Cancel, Retry, Send, Subscribe
 from runcast.errors import ConfigError, IdempotencyConflict, InvalidRequest, NotFound, StoreError, TooLarge
+from runcast.forms import fault_of
+from runcast.running import interrupts
 from runcast.runs import Message, OnBusy, RunInput
 from runcast.service import Sent, open_service
 from runcast.stores.sqlite import SqliteStore
@@ -148,6 +154,44 @@ async def test_an_answer_delivered_twice_at_once_gets_one_answer() -> None:
         assert len(runs) == 5 and len(set(runs)) == 1 and runs[0] is not None
 
 
+@pytest.mark.parametrize("payload", [10**400, [{"a": -(10**400)}]])
+async def test_an_answer_that_no_json_reader_can_hold_is_refused_and_the_question_stays_open(payload: Any) -> None:
+    @runcast.agent
+    async def asks(run: RunContext) -> AsyncIterator[str]:
+        yield str(await run.ask("How much?", schema={"multipleOf": 0.01}))
+
+    async with core(adapt(asks)) as service:
+        sent = await service.send(ME, send("go"))
+        assert await ended(service, sent) == "waiting"
+        with pytest.raises(InvalidRequest):
+            await service.resolve(ME, resolve(f"{sent.run}.1", payload))
+        assert (await service.get_run(ME, sent.run)).status == "waiting"
+
+
+async def test_a_long_answer_is_checked_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a form makes of it may take long, and others are to be served meanwhile."""
+    threads: list[threading.Thread] = []
+
+    def noted(schema: dict[str, Any], value: Any) -> Any:
+        threads.append(threading.current_thread())
+        return fault_of(schema, value)
+
+    @runcast.agent
+    async def asks(run: RunContext) -> AsyncIterator[str]:
+        yield str(len(await run.ask("Which?", schema={"items": {"type": "integer"}})))
+
+    monkeypatch.setattr(interrupts, "fault_of", noted)
+    async with core(adapt(asks)) as service:
+        sent = await service.send(ME, send("go"))
+        assert await ended(service, sent) == "waiting"
+        with pytest.raises(InvalidRequest):
+            await service.resolve(ME, resolve(f"{sent.run}.1", ["x"] * 10_000))
+        with pytest.raises(InvalidRequest):
+            await service.resolve(ME, resolve(f"{sent.run}.1", ["x"]))
+        await service.resolve(ME, resolve(f"{sent.run}.1", [1] * 10_000))
+    assert [thread is threading.main_thread() for thread in threads] == [False, True, False]
+
+
 async def test_what_is_not_yours_does_not_exist() -> None:
     agent = Gated()
     async with core(agent) as service:
@@ -192,6 +236,7 @@ async def test_what_is_not_yours_does_not_exist() -> None:
         (Send(id="1", message=Message(id="a b", content="x")), InvalidRequest),
         (Send(id="1", message=Message(id="m" * 129, content="x")), InvalidRequest),
         (Send(id="1", message=Message(id="m", content="x" * 40_000)), TooLarge),
+        (Send(id="1", message=Message(id="m", content=[{"type": "text", "text": "x", "n": 10**400}])), InvalidRequest),
         (Send(id="1", message=Message(id="m", content="x"), agent="nobody"), InvalidRequest),
         (Send(id="1", message=Message(id="m", content="x"), thread="nowhere"), NotFound),
     ],
@@ -210,6 +255,19 @@ async def test_a_parent_of_another_thread_is_refused() -> None:
         await ended(service, two)
         with pytest.raises(InvalidRequest):
             await service.send(ME, send("x", one.thread, parent_run_id=two.run))
+
+
+async def test_a_thread_keeps_the_agent_that_its_first_message_named() -> None:
+    async with core(Told(echo, "first"), Told(echo, "second")) as service:
+        begun = await service.send(ME, send("hello", agent="second"))
+        assert (await service.get_thread(ME, begun.thread)).agent == "second"
+        more = await service.send(ME, send("and more", begun.thread))
+        aside = await service.send(ME, send("you, once", begun.thread, agent="first"))
+        after = await service.send(ME, send("and again", begun.thread))
+        agents = [(await service.get_run(ME, one.run)).agent for one in (begun, more, aside, after)]
+        assert agents == ["second", "second", "first", "second"]
+        plain = await service.send(ME, send("hello"))
+        assert (await service.get_thread(ME, plain.thread)).agent == "", "the default one, whichever that will be"
 
 
 async def test_a_send_that_is_refused_leaves_no_thread(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from runcast.forms import PAYLOAD_BYTES
 from runcast.histories import newest
 from runcast.hub import Hub
 from runcast.ids import CLIENT_ID, EXTERNAL_ID, Clock, IdSource, SystemClock, Uuid7Source
+from runcast.jsonvalue import is_portable
 from runcast.paths import along, path_of
 from runcast.running import Limits, Runner
 from runcast.runs import Answer, Brief, Message, Principal, Run, RunStatus, Thread, ToolMessage
@@ -86,6 +87,8 @@ class ResolveResult(msgspec.Struct, frozen=True, kw_only=True):
 
 class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
     name: str
+    title: str = ""
+    """What people see instead of the name."""
     description: str = ""
     starters: list[str] = []
     default: bool = False
@@ -137,6 +140,7 @@ class Service:
         return [
             AgentInfo(
                 name=agent.name,
+                title=getattr(agent, "title", None) or "",
                 description=agent.description,
                 starters=list(getattr(agent, "starters", ())),
                 default=agent.name == self._default,
@@ -297,7 +301,7 @@ class Service:
             self._agent(command.agent)
         message = await self.uploads.completed(principal, message)
         if command.thread is None:
-            thread = self._unborn(principal)
+            thread = self._unborn(principal, command.agent or "")
         else:
             thread = await self._mine(principal, command.thread)
         agent = command.agent or thread.agent or self._default
@@ -321,13 +325,14 @@ class Service:
         `run` in the answer is then another. A question that the thread waits on is withdrawn first.
 
         Raises:
-            InvalidRequest, TooLarge, NotFound, QueueFull, IdempotencyConflict, Unavailable.
+            InvalidRequest, UnknownFile, TooLarge, NotFound, QueueFull, IdempotencyConflict, Unavailable.
         """
         message = self._message(command.message)
         receipt = _receipt_of(command.id, command)
         known = await self._replayed(principal, receipt, Sent)
         if known is not None:
             return known
+        message = await self.uploads.completed(principal, message)
         run = await self._my_run(principal, command.run)
         thread = await self._mine(principal, run.thread)
         self._agent(run.agent)
@@ -347,7 +352,7 @@ class Service:
         """Say something else in place of what a run was asked: a run beside it, with its parent.
 
         Raises:
-            InvalidRequest, TooLarge, NotFound, RunActive, QueueFull, IdempotencyConflict, Unavailable.
+            InvalidRequest, UnknownFile, TooLarge, NotFound, RunActive, QueueFull, IdempotencyConflict, Unavailable.
         """
         message = self._message(command.message)
         return await self._branch(principal, command, message)
@@ -393,6 +398,8 @@ class Service:
         known = await self._replayed(principal, receipt, Sent)
         if known is not None:
             return known
+        if message is not None:
+            message = await self.uploads.completed(principal, message)
         run = run or await self._my_run(principal, command.run)
         self._agent(run.agent)
         thread = await self._mine(principal, run.thread)
@@ -449,6 +456,8 @@ class Service:
         size = len(msgspec.json.encode(command.payload))
         if size > PAYLOAD_BYTES:
             raise TooLarge(f"An answer has at most {PAYLOAD_BYTES} bytes, this one {size}.")
+        if not is_portable(command.payload):
+            raise InvalidRequest("The answer holds a number that is too large; send it as text.")
         asked = command.interrupt.rpartition(".")[0]
         run = None if command.run_alias is None else await self._my_run(principal, asked, "There is no such question.")
         receipt = _receipt_of(command.id, command, None if run is None else run.thread)
@@ -473,6 +482,12 @@ class Service:
 
     async def get_run(self, principal: Principal, run: str) -> Run:
         return await self._my_run(principal, run)
+
+    async def running_run(self, principal: Principal, thread: str) -> Run | None:
+        """The run that goes on in a thread now, if any."""
+        await self._mine(principal, thread)
+        runs = await self._store.runs(thread=thread, status=["running"])
+        return runs[0] if runs else None
 
     async def find_run(self, principal: Principal, thread: str, external_run: str) -> Run | None:
         """The run of one's own thread that a command started under `run_alias`, or whose id this is; None if there is none.
@@ -521,6 +536,10 @@ class Service:
         else:
             thread = await self._mine(principal, command.thread or "")
         return self._hub.subscribe(thread, after=command.after, epoch=command.epoch, watches=watches)
+
+    async def follow(self, principal: Principal, thread: str, *, after: int) -> Subscription:
+        """A cursor over a thread after `after`. Whoever asked closes it."""
+        return await self.subscribe(principal, Subscribe(id="", thread=thread, after=after))
 
     async def subscribe_run(
         self, principal: Principal, run: str, *, after: int = 0, watches: bool = True
@@ -584,14 +603,15 @@ class Service:
                 break
         return found
 
-    def _unborn(self, principal: Principal) -> Thread:
-        """A thread that comes to be with its first message."""
+    def _unborn(self, principal: Principal, agent: str) -> Thread:
+        """A thread that comes to be with its first message, and is with the agent that this one names."""
         now = self._clock.now_ms()
         return Thread(
             id=self._new_id(),
             tenant=principal.tenant,
             user=principal.user,
             epoch="",
+            agent=agent,
             created_at=now,
             updated_at=now,
         )
@@ -636,6 +656,8 @@ class Service:
             raise TooLarge(
                 f"A message has at most {MESSAGE_BYTES} bytes, this one {size}. Files are uploaded with POST /v1/files."
             )
+        if not isinstance(message.content, str) and not all(is_portable(part) for part in message.content):
+            raise InvalidRequest("The message holds a number that is too large; send it as text.")
         if not message.text.strip() and isinstance(message.content, str):
             raise InvalidRequest("Message is required.")
         if not message.content:

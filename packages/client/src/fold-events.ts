@@ -329,9 +329,10 @@ const RUN: RunHandlers = {
     settle(f, i);
   },
   RUN_ERROR(f, event, i, run) {
-    const { code = "agent_error", message, requestId, retryable = false, usage = run.usage, timestamp } = event;
+    const { code = "agent_error", message, requestId, retryable = false, limitS, retryAfterMs } = event;
+    const { usage = run.usage, timestamp } = event;
     f.setRun(i, {
-      failure: { code, message, retryable, limitS: event.limitS, requestId },
+      failure: { code, message, retryable, limitS, retryAfterMs, requestId },
       usage: usage?.length ? usage : undefined,
     });
     endRun(f, i, timestamp, code === "interrupted" ? "interrupted" : "failed");

@@ -70,7 +70,7 @@ class Branching:
             if on_busy == "interrupt":
                 await self._stopping.request_cancel(lane, by=principal.user, reason="A newer message took its place.")
                 await self._executions.advance(lane)
-        parent = first.parent
+        parent = await self._recall.standing(lane.thread, first.parent)
         if stopped is not None and stopped.entry is not None:
             parent = stopped.entry.run.parent  # what it was to follow may have changed since it was accepted
         return await self._acceptance.accept(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from typing import NamedTuple, cast
 
 import msgspec
@@ -19,6 +20,9 @@ from runcast.running.recorder import Ending, storable
 from runcast.runs import Run
 
 logger = logging.getLogger("runcast.runner")
+
+MAX_WAIT_MS = 86_400_000
+"""A day: who says more is told as that. Nobody waits for it, and clocks count no further than they must."""
 
 
 class End(NamedTuple):
@@ -134,6 +138,21 @@ def _failed(run: Run, error: BaseException, new_id: IdSource) -> e.RunError:
     if isinstance(error, AgentError):
         code, message = describe(error)
         with contextlib.suppress(AgentError):  # a message or a code that is no text
-            return storable(e.RunError(message=message, code=code, retryable=error.agent_retryable, request_id=request))
+            return storable(
+                e.RunError(
+                    message=message,
+                    code=code,
+                    retryable=error.agent_retryable,
+                    retry_after_ms=_wait_ms(error.retry_after_ms),
+                    request_id=request,
+                )
+            )
     message = "The agent failed. The operator can find out why by the request id."
     return e.RunError(message=message, code="agent_error", retryable=True, request_id=request)
+
+
+def _wait_ms(given: object) -> int | UnsetType:
+    """How long to wait, if an agent or its model's provider said something of which one can."""
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < math.inf:
+        return UNSET
+    return min(math.ceil(given), MAX_WAIT_MS)

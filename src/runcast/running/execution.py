@@ -71,6 +71,8 @@ class Execution:
         """Of a driver: its task has ended."""
         self.parked = False
         """The run is over as *waiting*; its agent waits in memory for the answer."""
+        self.leaves = False
+        """The run is over as *waiting*; its agent ends, and is called again with the answer."""
         self.asked_state: AgentState | None = None
         if goes_on is None:
             self.asking = Asking(self, Parking(0) if parking is None else parking, clock)
@@ -220,7 +222,8 @@ class Execution:
                 self.now.interrupted = SHUTDOWN
             raise
         except BaseException as error:  # sys.exit() in a tool or a panic in Rust end their run, not the server
-            self.now.error = error
+            if not self.now.leaves:
+                self.now.error = error
         finally:
             self.done.set()
             self.now.stop()
@@ -230,9 +233,10 @@ class Execution:
         self.stopped.set()
         self._more.set()
 
-    def park(self, finish: RunFinished, state: AgentState) -> None:
-        """The agent asked: its run ends as *waiting*, its task waits for the one that goes on with the answer."""
-        self.finish, self.asked_state, self.parked = finish, state, True
+    def park(self, finish: RunFinished, state: AgentState, *, leaves: bool = False) -> None:
+        """The agent asked: its run ends as *waiting*, its task waits for the one that goes on with the answer. With `leaves` it
+        ends, and whatever it does on the way out is of no account."""
+        self.finish, self.asked_state, self.parked, self.leaves = finish, state, not leaves, leaves
         self.seal()
         self.stop()
 

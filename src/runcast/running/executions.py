@@ -19,7 +19,7 @@ from msgspec import UNSET
 
 from runcast import events as e
 from runcast.agents.base import Agent, Turn
-from runcast.errors import AgentError, LeaseLost, StoreError
+from runcast.errors import AgentError, LeaseLost, NotFound, StoreError
 from runcast.events import Event
 from runcast.hub import Hub
 from runcast.ids import Clock, IdSource
@@ -246,6 +246,10 @@ class Executions:
                 checkpoint = execution.context.take_checkpoint()
                 async with lane.lock:
                     await self._appender.events(lane, group, checkpoint)
+            if execution.leaves:  # the answer calls it again: it must not be at work twice
+                execution.cancel()
+                with anyio.move_on_after(self._limits.cancel_deadline_s):
+                    await execution.driver.done.wait()
             return False
         except Exception as error:  # mostly the store's; a defect of ours must not take the server down either
             execution.error = error
@@ -302,7 +306,8 @@ class Executions:
                         code=None if code is UNSET else code,
                         expires_at=end.expires_at,
                     )
-                    state = execution.asked_state if end.interrupts and execution.parked else execution.context.saved
+                    asked = end.interrupts and (execution.parked or execution.leaves)
+                    state = execution.asked_state if asked else execution.context.saved
                     await self._appender.write(
                         lane,
                         [*events, *(queued(entry.run, entry.brief) for entry in left)],
@@ -319,8 +324,8 @@ class Executions:
                         lane.waiting = WaitingRun(ended, end.interrupts, execution.brief)
                     await self.advance(lane)
                     break
-            except LeaseLost:
-                return
+            except (LeaseLost, NotFound):
+                return  # another node has the thread, or has deleted it
             except StoreError:
                 # I21: the end is written as soon as the store takes it; until then the node says that it is not well.
                 self._unwritten.add(run.id)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 
+import anyio
+import anyio.to_thread
 import msgspec
 from msgspec import UNSET
 
@@ -28,6 +30,11 @@ from runcast.stores.base import Receipt, Store
 
 logger = logging.getLogger("runcast.runner")
 
+CHECKED_AT_ONCE = 4 * 1024
+"""Bytes of an answer, as JSON, that is held against its form where it came; longer ones go to a thread: a form may ask much."""
+CHECKS = 2
+"""How many of those at the same time; the others wait."""
+
 
 class Interrupts:
     def __init__(
@@ -46,6 +53,7 @@ class Interrupts:
         self._recall = recall
         self._clock = clock
         self._new_id = new_id
+        self._limiter = anyio.CapacityLimiter(CHECKS)
 
     async def resolve(
         self,
@@ -71,7 +79,7 @@ class Interrupts:
             before = waiting.answers[answer.interrupt_id]
             raise expired() if before.expired else decided(before.by)
         if answer.status == "resolved":
-            self._check(waiting, answer)
+            await self._check(waiting, answer)
         event = e.InterruptResolved(
             interrupt_id=answer.interrupt_id,
             status=answer.status,
@@ -100,12 +108,14 @@ class Interrupts:
         principal = Principal(user=lane.thread.user, tenant=lane.thread.tenant)
         await self._take(lane, waiting, answers, events, principal, None)
 
-    def _check(self, waiting: WaitingRun, answer: Answer) -> None:
+    async def _check(self, waiting: WaitingRun, answer: Answer) -> None:
         schema = waiting.interrupts[answer.interrupt_id].schema
         fault: Fault | None = None
         try:
-            if schema is not None:
+            if schema is not None and len(msgspec.json.encode(answer.payload)) <= CHECKED_AT_ONCE:
                 fault = fault_of(schema, answer.payload)
+            elif schema is not None:
+                fault = await anyio.to_thread.run_sync(fault_of, schema, answer.payload, limiter=self._limiter)
         except BadForm as error:  # nobody could ever answer: better any answer than none
             logger.warning(
                 "interrupt %s has an unusable schema: %s", answer.interrupt_id, error, extra={"action": "bad_form"}

@@ -169,6 +169,17 @@ class Recall:
                 return replaced.id
         return run.parent
 
+    async def standing(self, thread: Thread, run: str | None) -> str | None:
+        """`run`, or if it was taken back before it began the nearest before it that was not; None if there is none."""
+        seen: set[str] = set()
+        while run is not None and run not in seen:
+            seen.add(run)
+            row = await self.row(run)
+            if row is None or row.status != "cancelled" or row.started_at is not None:
+                break
+            run = await self.follows_instead(thread, row)
+        return run
+
     async def newest(self, thread: Thread, *, but: str) -> str | None:
         """The run of the thread accepted last of those that were not taken back."""
         rows = await self._store.runs(thread=thread.id)

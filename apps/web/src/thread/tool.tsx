@@ -43,7 +43,15 @@ export const ToolCard = memo(function ToolCard({ tool }: { tool: ToolPart }) {
         {tool.startedAt !== undefined && <span>{ticking(now - tool.startedAt)}</span>}
       </>
     ) : (
-      <span className={tool.status === "failed" ? "text-red" : tool.status === "waiting" || tool.status === "pending" ? "text-amber" : ""}>
+      <span
+        className={
+          tool.status === "failed"
+            ? "text-red"
+            : tool.status === "waiting" || tool.status === "pending"
+              ? "text-amber"
+              : ""
+        }
+      >
         {[state, spent].filter(Boolean).join(" · ")}
       </span>
     );
