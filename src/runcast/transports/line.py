@@ -3,6 +3,9 @@
 uvicorn's protocols with a small write buffer. A reader that does not read is felt after `WRITE_BUFFER` bytes, and who sends
 waits for room *before* it reads the next batch, so that a stuck reader holds the frame that is stuck and nothing else
 (I10). Under another server there is no line: sends wait as that server likes.
+
+What comes in is bounded before anybody above sees it: how many frames, since fragments, pings and pongs reach no application,
+and how long the head of a request may take.
 """
 
 from __future__ import annotations
@@ -10,14 +13,29 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Awaitable, Callable
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import State
 
+from runcast.session import CloseCode
 from runcast.transports.wire import LINE, Scope
 
 WRITE_BUFFER = 16 * 1024
 """Bytes beyond which a sender waits; the largest frame comes on top."""
+
+
+MAX_FRAMES = 4096
+"""Frames of all kinds that a peer may send within `FRAMES_WINDOW_S`. A fragment needs no content and a ping is answered by the
+parser itself: without a limit six bytes cost a place in memory, and a flood of them everybody's time."""
+FRAMES_WINDOW_S = 10.0
+SLICE = 4096
+"""Bytes that are parsed before the frames in them are counted: some hundred frames, a few milliseconds."""
+
+HEAD_S = 10.0
+"""How long a connection may be open, or a request begun, without the whole head of a request."""
+HEAD_BYTES = 64 * 1024
+"""Longest head of a request: its line and its headers. httptools takes any."""
 
 
 class Line:
@@ -52,6 +70,45 @@ def line_of(scope: Scope) -> Line | None:
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
+    _frames = 0
+    _window_ends = 0.0
+    _pong_owed = b""
+
+    def data_received(self, data: bytes) -> None:
+        for start in range(0, len(data), SLICE):
+            if self.transport.is_closing():
+                return
+            super().data_received(data[start : start + SLICE] if len(data) > SLICE else data)
+
+    def handle_events(self) -> None:
+        now = self.loop.time()
+        if now >= self._window_ends:
+            self._window_ends, self._frames = now + FRAMES_WINDOW_S, 0
+        self._frames += len(self.conn.events)
+        if self._frames <= MAX_FRAMES:
+            super().handle_events()
+            return
+        self.conn.fail(CloseCode.RATE_LIMIT, f"More than {MAX_FRAMES} frames in {FRAMES_WINDOW_S:g} s.")
+        self.close_sent = True
+        if self.writable.is_set():
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+        else:
+            self.transport.abort()
+
+    def handle_ping(self) -> None:
+        if self.writable.is_set() or self.conn.state is not State.OPEN:
+            super().handle_ping()
+            return
+        # The peer does not read: it gets the last pong when it does (RFC 6455, section 5.5.3).
+        self._pong_owed = ([b"", *self.conn.data_to_send()])[-1] or self._pong_owed
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._pong_owed and self.conn.state is State.OPEN and not self.transport.is_closing():
+            pong, self._pong_owed = self._pong_owed, b""
+            self.transport.write(pong)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
@@ -70,12 +127,49 @@ def http_protocol() -> type[asyncio.Protocol] | Literal["auto"]:
         return "auto"
 
     class HttpProtocol(HttpToolsProtocol):
+        _head_timer: asyncio.TimerHandle | None = None
+        _head_bytes = 0
+
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             transport.set_write_buffer_limits(high=WRITE_BUFFER)
+            self._head_timer = self.loop.call_later(HEAD_S, self._head_is_late)
+
+        def data_received(self, data: bytes) -> None:
+            begun = self._head_timer
+            super().data_received(data)
+            # Only what was a head before and is one still: a body is none, and of a head in one piece nothing is kept.
+            if begun is None or begun is not self._head_timer:
+                self._head_bytes = 0
+                return
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+                self.transport.abort()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._head_is_there()
+            super().connection_lost(exc)
+
+        def on_headers_complete(self) -> None:
+            self._head_is_there()
+            super().on_headers_complete()
+
+        def _head_is_there(self) -> None:
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
+
+        def _head_is_late(self) -> None:
+            under_way = cast(Any, self.cycle)  # None before the first request
+            if under_way is not None and not under_way.response_complete:  # what is late is the next one's
+                self._head_timer = self.loop.call_later(HEAD_S, self._head_is_late)
+            else:
+                self.transport.close()
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
+            if self._head_timer is None:
+                self._head_timer = self.loop.call_later(HEAD_S, self._head_is_late)
             flow = self.flow
             cast(Scope, self.scope)[LINE] = Line(self.transport, lambda: flow.write_paused, flow.drain)
 
