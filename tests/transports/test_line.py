@@ -201,15 +201,54 @@ async def test_a_request_that_follows_too_early_and_slowly_does_not_cut_the_one_
             await client.hear_until(b'"status":"done"')
 
 
-async def test_a_head_without_end_is_cut_off() -> None:
-    async with serving() as running:
-        for begun in (b"GET /", b"GET / HTTP/1.1\r\nX-A: ", b"GET / HTTP/1.1\r\n"):
-            async with raw_client(running.port) as client:
-                more = b"X-A: b\r\n" * 1000 if begun.endswith(b"\n") else b"a" * 8000
-                with anyio.fail_after(DEADLINE_S), pytest.raises((ConnectionError, EOFError)):
-                    await client.say(begun)
-                    while True:
-                        await client.say(more)
+POST = b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begun", "more"),
+    [
+        (b"GET /", b"a" * 8000),
+        (b"GET / HTTP/1.1\r\nX-A: ", b"a" * 8000),
+        (b"GET / HTTP/1.1\r\n", b"X-A: b\r\n" * 1000),
+        (POST + b"2;", b"a" * 8000),
+        (POST + b"2\r\n{}\r\n0\r\nX-A: ", b"a" * 8000),
+        (POST + b"2\r\n{}\r\n0\r\n", b"X-A: b\r\n" * 1000),
+        (b"", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 500),
+    ],
+)
+async def test_what_never_becomes_a_request_or_too_many_of_them_is_cut_off(begun: bytes, more: bytes) -> None:
+    async with serving() as running, raw_client(running.port) as client:
+        with anyio.fail_after(DEADLINE_S), pytest.raises(OSError):
+            await client.say(begun)
+            while True:
+                await client.say(more)
+
+
+async def test_a_long_head_and_requests_behind_each_other_are_served() -> None:
+    async with serving() as running, raw_client(running.port, buffer=1 << 16) as client:
+        head = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: %b\r\n" % (b"a" * 50_000)
+        await client.say((head + b"\r\n") * 2 + head + b"Connection: close\r\n\r\n")
+        heard = b""
+        with anyio.fail_after(DEADLINE_S):
+            while data := await client.hear():
+                heard += data
+        assert heard.count(b" 200 OK") == 3
+
+
+@pytest.mark.parametrize(("fields", "size", "status"), [(0, 0, b" 101 "), (8, 1000, b" 101 "), (1, 10_000, b" 431 ")])
+async def test_a_handshake_may_come_in_pieces_but_is_answered(fields: int, size: int, status: bytes) -> None:
+    async with serving() as running, raw_client(running.port, buffer=1 << 16) as client:
+        await client.say(
+            b"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            + b"".join(b"X-%d: %b\r\n" % (i, b"a" * size) for i in range(fields))
+            + b"\r\n"
+        )
+        with anyio.fail_after(DEADLINE_S):
+            assert status in await client.hear_until(b"\r\n\r\n")
+            if status == b" 101 ":
+                await client.say(frame({"op": "hello"}))
+                await client.hear_until(b'"welcome"')
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

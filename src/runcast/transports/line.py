@@ -35,7 +35,10 @@ SLICE = 4096
 HEAD_S = 10.0
 """How long a connection may be open, or a request begun, without the whole head of a request."""
 HEAD_BYTES = 64 * 1024
-"""Longest head of a request: its line and its headers. httptools takes any."""
+"""Longest head of a request, its line and its headers, and longest trailer. httptools takes any, and keeps it."""
+TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+MAX_PIPELINED = 64
+"""Requests that may wait for the one before them on a connection; uvicorn makes all that it has read."""
 
 
 class Line:
@@ -79,6 +82,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             if self.transport.is_closing():
                 return
             super().data_received(data[start : start + SLICE] if len(data) > SLICE else data)
+            if not self.handshake_initiated and self.conn.handshake_exc is not None:
+                # A header longer than the library takes: uvicorn hears nothing of it, and would wait for ever.
+                self.transport.write(TOO_LONG)
+                self.transport.close()
+                return
 
     def handle_events(self) -> None:
         now = self.loop.time()
@@ -128,7 +136,9 @@ def http_protocol() -> type[asyncio.Protocol] | Literal["auto"]:
 
     class HttpProtocol(HttpToolsProtocol):
         _head_timer: asyncio.TimerHandle | None = None
-        _head_bytes = 0
+        _moved = False
+        _idle_bytes = 0
+        """Received since anything of a request was there: a part of its head, of its trailer, of what a chunk says of itself."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -136,15 +146,28 @@ def http_protocol() -> type[asyncio.Protocol] | Literal["auto"]:
             self._head_timer = self.loop.call_later(HEAD_S, self._head_is_late)
 
         def data_received(self, data: bytes) -> None:
-            begun = self._head_timer
-            super().data_received(data)
-            # Only what was a head before and is one still: a body is none, and of a head in one piece nothing is kept.
-            if begun is None or begun is not self._head_timer:
-                self._head_bytes = 0
-                return
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
-                self.transport.abort()
+            for start in range(0, len(data), SLICE):
+                self._moved = False
+                piece = data[start : start + SLICE] if len(data) > SLICE else data
+                protocol = self.transport.get_protocol()
+                if protocol is not self:  # upgraded in the middle of it
+                    cast(asyncio.Protocol, protocol).data_received(piece)
+                    continue
+                super().data_received(piece)
+                self._idle_bytes = 0 if self._moved else self._idle_bytes + len(piece)
+                if self.transport.is_closing():
+                    return
+                if self._idle_bytes > HEAD_BYTES or len(self.pipeline) > MAX_PIPELINED:
+                    self.transport.abort()
+                    return
+
+        def on_body(self, body: bytes) -> None:
+            self._moved = True
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._moved = True
+            super().on_message_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._head_is_there()
@@ -167,6 +190,7 @@ def http_protocol() -> type[asyncio.Protocol] | Literal["auto"]:
                 self.transport.close()
 
         def on_message_begin(self) -> None:
+            self._moved = True
             super().on_message_begin()
             if self._head_timer is None:
                 self._head_timer = self.loop.call_later(HEAD_S, self._head_is_late)
