@@ -24,7 +24,6 @@ from runcast.transports.wire import LINE, Scope
 WRITE_BUFFER = 16 * 1024
 """Bytes beyond which a sender waits; the largest frame comes on top."""
 
-
 MAX_FRAMES = 4096
 """Frames of all kinds that a peer may send within `FRAMES_WINDOW_S`. A fragment needs no content and a ping is answered by the
 parser itself: without a limit six bytes cost a place in memory, and a flood of them everybody's time."""
@@ -36,7 +35,6 @@ HEAD_S = 10.0
 """How long a connection may be open, or a request begun, without the whole head of a request."""
 HEAD_BYTES = 64 * 1024
 """Longest head of a request, its line and its headers, and longest trailer. httptools takes any, and keeps it."""
-TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 MAX_PIPELINED = 64
 """Requests that may wait for the one before them on a connection; uvicorn makes all that it has read."""
 
@@ -83,8 +81,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
                 return
             super().data_received(data[start : start + SLICE] if len(data) > SLICE else data)
             if not self.handshake_initiated and self.conn.handshake_exc is not None:
-                # A header longer than the library takes: uvicorn hears nothing of it, and would wait for ever.
-                self.transport.write(TOO_LONG)
+                # A request that the library would not read, because of a header of more than 8 KiB for instance: uvicorn waits on.
+                self.transport.write(
+                    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ncache-control: no-store\r\n\r\n"
+                )
                 self.transport.close()
                 return
 
@@ -120,15 +120,6 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if not self.handshake_initiated and self.conn.handshake_exc is not None:
-            # A request that the library would not read, because of a header of more than 8 KiB for instance: uvicorn waits on.
-            self.transport.write(
-                b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ncache-control: no-store\r\n\r\n"
-            )
-            self.transport.close()
 
     async def run_asgi(self) -> None:
         line = Line(self.transport, lambda: not self.writable.is_set(), self.writable.wait)
