@@ -181,18 +181,19 @@ class Recorder:
         text += delta.encode()
         return True
 
-    def close(self, ending: Ending, *, unanswered: Collection[str] = ()) -> list[Event]:
+    def close(self, ending: Ending, *, unanswered: Collection[str] = (), open: Collection[str] = ()) -> list[Event]:
         """What closes everything that is open, in the order: progress held back, texts, calls, results, steps, subagents.
 
         A run that ends as *waiting* keeps its unanswered calls: the run that resumes it brings their results. One that is
-        restarted keeps those in `unanswered`: they are made again.
+        restarted keeps those in `unanswered`, which are made again, and the texts in `open`, which go on.
         """
         out: list[Event] = []
         incomplete = ending if ending in ("cancelled", "failed", "interrupted") else UNSET
         for call in tuple(self._progress):
             out.extend(self._flush_progress(call))
         for item in tuple(self._texts):
-            out.append(self._end_text(item, incomplete))
+            if item not in open:
+                out.append(self._end_text(item, incomplete))
         for item in tuple(self._reasoning):
             out.append(self._end_reasoning(item, incomplete))
         for item in tuple(self._spans):
