@@ -18,6 +18,7 @@ import re
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Literal, cast, get_args, get_type_hints, overload
 
 import anyio
@@ -150,12 +151,7 @@ class FunctionAgent:
 
     async def _journal(self, input: RunInput, context: RunContext) -> tuple[Journal, RunInput]:
         """The journal of this call, and the input the function was called with at first."""
-        keep: Callable[[bytes], None] | None = None
-        if self.on_crash == "resume":
-
-            def keep(data: bytes) -> None:
-                context.checkpoint(JOURNAL, JOURNAL_VERSION, data)
-
+        keep = partial(context.checkpoint, JOURNAL, JOURNAL_VERSION) if self.on_crash == "resume" else None
         left = context.left
         if keep is not None and left is not None and left.state is not None:
             journal = Journal.of_checkpoint(left, keep=keep)

@@ -49,6 +49,8 @@ class Step(msgspec.Struct, omit_defaults=True):
     idempotent: bool = False
     words: list[str] = []
     """The log's ids of the texts and thoughts that it said itself: they are not said again."""
+    into: dict[str, int] = {}
+    """How many code points it said into which others."""
     asks: int = 0
     """How many questions had been answered when it began."""
     inside: str | None = None

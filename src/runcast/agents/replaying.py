@@ -280,12 +280,14 @@ class Journal:
         known = self._recorded.steps.get(key)
         if known is not None and known.ended:
             self._due.discard(key)
+            self._retold.skip(known)
             if known.failure is not None:
                 raise known.failure.error()
             return known.value
         if known is None:
             self._check_new(f"it did {key!r}")
-            self._recorded.steps[key] = r.Step(idempotent=idempotent, asks=self._replayed, inside=_step.get())
+        asks = self._replayed if known is None else known.asks
+        self._recorded.steps[key] = r.Step(idempotent=idempotent, asks=asks, inside=_step.get())
         return NOTHING
 
     def speaker(self) -> str | None:
@@ -340,7 +342,7 @@ class Journal:
     def returned(self, id: str, value: Any = None, *, failure: r.Failure | None = None, denied: bool = False) -> None:
         """A tool call has its result; it is emitted before anything is awaited."""
         for call in self._recorded.calls:
-            if call.id == id:
+            if call.id == id and not (call.ended and call.shown):
                 call.shown, call.denied = True, denied
                 if call.key is not None and not denied:
                     call.done, call.value, call.failure = failure is None, value, failure

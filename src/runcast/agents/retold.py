@@ -34,13 +34,15 @@ WORDS = (*_TEXT, *_REASONING)
 class _Item:
     """One text or thought as it is said now."""
 
-    def __init__(self, key: str, id: str, shown: TextPart | ReasoningPart | None) -> None:
+    def __init__(self, key: str, id: str, shown: TextPart | ReasoningPart | None, step: Step | None) -> None:
         self.key = key
         """What it is called if nothing of it was ever taken back."""
         self.id = id
         """Its id in the log."""
         self.shown = shown
         """What the log has of it, while it is not known to differ; None: it is new."""
+        self.step = step
+        """The step that opened it."""
         self.length = 0
         """Code points that were said now."""
         self.opening: list[Event] = []
@@ -87,7 +89,7 @@ class Retold:
         if item is None or (item.ended and not isinstance(event, e.ReasoningEnd)):
             if isinstance(event, e.TextMessageEnd | e.ReasoningMessageEnd | e.ReasoningEnd):
                 return []  # of nothing
-            item = self._items[kind, event.message_id] = self._open(kind, event.message_id, out)
+            item = self._items[kind, event.message_id] = self._open(kind, event.message_id, step, out)
         if opens:
             item.opening.append(event)
         if item.shown is None:
@@ -96,13 +98,22 @@ class Retold:
             out += self._compared(kind, item, event)
         elif isinstance(event, e.TextMessageEnd | e.ReasoningMessageEnd | e.ReasoningEnd):
             out += self._ended(kind, item, event)
-        if step is None:
+        if item.step is not None:
+            if item.id not in item.step.words:
+                item.step.words.append(item.id)
+        elif step is None:
             said = self._recorded.said
             said[item.id] = max(said.get(item.id, 0), item.length)
-        elif item.id not in step.words:
-            step.words.append(item.id)
+        elif isinstance(event, e.TextMessageContent | e.ReasoningMessageContent):
+            step.into[item.id] = step.into.get(item.id, 0) + len(event.delta)
         item.ended = item.ended or isinstance(event, e.TextMessageEnd | e.ReasoningMessageEnd)
         return out
+
+    def skip(self, step: Step) -> None:
+        """What this step said is not said again, because the step is not done again."""
+        for item in self._items.values():
+            if item.shown is not None:
+                item.length = min(item.length + step.into.get(item.id, 0), len(item.shown.text))
 
     def finish(self) -> list[Event]:
         """The function has ended: what it did not say again is taken back.
@@ -115,7 +126,7 @@ class Retold:
             raise self._fail("it said less")
         return self._take_back([])
 
-    def _open(self, kind: Kind, given: str, out: list[Event]) -> _Item:
+    def _open(self, kind: Kind, given: str, step: Step | None, out: list[Event]) -> _Item:
         number, id = 1, given
         while id in self._opened:
             number += 1
@@ -126,7 +137,7 @@ class Retold:
         shown = self._left.pop((kind, id), None)
         if shown is None:
             out += self._take_back([])
-        return _Item(key, id, shown)
+        return _Item(key, id, shown, step)
 
     def _new(self, item: _Item, event: Event) -> list[Event]:
         if isinstance(event, e.TextMessageContent | e.ReasoningMessageContent):
