@@ -292,11 +292,8 @@ class RunContext:
                 value: Any = to_json(await _done(work, args, kwargs))
         except (Declined, RunEnded):
             raise
-        except AgentError as error:
-            journal.stepped(key, failure=Failure(error.message, error.agent_code, error.agent_retryable))
-            raise
-        except Exception:
-            journal.stepped(key, failure=Failure(f"The step {key} failed."))
+        except Exception as error:
+            journal.stepped(key, failure=Failure.of(f"The step {key} failed.", error))
             raise
         journal.stepped(key, value)
         return value
@@ -656,8 +653,7 @@ async def _done(work: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[s
 def _failure(sentence: str, error: Exception) -> Failure:
     from runcast.agents.recorded import Failure
 
-    known = error if isinstance(error, AgentError) else None
-    return Failure(sentence, known and known.agent_code, known is not None and known.agent_retryable)
+    return Failure.of(sentence, error)
 
 
 def _given(value: Any) -> Any:

@@ -30,9 +30,17 @@ class Failure(msgspec.Struct):
     message: str
     code: str | None = None
     retryable: bool = False
+    retry_after_ms: int | None = None
+
+    @classmethod
+    def of(cls, sentence: str, error: Exception) -> Failure:
+        """Of an error that people may read its own words, of any other only the sentence."""
+        if not isinstance(error, AgentError):
+            return cls(sentence)
+        return cls(error.message, error.agent_code, error.agent_retryable, error.retry_after_ms)
 
     def error(self) -> AgentError:
-        return AgentError(self.message, code=self.code, retryable=self.retryable)
+        return AgentError(self.message, code=self.code, retryable=self.retryable, retry_after_ms=self.retry_after_ms)
 
 
 class Ask(msgspec.Struct):
