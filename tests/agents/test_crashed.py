@@ -346,8 +346,12 @@ async def test_what_failed_fails_again(tmp_path: Path) -> None:
     assert texts(transcript.runs[0]) == ["failed failed ", "no: No."]
 
 
-@pytest.mark.parametrize("parked", [True, False], ids=["in the process that asked", "after a restart"])
-async def test_an_answer_counts_after_a_crash_too(tmp_path: Path, parked: bool) -> None:
+@pytest.mark.parametrize(
+    ("parked", "limit"),
+    [(True, 10), (True, 0), (False, 10)],
+    ids=["in the process that asked", "called again in it", "after a restart"],
+)
+async def test_an_answer_counts_after_a_crash_too(tmp_path: Path, parked: bool, limit: int) -> None:
     async def asking(run: RunContext, stage: Stage) -> AsyncIterator[Any]:
         picture = await run.artifact("diagram", "one")
         yield "Before. "
@@ -367,7 +371,7 @@ async def test_an_answer_counts_after_a_crash_too(tmp_path: Path, parked: bool) 
             assert await ended(service, sent) == "waiting"
     store = await SqliteStore.open(path)
     with anyio.CancelScope() as scope:
-        async with core(made, store=store) as service:
+        async with core(made, store=store, parked_limit=limit) as service:
             if parked:
                 sent = await service.send(ME, send("go"))
                 assert await ended(service, sent) == "waiting"
