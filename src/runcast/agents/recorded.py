@@ -13,7 +13,7 @@ import msgspec
 
 from runcast.agents.base import Kept, Turn
 from runcast.errors import AgentError
-from runcast.parts import ReasoningPart, TextPart, ToolPart, TranscriptRun
+from runcast.parts import ReasoningPart, TextPart, TranscriptRun
 from runcast.runs import Answer, Message
 
 JOURNAL = "runcast.journal"
@@ -166,11 +166,6 @@ def words(run: TranscriptRun) -> Iterator[TextPart | ReasoningPart]:
         for part in message.parts if made else ():
             if isinstance(part, TextPart | ReasoningPart):
                 yield part
-
-
-def calls(run: TranscriptRun) -> set[str]:
-    """The ids of the run's tool calls."""
-    return {part.id for message in run.messages for part in message.parts if isinstance(part, ToolPart)}
 
 
 def _is_covered(recorded: Recorded, entry: Step | Call) -> bool:
