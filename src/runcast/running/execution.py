@@ -119,8 +119,8 @@ class Execution:
         self._more = asyncio.Event()
         self._room = asyncio.Event()
         if goes_on is not None:
-            self.context.go_on(input)
             self.driver.now = self
+            self.context.go_on(input)
 
     @property
     def brief(self) -> Brief:
@@ -193,6 +193,7 @@ class Execution:
             await self._settled.wait()
 
     async def _flush_now(self) -> None:
+        await self.asking.unparked()
         await self.now.flush()
 
     def _settle(self) -> None:

@@ -190,18 +190,20 @@ class Recorder:
         text += delta.encode()
         return True
 
-    def close(self, ending: Ending, *, unanswered: Collection[str] = ()) -> list[Event]:
+    def close(self, ending: Ending, *, unanswered: Collection[str] = (), open: Collection[str] = ()) -> list[Event]:
         """What closes everything that is open, in the order: progress held back, texts, calls, results, steps, subagents.
 
         A run that ends as *waiting* keeps its unanswered calls: the run that resumes it brings their results. Those in
-        `unanswered` stay so too: the client brings their results, or the run is restarted and makes them again.
+        `unanswered` stay so too: the client brings their results, or the run is restarted and makes them again. One that is
+        restarted also keeps the texts in `open`, which go on.
         """
         out: list[Event] = []
         incomplete = ending if ending in ("cancelled", "failed", "interrupted") else UNSET
         for call in tuple(self._progress):
             out.extend(self._flush_progress(call))
         for item in tuple(self._texts):
-            out.append(self._end_text(item, incomplete))
+            if item not in open:
+                out.append(self._end_text(item, incomplete))
         for item in tuple(self._reasoning):
             out.append(self._end_reasoning(item, incomplete))
         for item in tuple(self._spans):
