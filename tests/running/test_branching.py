@@ -154,6 +154,24 @@ async def test_a_run_taken_back_is_nobodys_parent() -> None:
         assert (await said_to(service, first.thread))[-1] == ("4", "1")
 
 
+async def test_what_is_asked_again_follows_nothing_that_was_taken_back() -> None:
+    """A queued run was taken back, and then the one that it was to follow: a branch of it follows what is left (I6)."""
+    agent = Gated()
+    async with core(agent) as service:
+        first = await service.send(ME, send("one"))
+        second = await service.send(ME, send("two", first.thread))
+        third = await service.send(ME, send("three", first.thread))
+        await service.cancel(ME, cancel(third.run))
+        await service.cancel(ME, cancel(second.run))
+        retried = await service.retry(ME, retry(third.run))
+        edited = await service.edit(ME, edit(third.run, "drei"))
+        agent.gate.set()
+        await ended(service, retried)
+        await ended(service, edited)
+        parents = {run.id: run.parent for run in (await tree(service, first.thread)).runs}
+    assert parents[retried.run] == parents[edited.run] == first.run
+
+
 async def test_taking_an_edit_back_leaves_the_rest_where_it_was() -> None:
     reached, over = anyio.Event(), anyio.Event()
 

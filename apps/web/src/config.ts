@@ -14,6 +14,8 @@ export interface Config {
   /** There is a choice: a new conversation asks whom it is with. */
   severalAgents: boolean;
   files: FileRules;
+  /** Where people sign in; null if the server names no such place. */
+  signIn: string | null;
 }
 
 export function readConfig(page: Document = document): Config {
@@ -39,7 +41,15 @@ export function readConfig(page: Document = document): Config {
       maxBytes: typeof maxBytes === "number" ? maxBytes : 0,
       types: Array.isArray(types) ? types.map(word).filter((type) => type !== null) : [],
     },
+    signIn: placeOf(word(given["signInUrl"])),
   };
+}
+
+/** An address that may be followed: a script is none. */
+function placeOf(address: string | null): string | null {
+  if (address === null || !URL.canParse(address, location.href)) return null;
+  const { href, protocol } = new URL(address, location.href);
+  return protocol === "https:" || protocol === "http:" ? href : null;
 }
 
 /** The path under which the app is mounted, without a slash at its end: "" or "/any/sub/path". */

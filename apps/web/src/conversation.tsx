@@ -130,6 +130,7 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
             railShown={railShown}
             onShowRail={onShowRail}
             onShowCanvas={canvas.shown === null && canvas.diagrams.length > 0 ? canvas.reopen : null}
+            signIn={config.signIn}
           />
           {missing || failed ? (
             <Notice

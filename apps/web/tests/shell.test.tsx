@@ -10,7 +10,7 @@ import { fixtureClient } from "../src/fixtures/client.ts";
 const files = { maxBytes: 1000, types: ["image/*", "text/plain"] };
 const config = {
   ...{ title: "Shop", welcome: "Ask me about orders.", starters: ["One", "Two"], agent: null },
-  ...{ severalAgents: false, files },
+  ...{ severalAgents: false, files, signIn: null },
 };
 
 function clientOf(scene: string): Client {
@@ -18,7 +18,7 @@ function clientOf(scene: string): Client {
 }
 
 /** The fixture client with a line that the test sets. */
-function withLine(state: ConnectionState) {
+function withLine(state: ConnectionState, signIn: string | null = null) {
   let now = state;
   const listeners = new Set<() => void>();
   const retryNow = vi.fn();
@@ -37,7 +37,7 @@ function withLine(state: ConnectionState) {
     });
   const view = render(
     <RuncastProvider client={client}>
-      <ConnectionChip waiting={2} />
+      <ConnectionChip waiting={2} signIn={signIn} />
     </RuncastProvider>,
   );
   return { set, retryNow, ...view };
@@ -80,8 +80,21 @@ describe("the connection chip", () => {
   });
 
   it("says that one is signed out, at once", () => {
-    const { container } = withLine({ status: "stopped", code: 4001, reason: "" });
-    expect(container.textContent).toContain("You are signed out");
+    const { container, unmount } = withLine({ status: "stopped", code: 4001, reason: "" });
+    expect(container.textContent).toContain("Sign in needed");
+    screen.getByRole("button", { name: "Reload" });
+    unmount();
+    withLine({ status: "stopped", code: 4002, reason: "" }, "https://id.example/in");
+    expect(screen.getByRole("link", { name: "Sign in" }).getAttribute("href")).toBe("https://id.example/in");
+  });
+
+  it("tries again when somebody who was signed out comes back to the tab", () => {
+    const { set, retryNow } = withLine({ status: "stopped", code: 4001, reason: "" });
+    document.dispatchEvent(new Event("visibilitychange"));
+    expect(retryNow).toHaveBeenCalledTimes(1);
+    set({ status: "stopped", code: 4003, reason: "" });
+    document.dispatchEvent(new Event("visibilitychange"));
+    expect(retryNow).toHaveBeenCalledTimes(1);
   });
 });
 

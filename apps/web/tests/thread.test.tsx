@@ -361,6 +361,40 @@ describe("a turn", () => {
     expect(screen.queryByRole("button", { name: "Retry" })).toBeNull();
   });
 
+  describe("that failed for a while", () => {
+    const failed = (endedAt: number) =>
+      run({
+        ...{ status: "failed", endedAt, messages: answer() },
+        failure: { code: "model_rate_limited", message: "Too many.", retryable: true, retryAfterMs: 90_000 },
+      });
+
+    beforeEach(() => void vi.useFakeTimers({ now: 1_000_000 }));
+    afterEach(() => void vi.useRealTimers());
+
+    it("counts down to Retry, and does nothing before", () => {
+      const acts = actions();
+      show(failed(1_000_000), undefined, acts);
+      const button = screen.getByRole("button", { name: "Retry in 1 min 30 s" });
+      fireEvent.click(button);
+      expect(acts.retry).not.toHaveBeenCalled();
+      act(() => void vi.advanceTimersByTime(81_000));
+      expect(button.textContent).toBe("Retry in 9 s");
+      act(() => void vi.advanceTimersByTime(9_000));
+      expect(button.textContent).toBe("Retry");
+      expect(button.hasAttribute("aria-disabled")).toBe(false);
+      fireEvent.click(button);
+      expect(acts.retry).toHaveBeenCalledTimes(1);
+    });
+
+    it("is ready when the time is over, and waits no longer than was said when the clocks differ", () => {
+      const { unmount } = show(failed(1_000_000 - 90_000));
+      screen.getByRole("button", { name: "Retry" });
+      unmount();
+      show(failed(1_000_000 + 3_600_000));
+      screen.getByRole("button", { name: "Retry in 1 min 30 s" });
+    });
+  });
+
   it("shows tokens and time when it is done", () => {
     show(
       run({

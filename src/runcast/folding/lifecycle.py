@@ -214,6 +214,8 @@ def run_error(at: Index, run: TranscriptRun, event: RunError) -> None:
         code=code,
         message=event.message,
         retryable=event.retryable is True,
+        limit_s=given(event.limit_s),
+        retry_after_ms=given(event.retry_after_ms),
         request_id=given(event.request_id),
     )
     usage(at, run, event)

@@ -14,14 +14,15 @@ import type {
 } from "@runcast/client";
 import { Braces, ChevronDown, CircleAlert, CircleStop, Clock, Download, File, RotateCcw, Unplug } from "lucide-react";
 import { useClient } from "@runcast/react";
-import { memo, useId, useRef, useState } from "react";
+import { memo, useEffect, useId, useRef, useState } from "react";
 import { DiagramCard } from "../canvas/card.tsx";
 import { isDiagram } from "../canvas/diagrams.ts";
 import { Markdown, safeHref } from "../markdown/markdown.tsx";
 import { strings } from "../strings.ts";
 import { CopyButton } from "../ui/copy.tsx";
 import { JsonText, JsonTree } from "../ui/json.tsx";
-import { capital, duration, grouped, isFigures, size, standing } from "../words.ts";
+import { useNow } from "../ui/media.ts";
+import { capital, duration, grouped, isFigures, size, standing, ticking } from "../words.ts";
 import { ActivityLine } from "./activity.tsx";
 import { InterruptCard } from "./approval.tsx";
 import { Attachment } from "./attachment.tsx";
@@ -311,13 +312,31 @@ function Ending({ run, activity, position, canRetry, actions }: Omit<TurnProps, 
           </p>
         )}
       </div>
-      {canRetry && (
-        <button type="button" className="button" onClick={() => actions.retry(run)}>
-          <RotateCcw size={14} aria-hidden />
-          {strings.run.retry}
-        </button>
-      )}
+      {canRetry && <Retry run={run} onRetry={() => actions.retry(run)} />}
     </div>
+  );
+}
+
+/** The same again; while the run's failure says that it is too early, when it will not be. */
+function Retry({ run, onRetry }: { run: TranscriptRun; onRetry: () => void }) {
+  // The failure's moment is by the server's clock and the wait by this one: never longer than what was said.
+  const [from] = useState(() => Date.now());
+  const whole = run.failure?.retryAfterMs ?? 0;
+  const until = from + Math.min(whole, Math.max(0, (run.endedAt ?? from) + whole - from));
+  const [early, setEarly] = useState(until > from);
+  const now = useNow(early);
+  const left = Math.ceil((until - now) / 1000) * 1000;
+  useEffect(() => setEarly(left > 0), [left]);
+  return (
+    <button
+      type="button"
+      className="button"
+      aria-disabled={left > 0 || undefined} // not `disabled`: whoever has the focus here keeps it
+      onClick={left > 0 ? undefined : onRetry}
+    >
+      <RotateCcw size={14} aria-hidden />
+      <span className="tabular-nums">{left > 0 ? strings.run.retryIn(ticking(left)) : strings.run.retry}</span>
+    </button>
   );
 }
 
