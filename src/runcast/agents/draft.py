@@ -19,7 +19,7 @@ Incomplete = Literal["cancelled", "failed", "interrupted"]
 BESIDE: tuple[type[Event], ...] = (
     e.TextMessageStart, e.TextMessageChunk, e.ReasoningStart, e.ReasoningMessageStart, e.ReasoningMessageChunk,
     e.ToolCallStart, e.ToolCallChunk, e.StepStarted, e.StepFinished, e.SubagentStarted, e.SubagentFinished,
-    e.InterruptRequested, e.RunFinished, e.RunError,
+    e.InterruptRequested, e.RunSteered, e.RunFinished, e.RunError,
 )  # fmt: skip
 """What a draft must not be open across. State, sources, artifacts and progress may come in the middle of a text."""
 
