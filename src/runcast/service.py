@@ -15,7 +15,6 @@ import anyio
 import msgspec
 
 from runcast.agents.base import Agent
-from runcast.brokers.base import Broker
 from runcast.commands import Cancel, Edit, Resolve, Retry, Return, Send, Starting, Steer, Subscribe
 from runcast.errors import (
     ConfigError,
@@ -762,7 +761,6 @@ async def open_service(
     *,
     store: Store,
     agents: Sequence[Agent],
-    broker: Broker | None = None,
     clock: Clock | None = None,
     new_id: IdSource | None = None,
     limits: Limits | None = None,
@@ -786,7 +784,7 @@ async def open_service(
         raise ConfigError(f"Agents need different names; more than one is called {', '.join(doubled)}.")
     clock = clock or SystemClock()
     new_id = new_id or Uuid7Source(clock)
-    hub = make_hub(store, broker, poll_s=poll_s)
+    hub = make_hub(store, poll_s=poll_s)
     runner = Runner(store, hub, agents, clock=clock, new_id=new_id, limits=limits or Limits(), app=app or {})
     uploads = Uploads(store, clock=clock, new_id=new_id, limits=file_limits or FileLimits())
     try:
