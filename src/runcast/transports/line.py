@@ -2,7 +2,7 @@
 
 uvicorn's protocols with a small write buffer. A reader that does not read is felt after `WRITE_BUFFER` bytes, and who sends
 waits for room *before* it reads the next batch, so that a stuck reader holds the frame that is stuck and nothing else
-(I10). Under another server there is no line: sends wait as that server likes.
+(I10). Who connects and sends no request is let go. Under another server there is no line: sends wait as that server likes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from runcast.transports.wire import LINE, Scope
 
 WRITE_BUFFER = 16 * 1024
 """Bytes beyond which a sender waits; the largest frame comes on top."""
+
+
+HEAD_TIMEOUT_S = 30.0
+"""How long a connection may take until the line and the headers of a request are there."""
 
 
 class Line:
@@ -62,10 +66,40 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         await super().run_asgi()
 
 
+class HeadTimer:
+    """Closes a connection on which no request comes: nothing at all, half a line, a header now and then. uvicorn's keep-alive
+    limits only the time in which *nothing* comes after an answer. Between a request's head and the end of its answer it rests.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._handle: asyncio.TimerHandle | None = None
+        self._began = False
+
+    def expect(self, *, began: bool = False) -> None:
+        """A head is due within `HEAD_TIMEOUT_S`, if none is already. `began`: some of it is there."""
+        self._began = self._began or began
+        if self._handle is None and not self._transport.is_closing():
+            self._handle = asyncio.get_running_loop().call_later(HEAD_TIMEOUT_S, self._overdue)
+
+    def rest(self) -> None:
+        self._began = False
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _overdue(self) -> None:
+        self._handle = None
+        if not self._transport.is_closing():
+            if self._began:  # RFC 9110, section 15.5.9; who has said nothing is told nothing
+                self._transport.write(b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            self._transport.close()
+
+
 def http_protocol() -> type[asyncio.Protocol] | Literal["auto"]:
     """For uvicorn's `http`: its protocol over httptools with a line, or, where httptools is not to be had, its own choice."""
     try:
-        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
     except ImportError:
         return "auto"
 
@@ -73,6 +107,21 @@ def http_protocol() -> type[asyncio.Protocol] | Literal["auto"]:
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             transport.set_write_buffer_limits(high=WRITE_BUFFER)
+            self._head = HeadTimer(transport)
+            self._head.expect()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            cycle = cast("RequestResponseCycle | None", self.cycle)
+            answering = cycle is not None and not cycle.response_complete
+            if answering or self.transport.get_protocol() is not self:  # upgraded: the WebSocket has limits of its own
+                self._head.rest()
+            else:
+                self._head.expect(began=True)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._head.rest()
+            super().connection_lost(exc)
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
