@@ -132,9 +132,10 @@ def http_protocol() -> type[asyncio.Protocol] | Literal["auto"]:
 
 
 def _unacknowledged(transport: asyncio.Transport) -> int:
-    """What lies in the kernel (Linux and BSD: SIOCOUTQ, tcp(7)); 0 where that cannot be asked."""
+    """What lies in the kernel (Linux and BSD: SIOCOUTQ, tcp(7)); 0 where that cannot be asked, and once the socket is closed:
+    the connection's task may look before it is told that the line is gone."""
     socket = transport.get_extra_info("socket")
-    if socket is None:
+    if socket is None or socket.fileno() < 0:
         return 0
     try:
         import fcntl
