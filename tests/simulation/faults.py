@@ -182,7 +182,7 @@ class StoreLine:
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if name not in (
-            "get_thread", "inbox", "list_threads", "receipt", "read", "runs", "agent_states", "snapshot", "orphans",
+            "get_thread", "find_alias", "inbox", "list_threads", "receipt", "read", "runs", "agent_states", "snapshot", "orphans",
             "close", "heads", "expired", "probe", "size", "idle_threads", "prune", *_WRITES, *_LEASES,
         ):  # fmt: skip
             raise AttributeError(name)

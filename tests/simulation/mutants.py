@@ -473,8 +473,8 @@ def a_queued_run_that_is_lost() -> Generator[None]:
             return
         entry = lane.queue.popleft()
         run = msgspec.structs.replace(entry.run, status="running", started_at=self._clock.now_ms())
-        await self._appender.write(lane, [started(run, entry.messages)], runs=[run], head_run=run.id)
-        self.launch(lane, run, entry.messages, entry.principal)
+        await self._appender.write(lane, [started(run, entry.brief)], runs=[run], head_run=run.id)
+        self.launch(lane, run, entry.brief, entry.principal)
 
     with patch.object(Executions, "advance", advance):
         yield

@@ -146,7 +146,14 @@ export class Threads implements ThreadsReadable {
       this.#seq = Math.max(this.#seq, seq);
       if (!this.#loaded && this.#cell.get().status === "error") void this.reload();
     },
-    resync: () => undefined,
+    resync: (reason) => {
+      if (reason !== "deleted") return; // a snapshot follows: the list is asked for anew
+      this.#epoch = undefined;
+      this.#seq = 0;
+      this.#items = new Map();
+      this.#cursor = null;
+      this.#show({});
+    },
     refused: (error) => {
       this.#following = false;
       this.#failed(error);

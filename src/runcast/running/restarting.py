@@ -19,8 +19,9 @@ from runcast import events as e
 from runcast.agents.base import Agent, Kept, OnCrash, Turn
 from runcast.events import Event
 from runcast.hub import Hub
+from runcast.running.opening import brief_of
 from runcast.running.recorder import Recorder
-from runcast.runs import Answer, Message, Run, Thread
+from runcast.runs import Brief, Message, Run, Thread
 from runcast.stores.base import Store
 from runcast.transcript import ReasoningPart, TextPart, ToolPart, Transcript, TranscriptRun, fold
 
@@ -37,8 +38,7 @@ class GoesOn(NamedTuple):
 
     attempt: int
     events: list[Event]
-    messages: tuple[Message, ...]
-    answers: tuple[Answer, ...]
+    brief: Brief
     resumes: bool
     """It goes on from the checkpoint, and from what the log shows once `events` are in it; else from its beginning."""
 
@@ -62,8 +62,7 @@ class _Seen(NamedTuple):
     began: dict[str, str]
     """Calls whose tool may have begun to work, by id: the tool's name."""
     idempotent: frozenset[str]
-    messages: tuple[Message, ...]
-    answers: tuple[Answer, ...]
+    brief: Brief
     changed_state: bool
 
 
@@ -108,7 +107,7 @@ class Restarting:
             before = await self._state_before(thread, run)
             if before != seen.state:
                 events.append(e.StateSnapshot(snapshot=before))
-        return GoesOn(attempt, [e.of_run(one, run.id) for one in events], seen.messages, seen.answers, resumes=False)
+        return GoesOn(attempt, [e.of_run(one, run.id) for one in events], seen.brief, resumes=False)
 
     def _resumed(self, seen: _Seen, kept: Kept) -> GoesOn:
         """From where the agent said it stood: what came later does not count; a tool of unknown effect is told as that."""
@@ -119,9 +118,7 @@ class Restarting:
             e.RunRestarted(attempt=attempt),
             *_retracted(seen.run, kept),
         ]
-        return GoesOn(
-            attempt, [e.of_run(one, seen.run.id) for one in events], seen.messages, seen.answers, resumes=True
-        )
+        return GoesOn(attempt, [e.of_run(one, seen.run.id) for one in events], seen.brief, resumes=True)
 
     # --- what the log says ----------------------------------------------------------------------------------------
 
@@ -158,15 +155,15 @@ class Restarting:
                         changed_state = True
                     case _:
                         pass
-        messages = [*cast(list[Any], given.get("messages") or []), *steered]
+        brief = brief_of(given)
+        said = tuple(msgspec.convert(one, Message) for one in steered)
         return _Seen(
             run=shown,
             state=state,
             attempt=attempt,
             began=began,
             idempotent=frozenset(idempotent),
-            messages=tuple(msgspec.convert(one, Message) for one in messages),
-            answers=tuple(msgspec.convert(one, Answer) for one in cast(list[Any], given.get("resume") or [])),
+            brief=msgspec.structs.replace(brief, messages=(*brief.messages, *said)),
             changed_state=changed_state,
         )
 

@@ -37,15 +37,15 @@ from runcast.commands import (
 )
 from runcast.dialects import native
 from runcast.dialects.base import OnClose
-from runcast.errors import ClientError, Forbidden, RuncastError, Unauthenticated
+from runcast.errors import ClientError, Forbidden, RuncastError, TooManyConnections, Unauthenticated
 from runcast.runs import Principal
 from runcast.session import Close, CloseCode, Session, SessionLimits, close_for, negotiate
 from runcast.subscription import Subscription
-from runcast.transports.gateway import FLUSH_S, RETRY_MS, Gateway
+from runcast.transports.gateway import FLUSH_S, RETRY_MS, Gateway, Place
 from runcast.transports.leaving import is_deliberate
 from runcast.transports.line import line_of
 from runcast.transports.straight import straight_of
-from runcast.transports.wire import Receive, Scope, Send, headers_of
+from runcast.transports.wire import Receive, Scope, Send
 from runcast.updates import Events, Resync
 
 logger = logging.getLogger("runcast.websocket")
@@ -101,7 +101,7 @@ class NativeConnection:
         """What the peer had not taken when it was last looked whether it takes anything."""
         self._pumps: dict[int, anyio.CancelScope] = {}
         self._subscriptions: dict[int, Subscription] = {}
-        self._place: Principal | None = None
+        self._place: Place | None = None
         self._wake = anyio.Event()
         self._drain_asked = False
         self._stop_asked = False
@@ -127,7 +127,7 @@ class NativeConnection:
                         self._tasks.cancel_scope.cancel()
             finally:
                 if self._place is not None:
-                    self._gateway.leave_place(self._place)
+                    self._place.leave()
         if self._close is not None:
             logger.debug("closing %s with %d", self._session.id, self._close.code)
             with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True) as too_late:
@@ -344,16 +344,15 @@ class NativeConnection:
 
     async def _hello(self, hello: Hello) -> None:
         try:
-            identity = await self._gateway.identify_socket(
-                headers_of(self._scope), tuple(self._scope.get("subprotocols", ())), hello.token
-            )
+            identity = await self._gateway.identify_scope(self._scope, token=hello.token)
         except (Unauthenticated, Forbidden) as error:
             self._end(close_for(error))
             return
-        if not self._gateway.take_place(identity.principal):
+        try:
+            self._place = self._gateway.claim(identity.principal).keep()
+        except TooManyConnections:
             self._end(Close(CloseCode.TOO_MANY_CONNECTIONS, "This user has too many connections."))
             return
-        self._place = identity.principal
         frame = self._session.welcome(identity)
         self._wake.set()
         await self._send(frame)
@@ -390,9 +389,7 @@ class NativeConnection:
                     scope.cancel()
                 await self._send(ack)
             case Auth():
-                identity = await self._gateway.identify_socket(
-                    headers_of(self._scope), tuple(self._scope.get("subprotocols", ())), command.token
-                )
+                identity = await self._gateway.renew(self._scope, command.token)
                 renewed = session.renew(command, identity)
                 self._wake.set()
                 if isinstance(renewed, Close):
