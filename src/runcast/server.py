@@ -232,13 +232,15 @@ class Server:
             if found is None or found.app is None:
                 await _no_such_socket(scope, receive, send)
                 return
-            await found.app({**scope, "path_params": found.params}, receive, send)
+            scope["path_params"] = found.params
+            await found.app(scope, receive, send)
             return
         if (found := self._mounts.find("http", path)) is not None:
             if found.app is None:
                 await problem(scope, 404, "not_found", "There is nothing here.")(scope, receive, send)
                 return
-            await found.app({**scope, "path_params": found.params}, receive, send)
+            scope["path_params"] = found.params
+            await found.app(scope, receive, send)
             return
         if self._site is not None and scope["method"] in ("GET", "HEAD") and self._site.serves(path):
             await self._site(scope, receive, send)

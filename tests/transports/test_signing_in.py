@@ -17,9 +17,8 @@ from websockets.typing import Subprotocol
 from auth.tokens import SECRET, signed, token
 from core import DEADLINE_S, Gated
 from rawclient import raw_client
-from runcast.auth import Identity
 from runcast.transports.http import build_api
-from runcast.transports.wire import Message, Receive, Scope, Send
+from runcast.transports.wire import Message
 from serving import NativeClient, Running, said, serving
 from transports.test_http import problem_of
 
@@ -366,10 +365,11 @@ async def test_no_token_is_ever_logged(caplog: pytest.LogCaptureFixture) -> None
     for name in names:
         logging.getLogger(name).setLevel(1)
     try:
-        async with closed(log_level="debug") as running, running.http() as http:
+        async with closed(log_level="debug", query_token="jwt") as running, running.http() as http:
             payload = good.split(".")[1]
             for value in (good, good[:-2] + "xx", canary):
                 await greeted(running, path=f"/v1/ws?token={value}")
+                await answered(running, f"/ws/agent?token={value}")
                 await greeted(running, hello=value)
                 await greeted(running, additional_headers=bearer(value))
                 await greeted(running, subprotocols=[Subprotocol("runcast.v1"), Subprotocol(f"bearer.{value}")])
@@ -395,45 +395,58 @@ async def test_refusals_are_logged_once_a_minute(caplog: pytest.LogCaptureFixtur
         async with closed() as running:
             for _ in range(5):
                 assert await user(running, hello="x") == 4001
+                assert await answered(running) == 4001
                 assert await user(running, additional_headers={"origin": "https://evil.test"}) == 4003
-    told = [record.getMessage() for record in caplog.records if "/v1/ws" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "/ws" in record.getMessage()]
     assert told == ["refused 127.0.0.1 at /v1/ws: it is no signed JWT"]
 
 
 # --- for the routes of dialects -----------------------------------------------------------------------------------
 
 
-async def test_a_dialect_may_ask_by_the_scope_alone() -> None:
-    found: list[Identity | str] = []
+async def answered(running: Running, path: str = "/ws/agent", **options: Any) -> str | int:
+    """What the text dialect says to `a b`, or the code with which it was closed."""
+    options.setdefault("subprotocols", None)
+    async with running.socket(path, **options) as raw:
+        heard: list[str] = []
+        try:
+            with anyio.fail_after(DEADLINE_S):
+                await raw.send("a b")
+                while heard[-1:] != ["[DONE]"]:
+                    heard.append(str(await raw.recv()))
+        except websockets.ConnectionClosed:
+            assert heard == []
+            return raw.close_code or 0
+    return "".join(heard)
 
+
+async def test_dialects_take_the_same_tokens() -> None:
+    ada = token("ada")
     async with closed() as running:
-        gateway = running.server.gateway
+        words = "a b [DONE]"
+        assert await answered(running, additional_headers=bearer(ada)) == words
+        assert await answered(running, additional_headers=cookie(running, ada)) == words
+        assert await answered(running, additional_headers=cookie(running, ada, None)) == 4003
+        assert await answered(running, additional_headers=cookie(running, ada, "https://evil.test")) == 4003
+        for offered in (["bearer", ada], ["chat", f"bearer.{ada}"]):
+            assert await answered(running, subprotocols=[Subprotocol(item) for item in offered]) == words
+        assert await answered(running) == 4001
+        assert await answered(running, additional_headers=bearer("x")) == 4001
 
-        async def route(scope: Scope, receive: Receive, send: Send) -> None:
-            switched_on = b"on=1" in scope["query_string"]
-            try:
-                found.append(await gateway.identify_scope(scope, query_token="jwt" if switched_on else "off"))
-            except Exception as error:
-                found.append(type(error).__name__)
-            await receive()
-            await send({"type": "websocket.accept"})
-            await send({"type": "websocket.close", "code": 1000})
 
-        running.server._native = route  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
-        ada = token("ada")
-        for path, options in (
-            (f"/v1/ws?on=1&token={ada}", {}),
-            (f"/v1/ws?token={ada}", {}),
-            (f"/v1/ws?on=1&token={ada}&token=x", {}),
-            (f"/v1/ws?on=1&token={token('eve')}", {"additional_headers": bearer(ada)}),
-            ("/v1/ws", {"subprotocols": [Subprotocol("bearer"), Subprotocol(ada)]}),
-            ("/v1/ws", {"additional_headers": cookie(running, ada)}),
-            ("/v1/ws", {"additional_headers": cookie(running, ada, None)}),
-        ):
-            async with running.socket(path, **({"subprotocols": None} | options)) as raw:
-                await NativeClient(raw).close_code()
-    names = [one if isinstance(one, str) else one.principal.user for one in found]
-    assert names == ["ada", "Unauthenticated", "Unauthenticated", "ada", "ada", "ada", "Forbidden"]
+async def test_a_token_in_the_address_counts_in_dialects_where_it_is_switched_on() -> None:
+    """Attack 19."""
+    ada = token("ada")
+    async with closed() as running:
+        assert await answered(running, f"/ws/agent?token={ada}") == 4001
+    async with closed(query_token="jwt") as running:
+        assert await answered(running, f"/ws/agent?token={ada}") == "a b [DONE]"
+        assert await answered(running, f"/ws/agent?token={ada}x") == 4001
+        assert await answered(running, f"/ws/agent?token={ada}&token=x") == 4001
+        assert await answered(running, f"/ws/agent?token={ada}", additional_headers=bearer("x")) == 4001
+        assert await user(running, path=f"/v1/ws?token={ada}") == 4001
+        async with running.http() as http:
+            problem_of(await http.get(f"/v1/threads?token={ada}"), 401, "unauthenticated")
 
 
 async def test_the_message_type_alone_is_not_enough(caplog: pytest.LogCaptureFixture) -> None:

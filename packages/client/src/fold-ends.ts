@@ -1,5 +1,5 @@
 /** How runs and what is open in them end, wait and go on. */
-import type { Interrupt, WireEvent } from "./events.js";
+import type { Interrupt, RunInput, WireEvent } from "./events.js";
 import { isObject } from "./fold-messages.js";
 import type { Folding, Place } from "./folding.js";
 import type { InterruptPart, Part, RunStatus, ToolStatus } from "./transcript-types.js";
@@ -53,6 +53,36 @@ export function goOn(f: Folding, i: number, at: number | undefined): void {
     else if (part.type === "subagent" && part.status === "waiting") f.set(place, "subagent", { status: "running" });
   });
   if (f.run(i).status === "waiting") f.setRun(i, { status: "done" });
+}
+
+/** What a run that is over left to the client. */
+export function leaveToClient(f: Folding, i: number, calls: readonly string[], at: number | undefined): void {
+  for (const call of calls) {
+    const place = f.findInChain(i, "tool", call);
+    if (place && isOpenTool(f.get(place, "tool").status))
+      f.set(place, "tool", { status: "pending", client: true, startedAt: at });
+  }
+}
+
+/** A call that the run before this one left to the client and that has no result yet. */
+export function leftToClient(f: Folding, i: number, call: string): Place | undefined {
+  const { parent } = f.run(i);
+  const place = parent ? f.findInChain(f.runIndex(parent), "tool", call) : undefined;
+  const part = place && f.get(place, "tool");
+  return part?.client && part.content === undefined ? place : undefined;
+}
+
+/** What the run before left to the client, and this one does not bring the result of: nobody waits for it any more. */
+export function giveUp(f: Folding, i: number, input: RunInput | undefined, at: number | undefined): void {
+  const { parent } = f.run(i);
+  if (!parent) return;
+  const messages: readonly unknown[] = Array.isArray(input?.messages) ? input.messages : [];
+  const brought = messages.map((message) => (isObject(message) ? message["toolCallId"] : undefined));
+  for (const link of f.chain(f.runIndex(parent)))
+    eachPart(f, link, (part, place) => {
+      if (part.type === "tool" && part.status === "pending" && !brought.includes(part.id))
+        f.set(place, "tool", { status: "cancelled", endedAt: at });
+    });
 }
 
 export function addInterrupt(f: Folding, i: number, event: WireEvent, interrupt: Interrupt): void {

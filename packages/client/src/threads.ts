@@ -147,11 +147,7 @@ export class Threads implements ThreadsReadable {
       if (!this.#loaded && this.#cell.get().status === "error") void this.reload();
     },
     resync: (reason) => {
-      if (reason !== "deleted") return; // a snapshot follows: the list is asked for anew
-      this.#epoch = undefined;
-      this.#seq = 0;
-      this.#items = new Map();
-      this.#cursor = null;
+      if (reason === "deleted") this.#items.clear(); // a snapshot follows: the list is asked for anew
       this.#show({});
     },
     refused: (error) => {

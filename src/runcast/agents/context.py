@@ -33,7 +33,7 @@ from runcast.events import Event
 from runcast.files import Attachment
 from runcast.ids import IdSource
 from runcast.jsonvalue import to_json
-from runcast.runs import AgentState, Answer, Message, Principal, RunInput
+from runcast.runs import AgentState, Answer, ClientTool, Message, Principal, RunInput, ToolMessage
 
 if TYPE_CHECKING:
     from runcast.agents.base import Turn
@@ -105,6 +105,16 @@ class RunContext:
     @property
     def thread_id(self) -> str:
         return self.input.thread
+
+    @property
+    def client_tools(self) -> Sequence[ClientTool]:
+        """Tools that the client runs: `call_client_tool` calls one."""
+        return self.input.client.tools
+
+    @property
+    def tool_results(self) -> Sequence[ToolMessage]:
+        """What came of the calls that the run before left to the client; empty if this run is not about that."""
+        return self.input.tool_results
 
     async def emit(self, event: Event) -> None:
         """Put an event into the log, in order with what the agent yields. Returns when there is room for more."""
@@ -415,6 +425,23 @@ class RunContext:
             await self._end_tool(call, **self._outcome(call))
         if on_cancel != "cooperative":
             await anyio.lowlevel.checkpoint()  # a Stop that came meanwhile takes effect here
+
+    async def call_client_tool(self, name: str, arguments: Mapping[str, Any] | None = None, /, **more: Any) -> str:
+        """Leave a tool call to the client: one of `client_tools`. Returns the call's id.
+
+        The result comes with another run, as `tool_results` there: end this one when all is called. Arguments are keywords,
+        or a mapping.
+
+        Raises:
+            AgentError: code `unknown_tool`, the client has no such tool.
+        """
+        if self.input.client.tool(name) is None:
+            raise AgentError(f"The app that asked has no tool {name!r}.", code="unknown_tool")
+        id = self.new_id()
+        await self.emit(e.ToolCallStart(tool_call_id=id, tool_call_name=name))
+        await self._emit(e.ToolCallArgs(tool_call_id=id, delta=json_text({**(arguments or {}), **more})))
+        await self._emit(e.ToolCallEnd(tool_call_id=id))
+        return id
 
     def _outcome(self, call: ToolCall) -> dict[str, Any]:
         """The fields of the result of a call whose block ended well."""

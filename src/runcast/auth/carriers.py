@@ -40,21 +40,22 @@ class Offer(NamedTuple):
 
 
 def read_offer(offered: Sequence[str]) -> Offer:
-    """Of several tokens the first counts; all are left out of `protocols`."""
+    """Of several tokens the first counts; all are left out of `protocols`, and so is what looks like a token in a wrong place."""
     protocols: list[str] = []
     tokens: list[str] = []
     marker: str | None = None
     items = iter(offered)
     for item in items:
         if item.lower() == MARKER:
-            following = next(items, None)
+            following = next((item for item in items if item.lower() != MARKER), None)
             if following is not None:
                 marker = marker or item
                 tokens.append(following)
         elif item.lower().startswith(PREFIX):
             tokens.append(item[len(PREFIX) :])
-        elif item:
+        elif item and not (item.startswith("eyJ") and item.count(".") > 1):  # `{"`, as every JWT begins
             protocols.append(item)
+    protocols = [item for item in protocols if item not in tokens]
     return Offer(tuple(protocols), tokens[0] if tokens else None, marker)
 
 

@@ -9,7 +9,6 @@ log alone, so that every owner judges alike.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -17,20 +16,18 @@ from msgspec import UNSET
 
 from runcast import events as e
 from runcast.agents.base import Agent, Kept, OnCrash, Turn
-from runcast.events import Event
+from runcast.events import Event, Record
 from runcast.hub import Hub
 from runcast.running.opening import brief_of
 from runcast.running.recorder import Recorder
 from runcast.runs import Brief, Message, Run, Thread
-from runcast.stores.base import Store
+from runcast.stores.base import LONG_BYTES, LONG_EVENTS, Store
 from runcast.transcript import ReasoningPart, TextPart, ToolPart, Transcript, TranscriptRun, fold
 
 ATTEMPTS = 3
 """How often a run may begin, the first time included."""
 
 RESTARTED = "The server was restarted while this run was under way."
-
-_PAGE: Mapping[str, int] = {"max_bytes": 1 << 20, "max_events": 10_000}
 
 
 class GoesOn(NamedTuple):
@@ -135,7 +132,7 @@ class Restarting:
         steered: list[dict[str, Any]] = []
         changed_state = False
         after = run.first_seq - 1
-        while records := await self._store.read(thread.id, after, **_PAGE):
+        while records := await self._read(thread, after):
             after = records[-1].seq
             for event in (record.event for record in records if record.event.run_id == run.id):
                 match event:
@@ -171,12 +168,15 @@ class Restarting:
         """The thread's shared state as it stood when the run began."""
         transcript = Transcript()
         while transcript.seq < run.first_seq - 1:
-            records = await self._store.read(thread.id, transcript.seq, **_PAGE)
+            records = await self._read(thread, transcript.seq)
             before = [record.event for record in records if record.seq < run.first_seq]
             if not before:
                 break
             fold(transcript, before)
         return transcript.state
+
+    async def _read(self, thread: Thread, after: int) -> list[Record]:
+        return await self._store.read(thread.id, after, max_bytes=LONG_BYTES, max_events=LONG_EVENTS)
 
 
 def policy_of(agent: Agent | None) -> OnCrash:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 64 * 1024
 MAX_EVENTS = 500
+LONG_BYTES = 1 << 20
+LONG_EVENTS = 10_000
+"""One read of those inside the server that want a whole log, not a batch for a client."""
 """Defaults of `read`: one batch of a subscription."""
 
 
