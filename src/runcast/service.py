@@ -18,6 +18,7 @@ from runcast.agents.base import Agent
 from runcast.brokers.base import Broker
 from runcast.commands import Cancel, Edit, Resolve, Retry, Send, Steer, Subscribe
 from runcast.errors import (
+    ClientError,
     ConfigError,
     IdempotencyConflict,
     InvalidRequest,
@@ -253,9 +254,16 @@ class Service:
         """
         message = self._message(command.message)
         receipt = _receipt_of(message.id, command)
-        known = await self._replayed(principal, receipt, Sent)
-        if known is not None:
+        try:
+            return await self._send(principal, command, message, receipt)
+        except (ClientError, Unavailable):
+            # Nearly no message comes twice. What is refused may have been taken when it came first.
+            known = await self._replayed(principal, receipt, Sent)
+            if known is None:
+                raise
             return known
+
+    async def _send(self, principal: Principal, command: Send, message: Message, receipt: Receipt) -> Sent:
         if command.agent:
             self._agent(command.agent)
         message = await self.uploads.completed(principal, message)

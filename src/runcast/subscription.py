@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import cast
 
 import anyio
 
@@ -97,13 +98,9 @@ class Subscription:
         self._wake.set()
 
     def _takes(self, sink: Sink, pushed: Sequence[Record]) -> bool:
-        if self._closed or self._feed.deleted:
-            return False
-        if pushed[0].seq != self.cursor + 1:
-            pushed = [record for record in pushed if record.seq > self.cursor]
-            if not pushed or pushed[0].seq != self.cursor + 1:
-                return False
-        update = _shared(pushed)
+        if pushed[0].event.seq != self.cursor + 1 or self._feed.deleted:
+            return False  # a part of it was given already: rare, and whoever reads leaves that out
+        update = _shared.update if pushed is _shared.of else _shared.make(pushed)
         if update is None:
             return False
         try:
@@ -111,7 +108,7 @@ class Subscription:
         except Exception:  # one reader's fault must not reach the others; it meets it again when it reads
             return False
         if taken:
-            self.cursor = pushed[-1].seq
+            self.cursor = cast(int, pushed[-1].event.seq)
         return taken
 
     async def next(self, timeout_s: float | None = None) -> Update | None:
@@ -161,6 +158,7 @@ class Subscription:
                 self._wants_snapshot = True
                 self._caught_up = False
                 return Resync("trimmed")
+            self._feed.fill(records)
             if not records:
                 self._feed.note_head(self.cursor)
         if records:
@@ -176,17 +174,21 @@ class _SharedUpdate:
     """The update made of what was pushed last, once for all readers that are caught up: they are asked one after the other.
     Held together with what it was made of, so that nothing else can be taken for it."""
 
-    def __init__(self) -> None:
-        self._of: Sequence[Record] = ()
-        self._update: Events | None = None
+    __slots__ = ("of", "update")
 
-    def __call__(self, pushed: Sequence[Record]) -> Events | None:
+    def __init__(self) -> None:
+        self.of: Sequence[Record] = ()
+        self.update: Events | None = None
         """None if it is more than a reader is given at once."""
-        if pushed is not self._of:
-            self._of = pushed
+
+    def make(self, pushed: Sequence[Record]) -> Events | None:
+        self.of = pushed
+        if len(pushed) == 1:
+            self.update = Events(list(pushed))
+        else:
             small = len(pushed) <= MAX_EVENTS and sum([len(record.data) for record in pushed]) <= MAX_BYTES
-            self._update = Events(join(pushed) if len(pushed) > 1 else list(pushed)) if small else None
-        return self._update
+            self.update = Events(join(pushed)) if small else None
+        return self.update
 
 
 _shared = _SharedUpdate()

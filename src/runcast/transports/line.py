@@ -52,6 +52,17 @@ def line_of(scope: Scope) -> Line | None:
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
+    is_full = False
+    """Whether who sends should wait: the opposite of uvicorn's `writable`, without a call."""
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self.is_full = False
+        super().resume_writing()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
