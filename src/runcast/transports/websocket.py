@@ -115,7 +115,8 @@ class NativeConnection:
         if (await self._receive())["type"] != "websocket.connect":
             return
         subprotocol, refusal = negotiate(self._scope.get("subprotocols", ()))
-        await self._asgi_send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+        async with self._gateway.entrance():
+            await self._asgi_send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
         if refusal is not None:
             self._close = refusal
         else:
@@ -365,7 +366,8 @@ class NativeConnection:
         principal = session.identity.principal
         match command:
             case Subscribe():
-                subscription = await service.subscribe(principal, command)
+                async with self._gateway.entrance():
+                    subscription = await service.subscribe(principal, command)
                 sub, ack = session.subscribed(
                     command,
                     thread=subscription.thread.id,
