@@ -35,7 +35,7 @@ class _Place:
     def __init__(self, thread: str) -> None:
         self.feed = Feed(thread)
         self.transcript: Transcript | None = None
-        self.folding = anyio.Lock()
+        self.folding: anyio.Lock | None = None
         self.users = 0
 
 
@@ -155,6 +155,7 @@ class Hub:
         """The fold of the whole log as it stands; to be read, and only inside the block."""
         self.hold(thread.id)
         place = self._place(thread.id)
+        place.folding = place.folding or anyio.Lock()  # most places that are watched are never folded
         try:
             async with place.folding:
                 if place.transcript is None:

@@ -68,7 +68,7 @@ class Appender:
                 source.go_the_long_way([])
             elif not (events := source.take_now()):
                 pass
-            elif any([not isinstance(one, e.DELTAS) and is_bulky(one) for one in events]):  # a part of it has to be kept elsewhere first
+            elif any(map(is_bulky, events)):  # a part of it has to be kept elsewhere first
                 source.go_the_long_way(events)
             else:
                 write = Write(thread=lane.thread.id, fence=lane.fence, expected_seq=lane.head, events=events)
