@@ -12,7 +12,7 @@ SOAK_MINUTES ?= 60
 PYTHON_STAMP := $(VENV)/.runcast-installed
 NODE_STAMP := node_modules/.runcast-installed
 WEB_STAMP := src/runcast/web/dist/index.html
-PACKAGE_FILES := package.json package-lock.json .npmrc $(wildcard packages/*/package.json apps/*/package.json)
+PACKAGE_FILES := package.json package-lock.json .npmrc $(wildcard packages/*/package.json apps/*/package.json tests/clients/package.json)
 WEB_SOURCES := $(shell find apps/web packages -type f \
 	-not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/test/*' -not -name '*.test.*' 2>/dev/null)
 SPEC_SOURCES := $(shell find spec -type f -name '*.json' 2>/dev/null)

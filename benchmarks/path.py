@@ -31,7 +31,6 @@ from websockets.server import ServerProtocol
 import runcast
 from runcast import events as e
 from runcast.agents.context import RunContext
-from runcast.brokers.memory import MemoryBroker
 from runcast.commands import Send, Subscribe
 from runcast.events import Event, Record
 from runcast.hub import Hub
@@ -210,7 +209,7 @@ async def followed(count: int, readers: int) -> tuple[float, int]:
     """Push one record at a time; each reader takes it before the next comes, as one who keeps up does."""
     async with opened() as store:
         thread, _ = await made(store)
-        hub = Hub(store, MemoryBroker())
+        hub = Hub(store)
         given = records(count // readers)
         taken = 0
 
@@ -251,7 +250,7 @@ async def short_many(count: int) -> tuple[float, int]:
     readers = 100
     async with opened() as store:
         thread, _ = await made(store)
-        hub = Hub(store, MemoryBroker())
+        hub = Hub(store)
         given = records(count // readers)
         taken = 0
 

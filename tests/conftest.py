@@ -34,6 +34,19 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same of a whole file that is skipped while it is read, by a package that is not there."""
+    del collector
+    report = yield
+    if report.skipped and os.environ.get("RUNCAST_REQUIRE_ALL"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which RUNCAST_REQUIRE_ALL forbids: {report.longrepr}"
+    return report
+
+
 def _connects(item: pytest.Item) -> bool:
     return any(item.path.is_relative_to(Path(__file__).parent / name) for name in CONNECTING)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,16 @@ async def core(
             await own.close()
 
 
-async def die(path: Path, agent: Agent, reached: anyio.Event, sent: Sent | None = None, *more: str) -> Sent:
+async def die(
+    path: Path,
+    agent: Agent,
+    reached: anyio.Event,
+    sent: Sent | None = None,
+    *more: str,
+    meanwhile: Callable[[Service, Sent], Awaitable[None]] | None = None,
+) -> Sent:
     """Serve `agent` until it reached something (with `sent`: taking that run up), then die as a killed process does: nothing
-    more is written. `more` is sent behind."""
+    more is written. `more` is sent behind; `meanwhile` is done once all was sent."""
     store = await SqliteStore.open(path)
     with anyio.CancelScope() as scope:
         async with core(agent, store=store) as service:
@@ -101,6 +108,8 @@ async def die(path: Path, agent: Agent, reached: anyio.Event, sent: Sent | None 
                 for text in more:
                     await service.send(ME, send(text, sent.thread))
             with anyio.fail_after(DEADLINE_S):
+                if meanwhile is not None:
+                    await meanwhile(service, sent)
                 await reached.wait()
                 await service.runner._executions.get(sent.run).flush()  # type: ignore[union-attr]
             await store.close()

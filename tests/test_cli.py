@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from auth.tokens import SECRET, token
 from runcast import __version__
 from runcast.client.sync import connect
 from runcast.events import decode
@@ -22,7 +23,8 @@ from runcast.runs import Thread
 from runcast.transcript import Transcript, fold
 
 RUNCAST = [sys.executable, "-m", "runcast.cli"]
-ENV = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent / "src"), "PYTHONUNBUFFERED": "1"}
+SOURCES = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent / "src"), os.environ.get("PYTHONPATH")]))
+ENV = {**os.environ, "PYTHONPATH": SOURCES, "PYTHONUNBUFFERED": "1"}
 DEADLINE_S = 40
 
 
@@ -143,6 +145,30 @@ def test_bad_settings_are_told_all_at_once(here: Path) -> None:
     assert "RUNCAST_PORT" in result.stderr
     assert "RUNCAST_DURABILITY" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_server_that_asks_for_tokens(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond loopback, and told to a client in the terminal."""
+    without = runcast("serve", "mine:agent", "--auth", "jwt", cwd=here)
+    assert without.returncode == 2
+    assert "RUNCAST_JWT_SECRET" in without.stderr
+    monkeypatch.setitem(ENV, "RUNCAST_JWT_SECRET", "change-me-change-me-change-me-change-me")
+    weak = runcast("serve", "mine:agent", "--auth", "jwt", "--host", "0.0.0.0", cwd=here)
+    assert weak.returncode == 2
+    assert "placeholder" in weak.stderr
+    assert "change-me" not in weak.stderr
+    monkeypatch.setitem(ENV, "RUNCAST_JWT_SECRET", SECRET)
+    open_ = runcast("serve", "mine:agent", "--host", "0.0.0.0", cwd=here)
+    assert open_.returncode == 2
+    assert "without authentication" in open_.stderr
+    with running("serve", "mine:agent", "--auth", "jwt", "--host", "0.0.0.0", "--port", "0", cwd=here) as (_, url):
+        url = url.replace("0.0.0.0", "127.0.0.1")
+        refused = runcast("chat", url, "-m", "hi", cwd=here)
+        assert refused.returncode != 0
+        assert "token" in refused.stderr
+        said = runcast("chat", url, "-m", "hi", "--token", token("ana"), cwd=here)
+        assert said.returncode == 0, said.stderr
+        assert said.stdout.strip()
 
 
 def test_a_chat_without_a_server_says_so(here: Path) -> None:

@@ -122,3 +122,19 @@ def test_every_setting_is_described() -> None:
         assert row.variable == "RUNCAST_" + row.name.upper()
         assert row.description.endswith(".")
         assert not row.name.endswith("_s") or "seconds" in row.description
+
+
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", "//evil.test", "/\\evil.test", "login", "data:text/html,x", "https://"]
+)
+def test_where_people_sign_in_is_a_place(url: str) -> None:
+    with pytest.raises(ConfigError, match="sign_in_url"):
+        Settings(sign_in_url=url)
+    assert Settings(sign_in_url="/login?next=/").sign_in_url == "/login?next=/"
+    assert Settings(sign_in_url="https://id.example/in").sign_in_url
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a;b", "a=b", "ä"])
+def test_names_of_cookies(name: str) -> None:
+    with pytest.raises(ConfigError, match="cookie_name"):
+        Settings(cookie_name=name)

@@ -110,7 +110,7 @@ STANDARD: list[Event] = [
 EXTENDED: list[Event] = [
     e.RunStarted(thread_id="t", agent="a", resumes="r0", replaces="r1"),
     e.RunFinished(thread_id="t", reason="because"),
-    e.RunError(message="m", retryable=True, request_id="q"),
+    e.RunError(message="m", retryable=True, retry_after_ms=20, limit_s=1.5, request_id="q"),
     e.TextMessageEnd(message_id="m", text="whole", incomplete="cancelled"),
     e.ReasoningMessageEnd(message_id="m", text="whole", incomplete="failed"),
     e.ToolCallStart(tool_call_id="c", tool_call_name="f", title="Searching…", idempotent=True),

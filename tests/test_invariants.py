@@ -33,7 +33,7 @@ class Kept(NamedTuple):
 TABLE: dict[int, Kept] = {
     1: Kept((f"{SUITE}::test_seqs_are_dense_and_what_was_acked_is_read_back_byte_for_byte",), ("a_seq_that_is_left_out",)),
     2: Kept(("tests/integration/test_kill.py::test_nothing_is_lost_when_the_server_is_killed_again_and_again",), ("deliver_before_commit",)),
-    3: Kept((f"{SUITE}::test_seqs_are_dense_and_what_was_acked_is_read_back_byte_for_byte",), ("a_replay_that_differs",)),
+    3: Kept((f"{SUITE}::test_seqs_are_dense_and_what_was_acked_is_read_back_byte_for_byte",), ("a_replay_that_differs", "a_blob_that_no_conversation_holds")),
     4: Kept(("tests/stores/test_sqlite.py::test_a_full_disk_fails_the_write_and_nothing_of_it_is_seen",), ("told_although_it_failed",)),
     5: Kept(
         (
@@ -41,9 +41,30 @@ TABLE: dict[int, Kept] = {
             "tests/test_service.py::test_a_cancel_that_found_nothing_stops_nothing_newer_either",
             "tests/test_service.py::test_an_answer_delivered_twice_at_once_gets_one_answer",
         ),
-        ("no_receipts", "a_cancel_that_leaves_no_receipt", "a_replay_that_acts_before_it_looks"),
+        (
+            "no_receipts",
+            "a_cancel_that_leaves_no_receipt",
+            "a_replay_that_acts_before_it_looks",
+            "a_retry_that_is_retried",
+            "a_steered_message_that_is_read_twice",
+            "a_steered_message_that_is_queued_too",
+            "an_upload_that_is_kept_twice",
+        ),
     ),
-    6: Kept((f"{SUITE}::test_a_write_is_all_or_nothing",), ("rows_apart_from_events",)),
+    6: Kept(
+        (
+            f"{SUITE}::test_a_write_is_all_or_nothing",
+            "tests/running/test_branching.py::test_what_is_asked_again_follows_nothing_that_was_taken_back",
+        ),
+        (
+            "rows_apart_from_events",
+            "a_branch_below_what_was_last",
+            "a_retry_that_keeps_the_old_head",
+            "a_queue_behind_what_is_not_there",
+            "a_file_that_no_conversation_holds",
+            "a_file_that_outlives_its_conversation",
+        ),
+    ),
     7: Kept(
         ("tests/client/test_connection.py::test_a_subscription_goes_on_after_its_cursor_on_the_next_connection",),
         (
@@ -62,7 +83,13 @@ TABLE: dict[int, Kept] = {
         ("tests/transports/test_websocket.py::test_stuck_readers_cost_little_and_hurt_nobody",),
         elsewhere=("tests/transports/test_websocket.py::test_stuck_readers_cost_little_and_hurt_nobody",),
     ),
-    11: Kept(("tests/client/test_client.py::test_a_reader_that_is_behind_costs_bounded_memory_and_misses_nothing",), ("a_full_buffer_that_drops", "a_short_way_that_overtakes")),
+    11: Kept(("tests/client/test_client.py::test_a_reader_that_is_behind_costs_bounded_memory_and_misses_nothing",), (
+            "a_full_buffer_that_drops",
+            "a_short_way_that_overtakes",
+            "a_restart_without_retraction",
+            "a_resumed_run_that_does_not_know_where_it_stood",
+        ),
+    ),
     12: Kept(("tests/test_updates.py::test_nothing_is_lost_however_the_log_is_cut",), ("a_join_that_loses",)),
     13: Kept((f"{SUITE}::test_reading_the_same_before_and_after_a_run_ends",), ("a_snapshot_that_is_behind_its_seq",)),
     14: Kept(
@@ -72,7 +99,7 @@ TABLE: dict[int, Kept] = {
     15: Kept(("tests/client/test_connection.py::test_silence_is_a_dead_line",), ("no_watchdog",)),
     16: Kept(
         ("tests/running/test_unsure_store.py::test_a_write_that_landed_although_it_failed_counts",),
-        ("two_terminals", "an_end_by_what_the_feed_knows"),
+        ("two_terminals", "an_end_by_what_the_feed_knows", "a_restart_that_closes_nothing"),
     ),
     17: Kept(("tests/running/test_runner.py::test_messages_queue_in_the_order_accepted",), ("a_thread_that_is_never_busy",)),
     18: Kept(
@@ -80,16 +107,34 @@ TABLE: dict[int, Kept] = {
             "tests/running/test_runner.py::test_messages_queue_in_the_order_accepted",
             "tests/running/test_unsure_store.py::test_what_is_queued_starts_although_the_store_refused_to_start_it",
         ),
-        ("a_queued_run_that_is_lost", "a_queue_that_is_a_stack", "a_queue_that_nobody_looks_at_again"),
+        (
+            "a_queued_run_that_is_lost",
+            "a_queue_that_is_a_stack",
+            "a_queue_that_nobody_looks_at_again",
+            "a_steered_message_that_ends_with_the_run",
+            "a_steered_message_that_dies_with_its_process",
+        ),
     ),
-    19: Kept(("tests/agents/test_pydantic_ai.py::test_cancel_in_the_middle_of_a_tool_stops_the_tool",), ("a_cancel_that_only_says_so", "a_deadline_that_is_none")),
+    19: Kept(("tests/agents/test_pydantic_ai.py::test_cancel_in_the_middle_of_a_tool_stops_the_tool",), (
+            "a_cancel_that_only_says_so",
+            "a_deadline_that_is_none",
+            "an_edit_that_lets_the_old_run_go_on",
+            "a_grace_that_nobody_ends",
+            "watchers_whose_leaving_nobody_notices",
+        ),
+    ),
     20: Kept(
         ("tests/agents/test_pydantic_ai.py::test_the_answer_decides_and_the_tool_runs_at_most_once",),
-        ("an_approval_that_is_used_twice", "a_no_that_is_taken_for_a_yes"),
+        (
+            "an_approval_that_is_used_twice",
+            "a_no_that_is_taken_for_a_yes",
+            "a_tool_that_begins_before_its_call_is_written",
+            "a_restart_that_does_not_ask_what_was_done",
+        ),
     ),
     21: Kept(
         ("tests/running/test_unsure_store.py::test_a_lease_that_was_given_and_not_told_is_used",),
-        ("nobody_looks_for_orphans", "a_failed_write_is_taken_for_none", "a_lease_that_nobody_knows_of"),
+        ("nobody_looks_for_orphans", "a_failed_write_is_taken_for_none", "a_lease_that_nobody_knows_of", "a_fourth_attempt"),
     ),
     22: Kept((f"{SUITE}::test_nothing_with_an_old_fence_is_ever_visible",), ("a_store_that_does_not_look_at_fences", "a_renewal_that_is_waited_for")),
     23: Kept(("tests/test_transcript.py::test_nothing_is_open_once_every_run_has_ended",), ("nothing_is_closed",)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -114,9 +115,11 @@ def test_frames_of_the_server(op: str) -> None:
 def test_words() -> None:
     assert re.findall(r"^\| `(\w+)` \|", section("2"), re.MULTILINE) == list(get_args(RunStatus))
     assert re.findall(r"^\| `(\w+)` \|", section("12"), re.MULTILINE) == list(get_args(ResyncReason))
-    assert {int(code) for code in re.findall(r"^\| (\d{4}) \|", section("8.5"), re.MULTILINE)} == {
-        int(code) for code in CloseCode
-    }
+    classes = dict(re.findall(r"^\| (\d{4}) \| .* \| ([\w ]+)[^|]* \|$", section("8.5"), re.MULTILINE))
+    assert {int(code) for code in classes} == {int(code) for code in CloseCode}
+    cases = json.loads((Path(__file__).parents[1] / "spec" / "cases" / "close-codes.json").read_text("utf-8"))
+    assert {code: cases.get(code) for code in classes} == classes
+    assert {kind for code, kind in cases.items() if code not in classes} == {"reconnect"}
     assert re.findall(r"^\| \*\*(I\d+)\*\*", section("14"), re.MULTILINE) == [f"I{n}" for n in range(1, 28)]
 
 

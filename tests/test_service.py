@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import io
+import threading
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import msgspec
 import pytest
 
+import runcast
 from core import DEADLINE_S, ME, OTHER, Gated, Told, cancel, core, echo, ended, log, new_id, resolve, send, types
 from runcast import events as e
 from runcast.agents.base import RunContext
-from runcast.commands import Cancel, Send, Subscribe
+from runcast.agents.loader import adapt
+from runcast.commands import Cancel, Retry, Send, Subscribe
 from runcast.errors import ConfigError, IdempotencyConflict, InvalidRequest, NotFound, StoreError, TooLarge, Unavailable
+from runcast.forms import fault_of
+from runcast.running import interrupts
 from runcast.runs import Message, OnBusy, RunInput
 from runcast.service import Sent, open_service
 from runcast.stores.sqlite import SqliteStore
@@ -166,6 +172,44 @@ async def test_an_answer_delivered_twice_at_once_gets_one_answer() -> None:
         assert len(runs) == 5 and len(set(runs)) == 1 and runs[0] is not None
 
 
+@pytest.mark.parametrize("payload", [10**400, [{"a": -(10**400)}]])
+async def test_an_answer_that_no_json_reader_can_hold_is_refused_and_the_question_stays_open(payload: Any) -> None:
+    @runcast.agent
+    async def asks(run: RunContext) -> AsyncIterator[str]:
+        yield str(await run.ask("How much?", schema={"multipleOf": 0.01}))
+
+    async with core(adapt(asks)) as service:
+        sent = await service.send(ME, send("go"))
+        assert await ended(service, sent) == "waiting"
+        with pytest.raises(InvalidRequest):
+            await service.resolve(ME, resolve(f"{sent.run}.1", payload))
+        assert (await service.get_run(ME, sent.run)).status == "waiting"
+
+
+async def test_a_long_answer_is_checked_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a form makes of it may take long, and others are to be served meanwhile."""
+    threads: list[threading.Thread] = []
+
+    def noted(schema: dict[str, Any], value: Any) -> Any:
+        threads.append(threading.current_thread())
+        return fault_of(schema, value)
+
+    @runcast.agent
+    async def asks(run: RunContext) -> AsyncIterator[str]:
+        yield str(len(await run.ask("Which?", schema={"items": {"type": "integer"}})))
+
+    monkeypatch.setattr(interrupts, "fault_of", noted)
+    async with core(adapt(asks)) as service:
+        sent = await service.send(ME, send("go"))
+        assert await ended(service, sent) == "waiting"
+        with pytest.raises(InvalidRequest):
+            await service.resolve(ME, resolve(f"{sent.run}.1", ["x"] * 10_000))
+        with pytest.raises(InvalidRequest):
+            await service.resolve(ME, resolve(f"{sent.run}.1", ["x"]))
+        await service.resolve(ME, resolve(f"{sent.run}.1", [1] * 10_000))
+    assert [thread is threading.main_thread() for thread in threads] == [False, True, False]
+
+
 async def test_what_is_not_yours_does_not_exist() -> None:
     agent = Gated()
     async with core(agent) as service:
@@ -210,6 +254,7 @@ async def test_what_is_not_yours_does_not_exist() -> None:
         (Send(id="1", message=Message(id="a b", content="x")), InvalidRequest),
         (Send(id="1", message=Message(id="m" * 129, content="x")), InvalidRequest),
         (Send(id="1", message=Message(id="m", content="x" * 40_000)), TooLarge),
+        (Send(id="1", message=Message(id="m", content=[{"type": "text", "text": "x", "n": 10**400}])), InvalidRequest),
         (Send(id="1", message=Message(id="m", content="x"), agent="nobody"), InvalidRequest),
         (Send(id="1", message=Message(id="m", content="x"), thread="nowhere"), NotFound),
     ],
@@ -228,6 +273,19 @@ async def test_a_parent_of_another_thread_is_refused() -> None:
         await ended(service, two)
         with pytest.raises(InvalidRequest):
             await service.send(ME, send("x", one.thread, parent_run_id=two.run))
+
+
+async def test_a_thread_keeps_the_agent_that_its_first_message_named() -> None:
+    async with core(Told(echo, "first"), Told(echo, "second")) as service:
+        begun = await service.send(ME, send("hello", agent="second"))
+        assert (await service.get_thread(ME, begun.thread)).agent == "second"
+        more = await service.send(ME, send("and more", begun.thread))
+        aside = await service.send(ME, send("you, once", begun.thread, agent="first"))
+        after = await service.send(ME, send("and again", begun.thread))
+        agents = [(await service.get_run(ME, one.run)).agent for one in (begun, more, aside, after)]
+        assert agents == ["second", "second", "first", "second"]
+        plain = await service.send(ME, send("hello"))
+        assert (await service.get_thread(ME, plain.thread)).agent == "", "the default one, whichever that will be"
 
 
 async def test_a_send_that_is_refused_leaves_no_thread(tmp_path: Path) -> None:
@@ -416,3 +474,85 @@ async def test_answers_are_json() -> None:
         "status": "running",
         "replayed": False,
     }
+
+
+async def test_a_client_of_another_protocol_names_its_own_conversations() -> None:
+    async with core(Told(echo, "poet"), Told(echo, "cook")) as service:
+        for name in ("session 1", "ü-🦊", "x" * 128, "a.b:c"):
+            assert await service.find_thread(ME, name) is None
+            opened = await service.open_thread(ME, name, agent="cook")
+            assert opened.agent == "cook"
+            assert (await service.open_thread(ME, name)).id == opened.id
+            assert (await service.find_thread(ME, name) or opened).id == opened.id
+            theirs = await service.open_thread(OTHER, name)
+            assert theirs.id != opened.id, "one's own: nobody learns of another's"
+            assert await service.find_thread(OTHER, opened.id) is None
+            assert (await service.open_thread(ME, opened.id)).id == opened.id
+            assert (await service.find_thread(ME, opened.id) or theirs).id == opened.id
+            await service.delete_thread(ME, opened.id)
+            assert await service.find_thread(ME, name) is None
+            assert (await service.open_thread(ME, name)).id != opened.id
+        for bad in ("", "a/b", "x" * 129, "a\nb", "\x00", "\x7f", "\ud800"):
+            assert await service.find_thread(ME, bad) is None
+            with pytest.raises(InvalidRequest):
+                await service.open_thread(ME, bad)
+        with pytest.raises(InvalidRequest):
+            await service.open_thread(ME, "new", agent="nobody")
+        assert await service.find_thread(ME, "new") is None
+
+
+async def test_a_run_that_the_client_named_is_begun_once_whatever_is_sent() -> None:
+    agent = Gated()
+    async with core(agent) as service:
+        one, two = await service.open_thread(ME, "one"), await service.open_thread(ME, "two")
+        answers: list[Sent] = []
+
+        async def deliver(text: str) -> None:
+            answers.append(await service.send(ME, send(text, one.id, run_alias="run 1")))
+
+        async with anyio.create_task_group() as tasks:
+            for text in "abcde":
+                tasks.start_soon(deliver, text)
+        assert len({(sent.run, sent.seq) for sent in answers}) == 1
+        assert sorted(sent.replayed for sent in answers) == [False, True, True, True, True]  # I5
+        other = await service.send(ME, send("a", two.id, run_alias="run 1"))
+        assert other.run != answers[0].run and not other.replayed, "a name counts in its thread"
+        found = await service.find_run(ME, one.id, "run 1")
+        assert found is not None and (found.id, found.status) == (answers[0].run, "running")
+        assert await service.find_run(ME, one.id, answers[0].run) == found
+        assert await service.find_run(ME, one.id, other.run) is None
+        assert await service.find_run(ME, one.id, "run 2") is None
+        assert await service.find_run(ME, one.id, "a/b") is None
+        with pytest.raises(NotFound):
+            await service.find_run(OTHER, one.id, "run 1")
+        agent.gate.set()
+        assert await ended(service, answers[0]) == "done"
+        again = Retry(id=new_id(), run=answers[0].run, run_alias="run 2")
+        retried = await service.retry(ME, again)
+        assert (await service.retry(ME, msgspec.structs.replace(again, id=new_id()))).run == retried.run
+        named = await service.find_run(ME, one.id, "run 2")
+        assert named is not None and named.id == retried.run != answers[0].run
+        for bad in (send("x", one.id, run_alias="a/b"), send("x", None, run_alias="run")):
+            with pytest.raises(InvalidRequest):
+                await service.send(ME, bad)
+
+
+async def test_the_run_that_goes_on_with_an_answer_can_be_named() -> None:
+    async def asks(input: RunInput, context: RunContext) -> AsyncIterator[e.Event]:
+        if not input.answers:
+            asked = [e.Interrupt(id=f"{input.run}.{n}", reason="confirmation") for n in (1, 2)]
+            for one in asked:
+                yield e.InterruptRequested(interrupt=one)
+            yield e.RunFinished(thread_id=input.thread, outcome=e.Outcome(type="interrupt", interrupts=asked))
+
+    async with core(Told(asks)) as service:
+        sent = await service.send(ME, send("go"))
+        assert await ended(service, sent) == "waiting"
+        await service.resolve(ME, resolve(f"{sent.run}.1", {"approved": True}))
+        answer = resolve(f"{sent.run}.2", {"approved": True}, run_alias="second")
+        resuming = await service.resolve(ME, answer)
+        assert (await service.resolve(ME, msgspec.structs.replace(answer, id=new_id()))).run == resuming.run
+        named = await service.find_run(ME, sent.thread, "second")
+        assert named is not None and (named.id, named.resumes) == (resuming.run, sent.run)
+        with pytest.raises(IdempotencyConflict):
+            await service.send(ME, send("x", sent.thread, run_alias="second"))

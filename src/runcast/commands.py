@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from runcast.runs import Message, OnBranch, OnBusy
+from runcast.runs import Message, OnBranch, OnBusy, OnDisconnect
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", rename="camel", omit_defaults=True):
@@ -39,7 +39,17 @@ class Unsubscribe(Command, frozen=True, kw_only=True, tag="unsubscribe"):
     sub: int
 
 
-class Send(Command, frozen=True, kw_only=True, tag="send"):
+class Starting(Command, frozen=True, kw_only=True):
+    """What every command may say that starts a run."""
+
+    run_alias: str | None = None
+    """What the client calls the run, in its thread: then this, not the message's or the command's id, is the key of
+    idempotency, and the body does not matter."""
+    on_disconnect: OnDisconnect | None = None
+    """What happens to the run when its last watcher is gone; None: its agent's setting, else the server's. Kept in memory."""
+
+
+class Send(Starting, frozen=True, kw_only=True, tag="send"):
     """Say something to an agent: starts a run, or queues it. Without `thread` a new one is made."""
 
     id: str
@@ -59,8 +69,8 @@ class Cancel(Command, frozen=True, kw_only=True, tag="cancel"):
     reason: str | None = None
 
 
-class Resolve(Command, frozen=True, kw_only=True, tag="resolve"):
-    """Answer an interrupt. For an approval the payload is `{"approved": bool, "reason"?: str, "editedArgs"?: object}`."""
+class Resolve(Starting, frozen=True, kw_only=True, tag="resolve"):
+    """Answer an interrupt. What it says of the run that goes on counts in the last answer to a waiting run. For an approval the payload is `{"approved": bool, "reason"?: str, "editedArgs"?: object}`."""
 
     id: str
     interrupt: str
@@ -76,7 +86,7 @@ class Steer(Command, frozen=True, kw_only=True, tag="steer"):
     message: Message
 
 
-class Edit(Command, frozen=True, kw_only=True, tag="edit"):
+class Edit(Starting, frozen=True, kw_only=True, tag="edit"):
     """Say something else in place of what `run` was asked: starts a run beside it, with its parent. If `run` goes on, waits or
     is queued, it is stopped first; while another run of the thread goes on, `on_busy` says what happens."""
 
@@ -86,7 +96,7 @@ class Edit(Command, frozen=True, kw_only=True, tag="edit"):
     on_busy: OnBranch = "enqueue"
 
 
-class Retry(Command, frozen=True, kw_only=True, tag="retry"):
+class Retry(Starting, frozen=True, kw_only=True, tag="retry"):
     """Ask the same again: as `edit`, with the message that `run` was asked, under the same message id."""
 
     id: str

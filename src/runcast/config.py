@@ -13,13 +13,19 @@ import re
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runcast.errors import ConfigError
 
 PREFIX = "RUNCAST_"
 _HOST_NAME = re.compile(r"\*|(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
+
+_COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+"""RFC 6265, section 4.1.1: a token."""
+
+_SECRETS = frozenset({"jwt_secret"})
+"""Settings whose value is never told, not even when it is wrong."""
 
 _MEDIA_TYPE = re.compile(r"\*/\*|[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*\*?)")
 
@@ -28,6 +34,10 @@ Listed = Annotated[tuple[str, ...], NoDecode]
 
 Lines = Annotated[tuple[str, ...], NoDecode]
 """From the environment: a JSON array, or one per line."""
+
+
+Paths = Annotated[dict[str, str], NoDecode]
+"""From the environment: a JSON object, or `PATH=NAME` with commas between them."""
 
 
 class Settings(BaseSettings):
@@ -87,7 +97,8 @@ class Settings(BaseSettings):
     connections_per_user: int = Field(
         20,
         ge=0,
-        description="Most WebSockets one user may have open at once; 0: any number. Without authentication: any.",
+        description="Most WebSockets and event streams one user may have open at once; 0: any number. Without "
+        "authentication: any.",
     )
     max_file_bytes: int = Field(
         25 * 1024 * 1024, ge=1, le=1 << 40, description="Largest file that people may upload, in bytes."
@@ -110,11 +121,45 @@ class Settings(BaseSettings):
     )
     upload_timeout_s: float = Field(600, gt=0, le=86_400, description="Longest time one upload may take, in seconds.")
     title: str = Field(
-        "", max_length=80, description="Name shown in the web app; empty takes the default agent's name."
+        "", max_length=80, description="Name shown in the web app; empty takes the default agent's title or name."
     )
     welcome: str = Field("", max_length=500, description="One sentence above the empty conversation.")
     starters: Lines = Field((), max_length=8, description="Suggested first messages, at most 8.")
+    dialects: Paths = Field(
+        {},
+        description="Dialects at other paths than their own: `/ws/chat=text`; `off` switches a path off.",
+    )
     web: bool = Field(True, description="Serve the web app.")
+    auth: Literal["none", "jwt"] = Field(
+        "none",
+        description="Who is let in: `none` everybody on this machine, `jwt` who has a token signed with `jwt_secret`.",
+    )
+    jwt_secret: SecretStr | None = Field(
+        None, description="Secret that tokens are signed with (HS256), at least 32 bytes. Keep it in the environment."
+    )
+    jwt_user_claim: str = Field(
+        "sub", min_length=1, max_length=100, description="Claim of a token that names the user."
+    )
+    jwt_audience: str = Field(
+        "", description="What `aud` of a token must be; empty: a token for an audience is refused."
+    )
+    jwt_issuer: str = Field("", description="What `iss` of a token must be; empty: any, or none.")
+    jwt_max_lifetime_s: int = Field(
+        86_400,
+        ge=60,
+        le=31_536_000,
+        description="Longest life of a token, in seconds; one that lives longer is refused.",
+    )
+    cookie_name: str = Field("auth_token", description="Name of the cookie in which a page has its token.")
+    sign_in_url: str = Field(
+        "",
+        max_length=2000,
+        description="Where the page sends people who are not signed in: a path of this host, or an URL.",
+    )
+    query_token: Literal["off", "jwt"] = Field(
+        "off",
+        description="Whether `?token=` in the address counts in the dialects. It gets into other servers' logs: leave it off.",
+    )
     allowed_origins: Listed = Field(
         (), description="Web origins, beside the server's own, that may connect, for example `https://app.example.com`."
     )
@@ -142,6 +187,11 @@ class Settings(BaseSettings):
     def _split_lines(cls, value: Any) -> Any:
         return _split(value, "\n") if isinstance(value, str) else value
 
+    @field_validator("dialects", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        return parse_paths(value) if isinstance(value, str) else value
+
     @field_validator("allowed_origins")
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -166,6 +216,20 @@ class Settings(BaseSettings):
             if _MEDIA_TYPE.fullmatch(word) is None:
                 raise ValueError(f"{word!r} is no media type; write for example 'image/png', 'image/*' or '*/*'")
         return types
+
+    @field_validator("cookie_name")
+    @classmethod
+    def _cookie_name(cls, value: str) -> str:
+        if _COOKIE_NAME.fullmatch(value) is None:
+            raise ValueError(f"{value!r} is no name of a cookie")
+        return value
+
+    @field_validator("sign_in_url")
+    @classmethod
+    def _sign_in_url(cls, value: str) -> str:
+        if value and re.fullmatch(r"(https?://[^/\s\\][^\s]*|/([^/\s\\][^\s]*)?)", value) is None:
+            raise ValueError("it must be empty, a path such as '/login', or an http(s) address")
+        return value
 
     @field_validator("root_path")
     @classmethod
@@ -210,6 +274,23 @@ def describe_settings() -> list[Described]:
     ]
 
 
+def parse_paths(text: str) -> dict[str, str]:
+    """`PATH=NAME, PATH=NAME`, or the same as a JSON object.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise ValueError("it begins like a JSON object but is none") from None
+    pairs = [pair.partition("=") for part in text.split(",") if (pair := part.strip())]
+    if wrong := [path + sep + name for path, sep, name in pairs if not path or not name]:
+        raise ValueError(f"{wrong[0]!r} is not PATH=NAME")
+    return {path.strip(): name.strip() for path, _, name in pairs}
+
+
 def _split(text: str, separator: str) -> list[Any]:
     if text.lstrip().startswith("["):
         try:
@@ -240,5 +321,5 @@ def _problem(detail: dict[str, Any]) -> str:
         near = difflib.get_close_matches(name, Settings.model_fields, n=1)
         return f"{name}: there is no such setting" + (f"; did you mean {near[0]!r}?" if near else ".")
     message = str(detail["msg"]).removeprefix("Value error, ")
-    given = "" if detail["type"] == "value_error" else f" (given: {detail['input']!r})"
+    given = "" if detail["type"] == "value_error" or name in _SECRETS else f" (given: {detail['input']!r})"
     return f"{name} ({PREFIX}{name.upper()}): {message}{given}"

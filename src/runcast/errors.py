@@ -19,6 +19,7 @@
     │   ├── UnsupportedType        unsupported_media_type 415
     │   └── RateLimited
     │       ├── QueueFull          queue_full             429
+    │       ├── TooManyConnections  too_many_connections  429   of one user, WebSockets and event streams together
     │       ├── TooManyFiles       too_many_files         429   uploaded, and no message names them
     │       └── TooManySubscriptions  too_many_subscriptions 429
     ├── AgentError                 agent_error            502   the run failed; becomes its RUN_ERROR
@@ -87,8 +88,14 @@ class FileTypeMismatch(InvalidRequest):
 
 
 class Unauthenticated(ClientError):
+    """`reason`: what is wrong with the credentials, for the server's log only; never the credentials themselves."""
+
     code = "unauthenticated"
     status = 401
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Forbidden(ClientError):
@@ -150,6 +157,12 @@ class QueueFull(RateLimited):
     code = "queue_full"
 
 
+class TooManyConnections(RateLimited):
+    """Of one user, WebSockets and event streams together. A WebSocket is told by its close code."""
+
+    code = "too_many_connections"
+
+
 class TooManyFiles(RateLimited):
     code = "too_many_files"
 
@@ -162,16 +175,20 @@ class TooManySubscriptions(RateLimited):
 class AgentError(RuncastError):
     """The agent failed in a way that the person in the chat may read: raise it from an agent or a tool with a human sentence.
 
-    Every other exception from an agent is told to clients as `agent_error` with a request id and without its text.
+    `retryable`: the same may succeed later; `retry_after_ms`: it may in so many milliseconds (a provider's `Retry-After`), which
+    makes it retryable. Every other exception from an agent is told to clients as `agent_error` with a request id and without
+    its text.
     """
 
     code = "agent_error"
     status = 502
 
-    def __init__(self, message: str, *, code: str | None = None, retryable: bool = False) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, code: str | None = None, retryable: bool = False, retry_after_ms: int | None = None
+    ) -> None:
+        super().__init__(message, retry_after_ms=retry_after_ms)
         self.agent_code = code or type(self).code
-        self.agent_retryable = retryable
+        self.agent_retryable = retryable or retry_after_ms is not None
 
 
 class RunTimeout(AgentError):

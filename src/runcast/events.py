@@ -128,6 +128,10 @@ class RunError(Event, frozen=True, kw_only=True, tag="RUN_ERROR"):
     usage: list[TokenUsage] | UnsetType = UNSET
     retryable: bool | UnsetType = UNSET
     """Own field."""
+    limit_s: float | UnsetType = UNSET
+    """Own field, with the code `timeout`: the limit that was reached, in seconds."""
+    retry_after_ms: int | UnsetType = UNSET
+    """Own field: it may succeed this many milliseconds after the event, not earlier."""
     request_id: str | UnsetType = UNSET
     """Own field: by this id the operator finds the exception in the server's log."""
 

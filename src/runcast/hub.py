@@ -12,13 +12,11 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from runcast.brokers.base import Broker, Notice
-from runcast.brokers.memory import MemoryBroker
 from runcast.errors import StoreError, Trimmed
 from runcast.events import Record
 from runcast.feed import Feed
 from runcast.runs import Thread
-from runcast.stores.base import Snapshot, Store
+from runcast.stores.base import LONG_BYTES, LONG_EVENTS, Snapshot, Store
 from runcast.subscription import Subscription
 from runcast.transcript import SCHEMA, Transcript, dump, fold, load
 from runcast.updates import ResyncReason, ThreadSnapshot
@@ -40,9 +38,8 @@ class _Place:
 
 
 class Hub:
-    def __init__(self, store: Store, broker: Broker | None = None, *, poll_s: float = 2.0) -> None:
+    def __init__(self, store: Store, *, poll_s: float = 2.0) -> None:
         self._store = store
-        self._broker = broker or MemoryBroker()
         self._poll_s = poll_s
         self._places: dict[str, _Place] = {}
         self._idle: dict[str, None] = {}
@@ -164,11 +161,11 @@ class Hub:
                     place.transcript = Transcript() if is_whole else await self._stored(thread.id)
                 transcript = place.transcript
                 while True:
-                    records = place.feed.after(transcript.seq, 1 << 20, 10_000)
+                    records = place.feed.after(transcript.seq, LONG_BYTES, LONG_EVENTS)
                     if records is None:
                         try:
                             records = await self._store.read(
-                                thread.id, transcript.seq, max_bytes=1 << 20, max_events=10_000
+                                thread.id, transcript.seq, max_bytes=LONG_BYTES, max_events=LONG_EVENTS
                             )
                         except Trimmed:
                             transcript = place.transcript = await self._cut(thread)
@@ -186,10 +183,6 @@ class Hub:
         """Store a snapshot of the thread as it stands, so that the next fold starts there."""
         snapshot = await self.snapshot(thread)
         await self._store.put_snapshot(thread.id, Snapshot(snapshot.seq, SCHEMA, snapshot.transcript))
-
-    async def publish(self, thread: str) -> None:
-        """Tell other nodes that the thread's log grew."""
-        await self._broker.publish(Notice(f"thread:{thread}", b""))
 
     async def run(self) -> None:
         """The safety net: every `poll_s`, look whether a watched log grew, or was deleted, without this node hearing of it

@@ -15,6 +15,10 @@ CLIENT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
 """What a client may choose as an id of a message, a command or a thread: 1-128 of these characters."""
 
 
+EXTERNAL_ID = re.compile(r"[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}\Z")
+"""What another protocol's client may call a thread or a run: 1-128 characters of any text, without `/` and control characters."""
+
+
 class Clock(Protocol):
     """Time as the core sees it."""
 

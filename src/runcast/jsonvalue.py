@@ -85,6 +85,22 @@ def safe_text(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+def is_portable(value: Json) -> bool:
+    """Whether every number in it is one that other readers of JSON have too: an integer that a double cannot even come near
+    is infinity to them, or an error (RFC 8259, section 6). What was decoded from JSON only."""
+    match value:
+        case bool():
+            return True
+        case int():
+            return abs(value) <= sys.float_info.max
+        case list():
+            return all(is_portable(one) for one in cast("list[Json]", value))
+        case dict():
+            return all(is_portable(one) for one in cast("dict[str, Json]", value).values())
+        case _:
+            return True
+
+
 class _Conversion:
     """One call of `to_json`: what it is inside of, and how much it has made."""
 

@@ -194,6 +194,10 @@ class Failure(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
     code: str
     message: str
     retryable: bool = shown(False)
+    limit_s: float | None = None
+    """Of a run that took too long: the limit, in seconds."""
+    retry_after_ms: int | None = None
+    """Counted from the run's `ended_at`."""
     request_id: str | None = None
 
 

@@ -24,6 +24,9 @@ OnBusy = Literal["enqueue", "reject", "interrupt", "steer"]
 OnBranch = Literal["enqueue", "reject", "interrupt"]
 """The same for an edit or a retry: a run of its own in any case."""
 
+OnDisconnect = Literal["continue", "cancel"]
+"""What happens to a run when its last watcher is gone."""
+
 ThreadKind = Literal["chat", "inbox"]
 
 
@@ -131,6 +134,20 @@ class AgentState(msgspec.Struct, frozen=True, kw_only=True):
     adapter: str
     version: int
     data: bytes
+
+
+class Brief(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a run begins with: what it is asked, and what its client says about it."""
+
+    messages: tuple[Message, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    on_disconnect: OnDisconnect | None = None
+    """Of this run; None: its agent's, else the server's. Not in the log: after a restart it is None."""
+
+    @property
+    def files(self) -> list[str]:
+        """The ids of the files that its messages name."""
+        return [file for message in self.messages for file in message.files]
 
 
 class RunInput(msgspec.Struct, frozen=True, kw_only=True):

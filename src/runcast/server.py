@@ -29,7 +29,8 @@ import anyio
 import uvicorn
 
 from runcast.agents.loader import adapt_all
-from runcast.auth import Authenticator, NoAuth
+from runcast.auth import Authenticator
+from runcast.auth.configured import configured
 from runcast.config import Settings, is_loopback
 from runcast.errors import ConfigError, RuncastError
 from runcast.ids import Clock, IdSource, SystemClock, Uuid7Source
@@ -41,6 +42,7 @@ from runcast.transports.guard import Guard
 from runcast.transports.http import build_api
 from runcast.transports.line import http_protocol
 from runcast.transports.listener import listen
+from runcast.transports.mounts import Mounts
 from runcast.transports.problems import problem
 from runcast.transports.site import BUILT, Site, SiteSettings
 from runcast.transports.straight import StraightProtocol
@@ -93,7 +95,7 @@ class Server:
         self._clock = clock or SystemClock()
         new_id = new_id or Uuid7Source(self._clock)
         self._new_id = new_id
-        self.authenticator = authenticator or NoAuth()
+        self.authenticator = authenticator or configured(self.settings, self._clock)
         self.gateway = Gateway(
             authenticator=self.authenticator,
             clock=self._clock,
@@ -103,7 +105,8 @@ class Server:
             upload_timeout_s=self.settings.upload_timeout_s,
         )
         self._api = cast(App, build_api(self.gateway))
-        self._sockets: dict[str, App] = {"/v1/ws": NativeSocket(self.gateway)}
+        self._native = NativeSocket(self.gateway)
+        self._mounts = Mounts(self.gateway, self.settings.dialects, query_token=self.settings.query_token)
         self._site = self._make_site(web_directory)
         self._guard = Guard(
             self._route,
@@ -111,20 +114,25 @@ class Server:
             new_id=new_id,
             allowed_origins=self.settings.allowed_origins,
             allowed_hosts=self.settings.allowed_hosts,
+            refusals=self.gateway.refusals,
+            is_dialect=self._mounts.has,
+            last_words=self._mounts.last_words,
         )
 
     def _make_site(self, directory: Path) -> Site | None:
         if not self.settings.web:
             return None
         settings = self.settings
-        title = settings.title or self._agents[0].name
+        title = settings.title or getattr(self._agents[0], "title", None) or self._agents[0].name
         starters = settings.starters or tuple(getattr(self._agents[0], "starters", ()))
         told = SiteSettings(
             title=title,
             welcome=settings.welcome,
             starters=starters,
+            several_agents=len(self._agents) > 1,
             max_file_bytes=settings.max_file_bytes,
             file_types=settings.file_types,
+            sign_in_url=settings.sign_in_url,
         )
         return Site(told, directory=directory)
 
@@ -218,11 +226,22 @@ class Server:
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"][len(scope["root_path"]) :]
         if scope["type"] == "websocket":
-            socket = self._sockets.get(path)
-            if socket is not None:
-                await socket(scope, receive, send)
+            if path == "/v1/ws":
+                await self._native(scope, receive, send)
                 return
-            await _no_such_socket(scope, receive, send)
+            found = self._mounts.find("websocket", path)
+            if found is None or found.app is None:
+                await _no_such_socket(scope, receive, send)
+                return
+            scope["path_params"] = found.params
+            await found.app(scope, receive, send)
+            return
+        if (found := self._mounts.find("http", path)) is not None:
+            if found.app is None:
+                await problem(scope, 404, "not_found", "There is nothing here.")(scope, receive, send)
+                return
+            scope["path_params"] = found.params
+            await found.app(scope, receive, send)
             return
         if self._site is not None and scope["method"] in ("GET", "HEAD") and self._site.serves(path):
             await self._site(scope, receive, send)
@@ -315,7 +334,7 @@ def check_open_host(host: str) -> None:
     if not is_loopback(host):
         raise ConfigError(
             f"Refusing to listen on {host}: without authentication everybody who reaches this machine could use it. "
-            "Listen on 127.0.0.1, or set up authentication and allowed origins."
+            "Listen on 127.0.0.1, or set up authentication (--auth jwt) and allowed origins."
         )
 
 
@@ -429,9 +448,11 @@ class Process(uvicorn.Server):
 
 class _NoCuts(logging.Filter):
     """uvicorn tells of what we stop on purpose (a stream, all at a second signal) and of a client's broken text as of a crash,
-    and its accept line has the query string in it."""
+    its accept line has the query string in it, and in its debug lines are all headers and frames: tokens, and what people say."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.INFO:
+            return False
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, StreamCut | asyncio.CancelledError):
             return False

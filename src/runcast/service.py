@@ -15,8 +15,7 @@ import anyio
 import msgspec
 
 from runcast.agents.base import Agent
-from runcast.brokers.base import Broker
-from runcast.commands import Cancel, Edit, Resolve, Retry, Send, Steer, Subscribe
+from runcast.commands import Cancel, Edit, Resolve, Retry, Send, Starting, Steer, Subscribe
 from runcast.errors import (
     ClientError,
     ConfigError,
@@ -31,10 +30,11 @@ from runcast.events import Record
 from runcast.export import everything, zipped
 from runcast.forms import PAYLOAD_BYTES
 from runcast.hub import Hub
-from runcast.ids import CLIENT_ID, Clock, IdSource, SystemClock, Uuid7Source
+from runcast.ids import CLIENT_ID, EXTERNAL_ID, Clock, IdSource, SystemClock, Uuid7Source
+from runcast.jsonvalue import is_portable
 from runcast.paths import along, path_of
 from runcast.running import Limits, Runner
-from runcast.runs import Answer, Message, Principal, Run, RunStatus, Thread
+from runcast.runs import Answer, Brief, Message, Principal, Run, RunStatus, Thread
 from runcast.stores.base import MAX_EVENTS, Page, Receipt, Store
 from runcast.subscription import RunSubscription, Subscription
 from runcast.transcript import dump, load
@@ -82,6 +82,8 @@ class ResolveResult(msgspec.Struct, frozen=True, kw_only=True):
 
 class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
     name: str
+    title: str = ""
+    """What people see instead of the name."""
     description: str = ""
     starters: list[str] = []
     default: bool = False
@@ -133,6 +135,7 @@ class Service:
         return [
             AgentInfo(
                 name=agent.name,
+                title=getattr(agent, "title", None) or "",
                 description=agent.description,
                 starters=list(getattr(agent, "starters", ())),
                 default=agent.name == self._default,
@@ -173,6 +176,35 @@ class Service:
             if known is None:
                 raise
             return await self._mine(principal, known.id)
+
+    async def open_thread(self, principal: Principal, external_id: str, *, agent: str = "") -> Thread:
+        """The conversation that a client of another protocol calls `external_id`; on first use it is made, for `agent`.
+
+        One namespace per user: another user's id makes one's own, and so does that of a deleted conversation. The id of a
+        conversation of one's own names that.
+
+        Raises:
+            InvalidRequest: not 1-128 characters without `/` and control characters; or there is no such agent.
+        """
+        if not EXTERNAL_ID.match(external_id):
+            raise InvalidRequest("A conversation's id must be 1-128 characters, without `/` and control characters.")
+        if agent:
+            self._agent(agent)
+        return await self._native(principal, external_id) or await self._store.resolve_alias(
+            principal, external_id, new_thread=self._new_id(), agent=agent, now=self._clock.now_ms()
+        )
+
+    async def find_thread(self, principal: Principal, external_id: str) -> Thread | None:
+        """The conversation that `open_thread` would give, if it is there. Nothing is made."""
+        if not EXTERNAL_ID.match(external_id):
+            return None
+        return await self._native(principal, external_id) or await self._store.find_alias(principal, external_id)
+
+    async def _native(self, principal: Principal, thread: str) -> Thread | None:
+        try:
+            return await self._mine(principal, thread)
+        except NotFound:
+            return None
 
     async def list_threads(
         self, principal: Principal, *, query: str = "", cursor: str | None = None, limit: int = 50
@@ -247,13 +279,16 @@ class Service:
     async def send(self, principal: Principal, command: Send) -> Sent:
         """Say something: the message is in the log when this returns, and its run started or queued.
 
-        The message's id is the key of idempotency: sent again, it has no second effect and gets the same answer.
+        The message's id is the key of idempotency: sent again, it has no second effect and gets the same answer. With
+        `run_alias` that is the key, within the thread, whatever the message.
 
         Raises:
             InvalidRequest, UnknownFile, TooLarge, NotFound, RunActive, QueueFull, IdempotencyConflict, Unavailable.
         """
         message = self._message(command.message)
-        receipt = _receipt_of(message.id, command)
+        if command.run_alias is not None and command.thread is None:
+            raise InvalidRequest("A run has a name of the client's only within a thread: say which.")
+        receipt = _receipt_of(message.id, command, command.thread)
         try:
             return await self._send(principal, command, message, receipt)
         except (ClientError, Unavailable):
@@ -268,7 +303,7 @@ class Service:
             self._agent(command.agent)
         message = await self.uploads.completed(principal, message)
         if command.thread is None:
-            thread = self._unborn(principal)
+            thread = self._unborn(principal, command.agent or "")
         else:
             thread = await self._mine(principal, command.thread)
         agent = command.agent or thread.agent or self._default
@@ -278,7 +313,7 @@ class Service:
             self.runner.send(
                 principal,
                 thread,
-                message,
+                _brief_of(command, message),
                 agent=agent,
                 on_busy=command.on_busy,
                 parent=command.parent_run_id,
@@ -292,18 +327,26 @@ class Service:
         `run` in the answer is then another. A question that the thread waits on is withdrawn first.
 
         Raises:
-            InvalidRequest, TooLarge, NotFound, QueueFull, IdempotencyConflict, Unavailable.
+            InvalidRequest, UnknownFile, TooLarge, NotFound, QueueFull, IdempotencyConflict, Unavailable.
         """
         message = self._message(command.message)
         receipt = _receipt_of(command.id, command)
         known = await self._replayed(principal, receipt, Sent)
         if known is not None:
             return known
+        message = await self.uploads.completed(principal, message)
         run = await self._my_run(principal, command.run)
         thread = await self._mine(principal, run.thread)
         self._agent(run.agent)
         sending = self.runner.send(
-            principal, thread, message, agent=run.agent, on_busy="steer", parent=None, receipt=receipt, steer=run.id
+            principal,
+            thread,
+            Brief(messages=(message,)),
+            agent=run.agent,
+            on_busy="steer",
+            parent=None,
+            receipt=receipt,
+            steer=run.id,
         )
         return await self._sent(principal, receipt, sending)
 
@@ -311,7 +354,7 @@ class Service:
         """Say something else in place of what a run was asked: a run beside it, with its parent.
 
         Raises:
-            InvalidRequest, TooLarge, NotFound, RunActive, QueueFull, IdempotencyConflict, Unavailable.
+            InvalidRequest, UnknownFile, TooLarge, NotFound, RunActive, QueueFull, IdempotencyConflict, Unavailable.
         """
         message = self._message(command.message)
         return await self._branch(principal, command, message)
@@ -321,14 +364,18 @@ class Service:
         return await self._branch(principal, command, None)
 
     async def _branch(self, principal: Principal, command: Edit | Retry, message: Message | None) -> Sent:
-        receipt = _receipt_of(command.id, command)
+        run = None if command.run_alias is None else await self._my_run(principal, command.run)
+        receipt = _receipt_of(command.id, command, None if run is None else run.thread)
         known = await self._replayed(principal, receipt, Sent)
         if known is not None:
             return known
-        run = await self._my_run(principal, command.run)
+        if message is not None:
+            message = await self.uploads.completed(principal, message)
+        run = run or await self._my_run(principal, command.run)
         self._agent(run.agent)
         thread = await self._mine(principal, run.thread)
-        branching = self.runner.branch(principal, thread, run, message, on_busy=command.on_busy, receipt=receipt)
+        brief = _brief_of(command, message)
+        branching = self.runner.branch(principal, thread, run, brief, on_busy=command.on_busy, receipt=receipt)
         return await self._sent(principal, receipt, branching)
 
     async def _sent(self, principal: Principal, receipt: Receipt, sending: Awaitable[tuple[Run, int]]) -> Sent:
@@ -380,17 +427,23 @@ class Service:
         size = len(msgspec.json.encode(command.payload))
         if size > PAYLOAD_BYTES:
             raise TooLarge(f"An answer has at most {PAYLOAD_BYTES} bytes, this one {size}.")
-        receipt = _receipt_of(command.id, command)
+        if not is_portable(command.payload):
+            raise InvalidRequest("The answer holds a number that is too large; send it as text.")
+        asked = command.interrupt.rpartition(".")[0]
+        run = None if command.run_alias is None else await self._my_run(principal, asked, "There is no such question.")
+        receipt = _receipt_of(command.id, command, None if run is None else run.thread)
         known = await self._replayed(principal, receipt, ResolveResult)
         if known is not None:
             return known
-        run = await self._my_run(principal, command.interrupt.rpartition(".")[0], "There is no such question.")
+        run = run or await self._my_run(principal, asked, "There is no such question.")
         thread = await self._mine(principal, run.thread)
         answer = Answer(
             interrupt_id=command.interrupt, status=command.status, payload=command.payload, by=principal.user
         )
         try:
-            resuming, seq = await self.runner.resolve(principal, thread, run, answer, receipt=receipt)
+            resuming, seq = await self.runner.resolve(
+                principal, thread, run, answer, receipt=receipt, brief=_brief_of(command)
+            )
         except SequenceConflict:
             known = await self._replayed(principal, receipt, ResolveResult)
             if known is None:
@@ -400,6 +453,25 @@ class Service:
 
     async def get_run(self, principal: Principal, run: str) -> Run:
         return await self._my_run(principal, run)
+
+    async def running_run(self, principal: Principal, thread: str) -> Run | None:
+        """The run that goes on in a thread now, if any."""
+        await self._mine(principal, thread)
+        runs = await self._store.runs(thread=thread, status=["running"])
+        return runs[0] if runs else None
+
+    async def find_run(self, principal: Principal, thread: str, external_run: str) -> Run | None:
+        """The run of one's own thread that a command started under `run_alias`, or whose id this is; None if there is none.
+
+        A name is known as long as receipts are kept.
+        """
+        await self._mine(principal, thread)
+        if not EXTERNAL_ID.match(external_run):
+            return None
+        known = await self._store.receipt(principal, _alias_key(thread, external_run))
+        id = external_run if known is None else msgspec.json.decode(known.result, type=_Begun).run
+        rows = [] if id is None else await self._store.runs(thread=thread, ids=[id])
+        return rows[0] if rows else None
 
     async def wait_run(self, principal: Principal, run: str, *, timeout_s: float) -> Run:
         """The run as soon as it has ended or waits; as it stands when the time is over."""
@@ -435,6 +507,10 @@ class Service:
         else:
             thread = await self._mine(principal, command.thread or "")
         return self._hub.subscribe(thread, after=command.after, epoch=command.epoch, watches=watches)
+
+    async def follow(self, principal: Principal, thread: str, *, after: int) -> Subscription:
+        """A cursor over a thread after `after`. Whoever asked closes it."""
+        return await self.subscribe(principal, Subscribe(id="", thread=thread, after=after))
 
     async def subscribe_run(
         self, principal: Principal, run: str, *, after: int = 0, watches: bool = True
@@ -498,14 +574,15 @@ class Service:
                 break
         return found
 
-    def _unborn(self, principal: Principal) -> Thread:
-        """A thread that comes to be with its first message."""
+    def _unborn(self, principal: Principal, agent: str) -> Thread:
+        """A thread that comes to be with its first message, and is with the agent that this one names."""
         now = self._clock.now_ms()
         return Thread(
             id=self._new_id(),
             tenant=principal.tenant,
             user=principal.user,
             epoch="",
+            agent=agent,
             created_at=now,
             updated_at=now,
         )
@@ -550,6 +627,8 @@ class Service:
             raise TooLarge(
                 f"A message has at most {MESSAGE_BYTES} bytes, this one {size}. Files are uploaded with POST /v1/files."
             )
+        if not isinstance(message.content, str) and not all(is_portable(part) for part in message.content):
+            raise InvalidRequest("The message holds a number that is too large; send it as text.")
         if not message.text.strip() and isinstance(message.content, str):
             raise InvalidRequest("Message is required.")
         if not message.content:
@@ -562,7 +641,7 @@ class Service:
         Raises:
             IdempotencyConflict: the key was used for something else.
         """
-        if not CLIENT_ID.match(receipt.key):
+        if not receipt.key.startswith(_ALIASED) and not CLIENT_ID.match(receipt.key):
             raise InvalidRequest("A command's id must be 1-128 of the characters A-Z a-z 0-9 . _ : @ -.")
         known = await self._store.receipt(principal, receipt.key)
         if known is None:
@@ -573,8 +652,38 @@ class Service:
         return answer if isinstance(answer, Thread) else msgspec.structs.replace(answer, replayed=True)
 
 
-def _receipt_of(key: str, command: Send | Cancel | Resolve | Steer | Edit | Retry) -> Receipt:
-    """The receipt of a command under its key. Its own `id` does not count: a retry may carry a new one."""
+def _brief_of(command: Starting, *messages: Message | None) -> Brief:
+    return Brief(messages=tuple(one for one in messages if one is not None), on_disconnect=command.on_disconnect)
+
+
+class _Begun(msgspec.Struct):
+    """What every answer says that tells of a run."""
+
+    run: str | None = None
+
+
+_ALIASED = "run/"
+"""No command's id begins so: `/` is none of its characters."""
+
+
+def _alias_key(thread: str, alias: str) -> str:
+    return f"{_ALIASED}{thread}/{alias}"
+
+
+def _receipt_of(
+    key: str, command: Send | Cancel | Resolve | Steer | Edit | Retry, thread: str | None = None
+) -> Receipt:
+    """The receipt of a command under its key, or under the name that the client gave to the run it starts in `thread`.
+    Its own `id` does not count: a retry may carry a new one.
+
+    Raises:
+        InvalidRequest: no client may call a run so.
+    """
+    alias = command.run_alias if isinstance(command, Starting) else None
+    if alias is not None and thread is not None:
+        if not EXTERNAL_ID.match(alias):
+            raise InvalidRequest("A run's name must be 1-128 characters, without `/` and control characters.")
+        return _receipt(_alias_key(thread, alias), {"op": "resolve"} if isinstance(command, Resolve) else {})
     body: dict[str, Any] = msgspec.to_builtins(command)
     body.pop("id")
     return _receipt(key, body)
@@ -590,7 +699,6 @@ async def open_service(
     *,
     store: Store,
     agents: Sequence[Agent],
-    broker: Broker | None = None,
     clock: Clock | None = None,
     new_id: IdSource | None = None,
     limits: Limits | None = None,
@@ -614,7 +722,7 @@ async def open_service(
         raise ConfigError(f"Agents need different names; more than one is called {', '.join(doubled)}.")
     clock = clock or SystemClock()
     new_id = new_id or Uuid7Source(clock)
-    hub = make_hub(store, broker, poll_s=poll_s)
+    hub = make_hub(store, poll_s=poll_s)
     runner = Runner(store, hub, agents, clock=clock, new_id=new_id, limits=limits or Limits(), app=app or {})
     uploads = Uploads(store, clock=clock, new_id=new_id, limits=file_limits or FileLimits())
     try:

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, cast
 
 import msgspec
 
-from runcast.auth import Identity
+from runcast.auth import LEEWAY_S, Identity, read_offer
 from runcast.commands import AnyCommand, Auth, Cancel, Hello, Ping, Subscribe, Unsubscribe
 from runcast.dialects import native
 from runcast.dialects.base import BadFrame, OnClose, Start
@@ -61,7 +61,6 @@ class CloseCode(IntEnum):
     TOO_MANY_CONNECTIONS = 4009
     REVOKED = 4010
     NO_PROGRESS = 4012
-    IDLE = 4013
 
 
 class Close(NamedTuple):
@@ -84,7 +83,7 @@ class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
     frames_window_s: float = 10
     token_warning_s: float = 60
     """How long before its end a token is said to expire."""
-    token_leeway_s: float = 30
+    token_leeway_s: float = LEEWAY_S
 
 
 Effect = AnyCommand | bytes | Close
@@ -382,10 +381,12 @@ def close_for(error: BaseException) -> Close:
 def negotiate(offered: Sequence[str]) -> tuple[str | None, Close | None]:
     """The subprotocol to answer with, and the close that follows if none of the offered is spoken.
 
-    `bearer.<token>` items are credentials, not protocols: never echoed. A client that offers nothing is taken at its word.
+    Items that carry a token are no protocols: never echoed, but for the word `bearer` before one. A client that offers no
+    protocol is taken at its word.
     """
-    if SUBPROTOCOL in offered:
+    offer = read_offer(offered)
+    if SUBPROTOCOL in offer.protocols:
         return SUBPROTOCOL, None
-    if any(not item.startswith("bearer.") for item in offered):
+    if offer.protocols:
         return None, Close(CloseCode.VERSION, f"This server speaks {SUBPROTOCOL}.")
-    return None, None
+    return offer.marker, None

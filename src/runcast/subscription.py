@@ -11,6 +11,7 @@ A reader that is caught up and sleeps can be spared its waking: what is pushed t
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import cast
 
@@ -56,7 +57,26 @@ class _WakeUp:
                 self._sleeper = None
 
 
-class Subscription:
+class _Updates(ABC):
+    """Updates as an async iterator that can also be asked with a time limit."""
+
+    def __aiter__(self) -> AsyncIterator[Update]:
+        return self
+
+    @abstractmethod
+    async def __anext__(self) -> Update: ...
+
+    async def next(self, timeout_s: float | None = None) -> Update | None:
+        """The next update; None after `timeout_s` seconds without one, or when the subscription has ended (`ended`)."""
+        with anyio.move_on_after(timeout_s):
+            try:
+                return await self.__anext__()
+            except StopAsyncIteration:
+                return None
+        return None
+
+
+class Subscription(_Updates):
     """`async for update in subscription`, or `await subscription.next(timeout_s)` (None when nothing came in time).
 
     `thread` is the row at the time of subscribing, `epoch` and `head` the log's then, `start` the seq after which the
@@ -93,9 +113,6 @@ class Subscription:
         self._sink: Sink | None = None
         self._unregister = feed.on_wake(self._on_wake)
         self._on_close = on_close
-
-    def __aiter__(self) -> AsyncIterator[Update]:
-        return self
 
     async def __anext__(self) -> Update:
         while True:
@@ -139,15 +156,6 @@ class Subscription:
         if taken:
             self.cursor = cast(int, pushed[-1].event.seq)
         return taken
-
-    async def next(self, timeout_s: float | None = None) -> Update | None:
-        """The next update; None after `timeout_s` seconds without one, or when the subscription has ended (`ended`)."""
-        with anyio.move_on_after(timeout_s):
-            try:
-                return await self.__anext__()
-            except StopAsyncIteration:
-                return None
-        return None
 
     @property
     def ended(self) -> bool:
@@ -223,7 +231,7 @@ class _SharedUpdate:
 _shared = _SharedUpdate()
 
 
-class RunSubscription:
+class RunSubscription(_Updates):
     """The events of one run only, as the same updates; the iteration ends behind its terminal event."""
 
     def __init__(self, run: Run, inner: Subscription) -> None:
@@ -243,9 +251,6 @@ class RunSubscription:
     def ended(self) -> bool:
         return self._over or self.inner.ended
 
-    def __aiter__(self) -> AsyncIterator[Update]:
-        return self
-
     async def __anext__(self) -> Update:
         while not self._over:
             update = await anext(self.inner)
@@ -261,14 +266,6 @@ class RunSubscription:
                 return Events(mine)
         self.close()
         raise StopAsyncIteration
-
-    async def next(self, timeout_s: float | None = None) -> Update | None:
-        with anyio.move_on_after(timeout_s):
-            try:
-                return await self.__anext__()
-            except StopAsyncIteration:
-                return None
-        return None
 
     def close(self) -> None:
         self.inner.close()

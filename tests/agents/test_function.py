@@ -76,12 +76,12 @@ async def test_can_still_be_called_like_the_function() -> None:
 
 
 def test_policies_are_kept_under_another_name_and_checked() -> None:
-    @agent(on_crash="restart", on_disconnect="cancel")
+    @agent(on_crash="restart", on_disconnect="cancel", starters=["Hello"])
     async def greeter(prompt: str) -> str:
         return prompt
 
     other = greeter.renamed("other")
-    assert (other.on_crash, other.on_disconnect) == ("restart", "cancel")
+    assert (other.on_crash, other.on_disconnect, other.starters) == ("restart", "cancel", ("Hello",))
     with pytest.raises(ConfigError) as caught:
         FunctionAgent(greeter.function, on_crash="resume", on_disconnect="stop")  # type: ignore[arg-type]
     assert len(caught.value.problems) == 2
@@ -118,13 +118,13 @@ async def test_a_function_may_take_nothing() -> None:
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
 
-        @agent(name="no spaces", timeout_s=0)
+        @agent(name="no spaces", timeout_s=0, starters="Hello")
         async def bad(first: str, second: str, db: dict[str, str]) -> None:
             pass
 
     problems = "\n".join(caught.value.problems)
-    assert len(caught.value.problems) == 5
-    for word in ("'no spaces'", "timeout_s", "'first'", "'second'", "'db'"):
+    assert len(caught.value.problems) == 6
+    for word in ("'no spaces'", "timeout_s", "starters=['Hello']", "'first'", "'second'", "'db'"):
         assert word in problems
 
 

@@ -15,6 +15,7 @@ import anyio.to_thread
 import pytest
 from pydantic import BaseModel
 from pydantic_ai import Agent, ModelRetry, RunContext, Tool
+from pydantic_ai import exceptions as pai
 from pydantic_ai.exceptions import CallDeferred, ModelHTTPError, ToolFailed
 from pydantic_ai.messages import (
     CustomEvent,
@@ -935,6 +936,50 @@ async def test_the_limit_of_usage_has_a_code() -> None:
 def test_http_errors_of_models(status: int, code: str) -> None:
     known = explained(ModelHTTPError(status_code=status, model_name="m", body="sk-secret"))
     assert known is not None and known.agent_code == code and "sk-" not in known.message
+
+
+class _Answer:
+    def __init__(self, headers: dict[str, str]) -> None:
+        self.headers = headers
+
+
+class _OldError(pai.ModelHTTPError):
+    """As it was before pydantic-ai read the headers: only the cause, the provider's own exception, has the answer."""
+
+    def __init__(self, status: int, headers: dict[str, str]) -> None:
+        super().__init__(status, "m")
+        del self.headers, self.retry_after
+        self.__cause__ = RuntimeError("sk-secret")
+        self.__cause__.response = _Answer(headers)  # type: ignore[attr-defined]
+
+
+NOON = {"Date": "Sat, 21 Nov 2026 12:00:00 GMT"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "ms"),
+    [
+        ({"Retry-After": "20"}, 20_000),
+        ({"Retry-After-Ms": "1500", "Retry-After": "20"}, 1_500),
+        ({"Retry-After": "Sat, 21 Nov 2026 12:01:00 GMT", **NOON}, 60_000),
+        ({"Retry-After": "Sat, 21 Nov 2026 11:00:00 GMT", **NOON}, 0),
+        ({"Retry-After": "soon", **NOON}, None),
+        ({"Retry-After": "-5"}, None),
+        ({"Retry-After": "inf"}, None),
+        ({}, None),
+    ],
+)
+def test_a_provider_says_when_to_try_again(headers: dict[str, str], ms: int | None) -> None:
+    known = explained(_OldError(429, headers))
+    assert known is not None and known.retry_after_ms == ms
+    if "Date" not in headers and headers.get("Retry-After") != "inf":
+        new = explained(ModelHTTPError(429, "m", headers=headers))
+        assert new is not None and new.retry_after_ms == ms
+
+
+def test_what_will_not_get_better_says_no_time() -> None:
+    known = explained(ModelHTTPError(401, "m", headers={"Retry-After": "20"}))
+    assert known is not None and known.retry_after_ms is None and not known.agent_retryable
 
 
 def test_other_exceptions_stay_what_they_are() -> None:

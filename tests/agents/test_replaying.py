@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec import UNSET
 
 from core import DEADLINE_S, ME, core, ended, log, resolve, said, send, types
 from runcast import events as e
@@ -103,6 +104,48 @@ async def test_it_goes_on_after_restarts_as_if_there_had_been_none(tmp_path: Pat
     results = [event for event in events if isinstance(event, e.ToolCallResult)]
     starts = [event for event in events if isinstance(event, e.ToolCallStart)]
     assert [event.tool_call_id for event in results] == [event.tool_call_id for event in starts]
+
+
+async def test_without_a_place_to_wait_in_it_is_called_again_as_after_a_restart() -> None:
+    doer, cleaned = Doer(), list[str]()
+
+    @agent
+    async def taking(prompt: str, run: RunContext) -> AsyncIterator[Any]:
+        yield await run.ask("Which place?")
+
+    @agent(resumable=True)
+    async def careful(prompt: str, run: RunContext) -> AsyncIterator[Any]:
+        """Asks in a tool that must not be cut off, beside a task, and cleans up."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(anyio.sleep_forever)
+                async with run.tool("pay", on_cancel="finish") as call:
+                    await call.approve()
+                    call.result = "paid"
+                tasks.cancel_scope.cancel()
+            yield "Paid."
+        finally:
+            cleaned.append(run.run_id)
+
+    async with core(doer.agent, taking, careful, parked_limit=1) as service:
+        assert await ended(service, await service.send(ME, send("go", agent="taking"))) == "waiting"  # the only place
+        sent = await service.send(ME, send("Trip", agent="doer"))
+        assert await ended(service, sent) == "waiting"
+        assert service.runner.unstoppable == 0
+        run, status = await answer(service, sent.run, "Rome")
+        assert status == "waiting"
+        assert (await answer(service, run, {"approved": True}))[1] == "done"
+        events = await log(service, sent.thread)
+        paying = await service.send(ME, send("pay", agent="careful"))
+        assert await ended(service, paying) == "waiting"
+        assert cleaned == [paying.run]
+        result, status = await answer(service, paying.run, {"approved": True})
+        assert status == "done" and cleaned == [paying.run, result]
+        paid = await log(service, paying.thread)
+    assert doer.done == ["fetch", "count", "book"] and doer.calls == 3  # I20: each once
+    assert said(events) == "Hello. Trip: FETCH 3 Rome. Done."
+    results = [event for event in paid if isinstance(event, e.ToolCallResult)]
+    assert [(one.result, one.status) for one in results] == [("paid", UNSET)]
 
 
 async def test_in_one_process_the_parked_task_goes_on() -> None:

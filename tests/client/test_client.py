@@ -7,6 +7,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import anyio
+import httpx
 import pytest
 from anyio.abc import TaskStatus
 
@@ -16,7 +17,7 @@ from runcast.agents.base import RunContext
 from runcast.agents.function import agent
 from runcast.client import Client, Unreachable, connect, sync
 from runcast.client import client as module
-from runcast.client.effects import StateChanged
+from runcast.client.effects import Batch, CaughtUp, SnapshotTaken, StateChanged
 from runcast.errors import AgentError, IdempotencyConflict, InvalidRequest, NotFound
 
 pytestmark = pytest.mark.anyio
@@ -373,3 +374,27 @@ async def test_edit_retry_and_steer_without_an_event_loop(tmp_path: Path) -> Non
 
     async with served(echo, database=tmp_path / "log.db") as url:
         assert await anyio.to_thread.run_sync(blocking, url) == ["two ", "one ", "three "]
+
+
+async def test_the_inbox_is_followed_on_after_all_data_was_deleted(tmp_path: Path) -> None:
+    async with served(echo, database=tmp_path / "log.db") as url, connect(url) as client:
+        first = await client.send("one")
+        with anyio.fail_after(DEADLINE_S):
+            async with aclosing(client.updates(None)) as updates:
+                async for update in updates:
+                    if isinstance(update, CaughtUp):
+                        break
+                async with httpx.AsyncClient() as http:
+                    body = {"confirm": "delete all my data"}
+                    assert (await http.request("DELETE", f"{url}/v1/me/data", json=body)).status_code == 200
+                async for update in updates:
+                    if isinstance(update, SnapshotTaken):
+                        break
+                second = await client.send("two")
+                heard: set[object] = set()
+                async for update in updates:
+                    if isinstance(update, Batch):
+                        heard |= {event.thread_id for event in update.events if isinstance(event, e.ThreadUpdated)}
+                        if second.thread in heard:
+                            break
+    assert first.thread not in heard

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,7 +62,7 @@ class Line:
         self.says(op="welcome", conn="c", user="u", heartbeatMs=15000, maxFrameBytes=65536)
         return self.sent()
 
-    def follow(self, after: int | None = 0, *, sub: int = 1, thread: str = "t") -> int:
+    def follow(self, after: int | None = 0, *, sub: int = 1, thread: str | None = "t") -> int:
         """Subscribed and acknowledged."""
         key = self.machine.subscribe(thread, after=after)
         asked = self.sent()[-1]
@@ -362,7 +363,40 @@ def test_an_overloaded_server_is_left_alone_for_a_while(code: int) -> None:
     assert deadline - line.now >= 5
 
 
-@pytest.mark.parametrize("code", [None, 1001, 1005, 1006, 1011, 1012, 4004, 4012, 4013, 4999])
+def test_an_inbox_that_was_deleted_is_followed_anew() -> None:
+    line = started()
+    line.open()
+    key = line.follow(3, thread=None)
+    line.says(op="resync", sub=1, reason="deleted")
+    told = line.take()
+    assert [effect for effect in told if isinstance(effect, Rewound | Ended)] == [Rewound(key, "deleted")]
+    [asked] = [json.loads(effect.text) for effect in told if isinstance(effect, Transmit)]
+    assert asked["inbox"] is True and asked.get("after") is None and asked.get("epoch") is None
+    line.says(op="ack", id=asked["id"], sub=2, epoch="e2", head=0, **{"from": 0})
+    line.says(op="snapshot", sub=2, seq=0, epoch="e2", thread={}, transcript={})
+    line.says(op="events", sub=2, events=[delta(1)])
+    assert seqs(line.told(Batch)) == [1]
+
+
+def test_close_codes_have_the_classes_of_the_protocol() -> None:
+    cases = json.loads((Path(__file__).parents[2] / "spec" / "cases" / "close-codes.json").read_text("utf-8"))
+    known = {code: CLOSE_CLASSES.get(int(code), "reconnect").replace("_", " ") for code in cases}
+    assert known == cases
+    assert {str(code) for code in CLOSE_CLASSES} <= set(cases)
+
+
+def test_a_command_that_was_too_big_is_refused_and_the_line_comes_back() -> None:
+    line = started(random=0.0)
+    line.open()
+    line.machine.command("small", send("small"))
+    line.machine.command("big", Send(id="big", message=Message(id="big", content="x" * 5000)))
+    line.machine.disconnected(line.now, 1009)
+    assert [(e.id, e.code) for e in line.told(Refused)] == [("big", "payload_too_large")]
+    assert line.machine.state == "waiting"
+    assert [frame["id"] for frame in line.open()] == ["small"]
+
+
+@pytest.mark.parametrize("code", [None, 1000, 1001, 1005, 1006, 1011, 1012, 4004, 4012, 4999])
 def test_every_other_close_is_followed_by_another_try(code: int | None) -> None:
     line = started(random=0.0)
     line.open()

@@ -37,7 +37,11 @@ export class ServerProcess {
 
   /** The agent of `agents.py`, with these settings (`RUNCAST_…`). */
   static ofAgent = (settings: Readonly<Record<string, string>> = {}): ServerProcess =>
-    new ServerProcess((port) => ["serve", `${AGENTS}:agent`, "--port", `${port}`, "--database", "log.db"], settings);
+    ServerProcess.of(`${AGENTS}:agent`, settings);
+
+  /** An agent, as `runcast serve` finds it. */
+  static of = (agent: string, settings: Readonly<Record<string, string>> = {}): ServerProcess =>
+    new ServerProcess((port) => ["serve", agent, "--port", `${port}`, "--database", "log.db"], settings);
 
   get origin(): string {
     return `http://127.0.0.1:${this.#port}`;

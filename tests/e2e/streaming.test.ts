@@ -166,4 +166,18 @@ visiting("an answer that streams", server, (visit) => {
     await reader.page.keyboard.press("Escape");
     await reader.becomes("cancelled");
   });
+
+  test("the pill says that it is over, and nothing once that was seen", async () => {
+    const reader = await (await visit({ viewport: { width: 1000, height: 500 } })).open();
+    const { page } = reader;
+    await reader.begin("tell 700 below the view");
+    await reader.becomes("done");
+    const pill = page.getByRole("button", { name: /Go to the newest/ });
+    await eventually(() => pill.innerText()).toBe("Done");
+    await pill.click();
+    await pill.waitFor({ state: "detached" });
+    await page.getByRole("log").hover();
+    await page.mouse.wheel(0, -200);
+    await eventually(() => pill.innerText()).toBe("");
+  });
 });

@@ -115,3 +115,9 @@ def tells_before_it_writes(server: Server) -> None:
 
     SqliteStore.append = early  # type: ignore[method-assign]
     SqliteStore.append_now = early_now  # type: ignore[method-assign]
+
+
+@plant
+def calls_itself_well(server: Server) -> None:
+    """The store refuses everything, and the server says that it is ready."""
+    Service.ready = True  # type: ignore[method-assign, assignment]

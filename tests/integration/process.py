@@ -40,6 +40,8 @@ class ServerProcess:
         self.database = directory / "log.db"
         self.under_test = under_test
         self.environment = dict(environment or {})
+        self.prefix: Sequence[str] = ()
+        """What the command is started by, for a process that sees other disks."""
         self._directory = directory
         self._arguments: Sequence[str] = arguments
         self._process: subprocess.Popen[bytes] | None = None
@@ -68,7 +70,7 @@ class ServerProcess:
             environment["RUNCAST_UNDER_TEST"] = json.dumps({**self.under_test, "settings": settings})
         with open(self._directory / "server.log", "ab") as log:
             self._process = subprocess.Popen(
-                command,
+                [*self.prefix, *command],
                 env=environment,
                 stdout=log,
                 stderr=log,

@@ -90,7 +90,7 @@ def main() -> None:
     logging.basicConfig(level=settings["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     server = Watched([agents.Playing()], **settings)
     if session := given.get("session"):
-        server._sockets["/v1/ws"] = NativeSocket(server.gateway, SessionLimits(**session))
+        server._native = NativeSocket(server.gateway, SessionLimits(**session))
     if ping_s := given.get("ping_s"):
         configuration = servers.configuration
 

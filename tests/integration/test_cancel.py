@@ -323,6 +323,13 @@ async def test_a_provider_that_fails(answer: list[Step], code: str, said: list[t
     assert kept(events) == said
 
 
+async def test_a_provider_that_is_busy_says_when_to_come_back() -> None:
+    async with world("pydantic-ai", [Status(429, retry_after="20")]) as w:
+        sent = await w.service.send(ME, send("go"))
+        end = (await w.judge(sent, "failed"))[-1]
+    assert isinstance(end, e.RunError) and end.retryable is True and end.retry_after_ms == 20_000
+
+
 async def test_a_provider_that_fails_after_a_tool_tells_what_it_cost() -> None:
     async with world("pydantic-ai", [Call("work", "{}")], [Status(500)]) as w:
         sent = await w.service.send(ME, send("go"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from runcast.errors import IdempotencyConflict, InvalidRequest, NotFound, QueueF
 from runcast.events import Event
 from runcast.paths import path_of
 from runcast.runs import RunInput
+from runcast.service import Sent, Service
+from runcast.stores.base import Store
 from runcast.stores.sqlite import SqliteStore
 from runcast.transcript import load
 from tree import edit, retry, said_to, tree
@@ -23,12 +26,29 @@ from tree import edit, retry, said_to, tree
 pytestmark = pytest.mark.anyio
 
 
+@asynccontextmanager
+async def held(store: Store | None = None) -> AsyncGenerator[tuple[Service, Gated, list[Sent]]]:
+    """Three messages of one thread, "1" to "3": the agent stands still in the first, the others are queued."""
+    agent = Gated()
+    async with core(agent, store=store) as service:
+        first = await service.send(ME, send("1"))
+        queued = [await service.send(ME, send(text, first.thread)) for text in ("2", "3")]
+        await agent.reached.wait()
+        yield service, agent, [first, *queued]
+
+
+async def said_and_done(service: Service, *texts: str) -> list[Sent]:
+    """These messages in a new thread, each after the end of the one before."""
+    sent: list[Sent] = []
+    for text in texts:
+        sent.append(await service.send(ME, send(text, sent[0].thread if sent else None)))
+        await ended(service, sent[-1])
+    return sent
+
+
 async def test_an_edit_starts_a_run_beside_the_edited_one() -> None:
     async with core() as service:
-        first = await service.send(ME, send("one"))
-        await ended(service, first)
-        second = await service.send(ME, send("two", first.thread))
-        await ended(service, second)
+        first, second = await said_and_done(service, "one", "two")
         command = edit(second.run, "zwei")
         edited = await service.edit(ME, command)
         assert await ended(service, edited) == "done"
@@ -92,12 +112,7 @@ async def test_a_branch_sees_nothing_of_its_sibling() -> None:
 
 
 async def test_editing_the_run_under_way_stops_it_and_runs_next() -> None:
-    agent = Gated()
-    async with core(agent) as service:
-        first = await service.send(ME, send("1"))
-        second = await service.send(ME, send("2", first.thread))
-        third = await service.send(ME, send("3", first.thread))
-        await agent.reached.wait()
+    async with held() as (service, agent, (first, second, third)):
         edited = await service.edit(ME, edit(first.run, "1b"))
         assert edited.status == "queued"
         assert await ended(service, first) == "cancelled"
@@ -118,12 +133,7 @@ async def test_editing_the_run_under_way_stops_it_and_runs_next() -> None:
 
 
 async def test_editing_a_queued_run_takes_its_place() -> None:
-    agent = Gated()
-    async with core(agent) as service:
-        first = await service.send(ME, send("1"))
-        second = await service.send(ME, send("2", first.thread))
-        third = await service.send(ME, send("3", first.thread))
-        await agent.reached.wait()
+    async with held() as (service, agent, (first, second, third)):
         edited = await service.edit(ME, edit(second.run, "2b"))
         assert (await service.get_run(ME, second.run)).status == "cancelled"
         transcript = await tree(service, first.thread)
@@ -136,12 +146,7 @@ async def test_editing_a_queued_run_takes_its_place() -> None:
 
 
 async def test_a_run_taken_back_is_nobodys_parent() -> None:
-    agent = Gated()
-    async with core(agent) as service:
-        first = await service.send(ME, send("1"))
-        second = await service.send(ME, send("2", first.thread))
-        third = await service.send(ME, send("3", first.thread))
-        await agent.reached.wait()
+    async with held() as (service, agent, (first, second, third)):
         await service.cancel(ME, cancel(second.run))
         assert await said_to(service, first.thread) == [("1", None), ("2", "1"), ("3", "1")]
         await service.cancel(ME, cancel(third.run))
@@ -152,6 +157,24 @@ async def test_a_run_taken_back_is_nobodys_parent() -> None:
         agent.gate.set()
         assert await ended(service, fourth) == "done"
         assert (await said_to(service, first.thread))[-1] == ("4", "1")
+
+
+async def test_what_is_asked_again_follows_nothing_that_was_taken_back() -> None:
+    """A queued run was taken back, and then the one that it was to follow: a branch of it follows what is left (I6)."""
+    agent = Gated()
+    async with core(agent) as service:
+        first = await service.send(ME, send("one"))
+        second = await service.send(ME, send("two", first.thread))
+        third = await service.send(ME, send("three", first.thread))
+        await service.cancel(ME, cancel(third.run))
+        await service.cancel(ME, cancel(second.run))
+        retried = await service.retry(ME, retry(third.run))
+        edited = await service.edit(ME, edit(third.run, "drei"))
+        agent.gate.set()
+        await ended(service, retried)
+        await ended(service, edited)
+        parents = {run.id: run.parent for run in (await tree(service, first.thread)).runs}
+    assert parents[retried.run] == parents[edited.run] == first.run
 
 
 async def test_taking_an_edit_back_leaves_the_rest_where_it_was() -> None:
@@ -276,13 +299,8 @@ async def test_refusals() -> None:
 async def test_places_in_the_queue_survive_a_crash(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     store = await SqliteStore.open(path)
-    agent = Gated()
     with anyio.CancelScope() as scope:
-        async with core(agent, store=store) as service:
-            first = await service.send(ME, send("1"))
-            second = await service.send(ME, send("2", first.thread))
-            third = await service.send(ME, send("3", first.thread))
-            await agent.reached.wait()
+        async with held(store) as (service, agent, (first, second, third)):
             second_edited = await service.edit(ME, edit(second.run, "2b"))
             again = await service.edit(ME, edit(second_edited.run, "2c"))
             await store.close()  # the process dies
@@ -299,10 +317,7 @@ async def test_places_in_the_queue_survive_a_crash(tmp_path: Path) -> None:
 
 async def test_the_view_of_one_path() -> None:
     async with core() as service:
-        first = await service.send(ME, send("one"))
-        await ended(service, first)
-        second = await service.send(ME, send("two", first.thread))
-        await ended(service, second)
+        first, second = await said_and_done(service, "one", "two")
         edited = await service.edit(ME, edit(first.run, "eins"))
         await ended(service, edited)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec import UNSET
 
 from core import (
     DEADLINE_S,
@@ -35,6 +36,7 @@ from runcast.ids import SystemClock, Uuid7Source
 from runcast.running.execution import SHUTDOWN, Execution
 from runcast.runs import RunInput
 from runcast.stores.sqlite import SqliteStore
+from runcast.transcript import load
 
 pytestmark = pytest.mark.anyio
 
@@ -88,6 +90,25 @@ async def test_an_exception_is_told_by_code_and_request_id_and_never_by_its_text
     assert any("4711" in (record.exc_text or "") and str(end.request_id) in record.message for record in caplog.records)
     text = next(event for event in events if isinstance(event, e.TextMessageEnd))
     assert text.text == "half" and text.incomplete == "failed"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [(1500, 1500), (0, 0), (20.2, 21), (10**9, 86_400_000), (-1, None), (float("inf"), None), ("soon", None)],
+)
+async def test_an_agents_error_says_when_it_may_be_tried_again(given: Any, told: int | None) -> None:
+    async def busy(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        raise AgentError("The library is full.", code="full", retry_after_ms=given)
+        yield
+
+    async with core(Told(busy)) as service:
+        sent = await service.send(ME, send("go"))
+        assert await ended(service, sent) == "failed"
+        end = (await log(service, sent.thread))[-1]
+        failure = load((await service.view(ME, sent.thread)).transcript).runs[0].failure
+    assert isinstance(end, e.RunError) and failure is not None
+    assert (end.code, end.message, end.retryable) == ("full", "The library is full.", True)
+    assert (None if end.retry_after_ms is UNSET else end.retry_after_ms) == failure.retry_after_ms == told
 
 
 async def test_an_agent_error_keeps_its_code_and_sentence() -> None:
@@ -258,7 +279,7 @@ async def test_an_agent_that_ignores_its_time_limit_is_over_after_the_deadline_a
             sent = await service.send(ME, send("go"))
             assert await ended(service, sent) == "failed"
             end = assert_one_end(await log(service, sent.thread), sent.run)
-            assert isinstance(end, e.RunError) and end.code == "timeout"
+            assert isinstance(end, e.RunError) and (end.code, end.limit_s) == ("timeout", 0.05)
             assert service.runner.unstoppable == 1
     leave.set()
 

@@ -248,3 +248,23 @@ async def test_a_node_that_did_not_hear_of_a_run_ends_it_by_the_log() -> None:
         lease.until = 0
         events = await until(service, thread.id, lambda events: isinstance(events[-1], e.TERMINAL))
         assert types(events)[-2:] == ["TEXT_MESSAGE_END", "RUN_ERROR"]
+
+
+async def test_a_run_whose_conversation_another_node_deleted_just_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """There is nothing to write its end to, and nobody to call."""
+    store, agent = UnsureStore(), Gated()
+
+    def deleted_meanwhile(name: str, what: Any) -> bool:
+        if name == "append" and isinstance(what.events[-1], e.RunFinished):
+            store._forget(store._log(what.thread))
+        return False
+
+    async with core(agent, store=store) as service:
+        store.refuses = deleted_meanwhile
+        await service.send(ME, send("go"))
+        agent.gate.set()
+        with anyio.fail_after(DEADLINE_S):
+            while service.runner.active:
+                await anyio.sleep(0.01)
+        assert service.runner.healthy
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []

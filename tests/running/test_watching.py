@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,12 +10,13 @@ import anyio
 import httpx
 import pytest
 
-from core import DEADLINE_S, ME, Gated, Reader, core, ended, log, send, types
+from core import DEADLINE_S, ME, Gated, Reader, Told, core, ended, log, resolve, send, types
 from runcast import events as e
-from runcast.commands import Subscribe
+from runcast.agents.base import RunContext
+from runcast.commands import Retry, Subscribe
 from runcast.hub import Hub
 from runcast.running.watching import NOBODY, Watching
-from runcast.runs import Thread
+from runcast.runs import OnDisconnect, RunInput, Thread
 from runcast.stores.sqlite import SqliteStore
 from serving import serving
 
@@ -192,6 +193,47 @@ async def test_the_agents_word_wins_over_the_servers() -> None:
         await agent.reached.wait()
         (await service.subscribe(ME, Subscribe(id="s", thread=sent.thread, after=0))).close()
         assert await ended(service, sent) == "cancelled"
+
+
+@pytest.mark.parametrize("word", ["continue", "cancel"])
+async def test_what_is_said_of_a_run_wins_over_both(word: OnDisconnect) -> None:
+    """Also of one that is queued, and of one that is asked again."""
+    agent = Gated()
+    agent.on_disconnect = "cancel" if word == "continue" else "continue"  # type: ignore[attr-defined]
+    async with core(agent, on_disconnect=agent.on_disconnect, disconnect_grace_s=0) as service:  # type: ignore[attr-defined]
+        first = await service.send(ME, send("go", on_disconnect=word))
+        queued = await service.send(ME, send("next", first.thread, on_disconnect=word))
+        again = await service.retry(ME, Retry(id="again", run=queued.run, on_disconnect=word))
+        assert await ended(service, queued) == "cancelled", "the retry took its place"
+        await agent.reached.wait()
+        (await service.subscribe(ME, Subscribe(id="s", thread=first.thread, after=0))).close()
+        await settle()
+        agent.gate.set()
+        for sent in (first, again):
+            assert await ended(service, sent) == ("done" if word == "continue" else "cancelled")
+
+
+@pytest.mark.parametrize("said", ["before", "with the answer"])
+async def test_what_is_said_of_a_run_holds_for_the_one_that_goes_on(said: str) -> None:
+    gate = anyio.Event()
+
+    async def asks(input: RunInput, context: RunContext) -> AsyncIterator[e.Event]:
+        if input.answers:
+            await gate.wait()
+            return
+        asked = [e.Interrupt(id=f"{input.run}.1", reason="confirmation")]
+        yield e.InterruptRequested(interrupt=asked[0])
+        yield e.RunFinished(thread_id=input.thread, outcome=e.Outcome(type="interrupt", interrupts=asked))
+
+    words: tuple[OnDisconnect, OnDisconnect | None] = ("cancel", None) if said == "before" else ("continue", "cancel")
+    async with core(Told(asks), disconnect_grace_s=0) as service:
+        sent = await service.send(ME, send("go", on_disconnect=words[0]))
+        assert await ended(service, sent) == "waiting"
+        answer = resolve(f"{sent.run}.1", {"approved": True}, on_disconnect=words[1])
+        run = (await service.resolve(ME, answer)).run
+        assert run is not None
+        (await service.subscribe(ME, Subscribe(id="s", thread=sent.thread, after=0))).close()
+        assert (await service.wait_run(ME, run, timeout_s=DEADLINE_S)).status == "cancelled"
 
 
 @pytest.mark.parametrize("way", ["websocket", "sse", "run-sse", "send-sse", "long-poll", "send-wait"])

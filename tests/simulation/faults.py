@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from copy import copy
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import msgspec
 
 from runcast.errors import StoreError
 from runcast.events import Record
+from runcast.files import StoredFile
 from runcast.hub import Hub
 from runcast.stores.base import Written
 from runcast.testing import MemoryStore
@@ -67,6 +69,7 @@ class LoggedStore(MemoryStore):
         self.caller = ""
         """The process whose operation is being carried out."""
         self.copy: dict[str, Any] | None = None
+        self.copied_files: dict[str, Any] = {}
         self.restores = 0
         self.on_acquire: Callable[[], None] = lambda: None
 
@@ -91,6 +94,7 @@ class LoggedStore(MemoryStore):
             kept.records, kept.runs, kept.said, kept.lease = list(log.records), dict(log.runs), list(log.said), None
         names = ("_tombstones", "_inboxes", "_aliases", "_receipts", "_threads_of_runs", "_states")
         self.copy = {"_logs": logs, **{name: dict(getattr(self, name)) for name in names}}
+        self.copied_files = {id: (kept, dict(kept.threads)) for id, kept in self.files._kept.items()}
 
     def restore(self) -> None:
         """Go back to the copy: every log is another one now."""
@@ -100,6 +104,9 @@ class LoggedStore(MemoryStore):
         for name, value in self.copy.items():
             setattr(self, name, value)
         self.copy = None
+        self.files._kept = {id: kept for id, (kept, _) in self.copied_files.items()}
+        for kept, threads in self.copied_files.values():
+            kept.threads = threads
         for name, log in self._logs.items():
             epoch = self._epochs()
             log.thread = msgspec.structs.replace(log.thread, epoch=epoch)
@@ -156,6 +163,9 @@ _WRITES = (
     "delete_owner",
     "prune",
     "probe",
+    "put",
+    "delete_all",
+    "collect",
 )
 _LEASES = ("acquire", "renew", "release")
 
@@ -172,7 +182,7 @@ class StoreLine:
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if name not in (
-            "get_thread", "inbox", "list_threads", "receipt", "read", "runs", "agent_states", "snapshot", "orphans",
+            "get_thread", "find_alias", "inbox", "list_threads", "receipt", "read", "runs", "agent_states", "snapshot", "orphans",
             "close", "heads", "expired", "probe", "size", "idle_threads", "prune", *_WRITES, *_LEASES,
         ):  # fmt: skip
             raise AttributeError(name)
@@ -184,9 +194,8 @@ class StoreLine:
         return operation
 
     @property
-    def files(self) -> Any:
-        """Bytes come and go at once: nobody in these worlds sends files yet."""
-        return self._world.store.files
+    def files(self) -> FilesLine:
+        return FilesLine(self)
 
     def append_now(self, writes: Sequence[Any], *, now: int) -> list[Written | None]:
         """At once, or not: as the store feels."""
@@ -199,7 +208,7 @@ class StoreLine:
             done.append(world.store.append_now([write], now=now)[0] if willing else None)
         return done
 
-    async def _carry_out(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def _carry_out(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, files: bool = False) -> Any:
         world, node, faults = self._world, self._node, self._world.faults
         thread = args[0].thread if name == "append" else args[0] if args and isinstance(args[0], str) else ""
         dice = world.dice("store", node.name, name, thread)
@@ -239,7 +248,7 @@ class StoreLine:
                 store = world.store
                 store.caller = node.name
                 try:
-                    getattr(store, name)(*args, **kwargs).send(None)
+                    getattr(store.files if files else store, name)(*args, **kwargs).send(None)
                 except StopIteration as done:
                     result = done.value
                 except Exception as raised:
@@ -272,6 +281,31 @@ class StoreLine:
         return await answer
 
 
+class FilesLine:
+    """The files over the same line. Bytes that are only staged are the process's own, and gone with it."""
+
+    def __init__(self, line: StoreLine) -> None:
+        self._line = line
+
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        if name not in ("put", "get", "of_owner", "delete_all", "collect"):
+            raise AttributeError(name)
+
+        async def operation(*args: Any, **kwargs: Any) -> Any:
+            return await self._line._carry_out(name, args, kwargs, files=True)
+
+        return operation
+
+    async def stage(self) -> Any:
+        return await self._line._world.store.files.stage()
+
+    @asynccontextmanager
+    async def open(self, file: StoredFile) -> AsyncGenerator[Any]:
+        await self._line._carry_out("get", ([file.id],), {}, files=True)
+        async with self._line._world.store.files.open(file) as content:
+            yield content
+
+
 class LossyHub(Hub):
     """A hub whose wake-ups are lost, doubled, late or out of order, if the seed has that."""
 
@@ -279,6 +313,11 @@ class LossyHub(Hub):
         super().__init__(*args, **kwargs)
         self._world = world
         self._node = node
+
+    def _watch(self, thread: str, change: int) -> None:
+        super()._watch(thread, change)
+        world = self._world
+        world.history.watchers.append((world.loop.time(), self._node.name, thread, self.watchers(thread)))
 
     def push(self, thread: str, records: Sequence[Record]) -> None:
         world = self._world

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, NamedTuple
 
+from runcast.commands import Edit, Retry, Send, Steer
 from runcast.events import Record
 from runcast.runs import Principal, Run
 from runcast.stores.base import Receipt
@@ -89,16 +90,26 @@ class History:
         """By thread and epoch; a deleted thread's too."""
         self.deleted: dict[str, int] = {}
         self.work: list[Work] = []
-        self.said: dict[str, str] = {}
-        """By run: what its agent said and the runner took."""
+        self.said: dict[tuple[str, int], str] = {}
+        """By run and attempt: what its agent said and the runner took."""
         self.said_at: dict[str, list[float]] = {}
         """When each piece of it was taken."""
+        self.shown: dict[tuple[str, int], list[str]] = {}
+        """By run and attempt: the messages that stand when its agent has come to its end."""
+        self.commands: dict[str, Send | Steer | Edit | Retry] = {}
+        """What was asked under a key."""
+        self.files: dict[str, bytes] = {}
+        """What was acknowledged as uploaded, by id."""
+        self.watchers: list[tuple[float, str, str, int]] = []
+        """When, at which process, of which thread how many watchers there were from then on."""
         self.deliveries: list[Delivery] = []
         self.views: list[View] = []
         self.deaths: list[tuple[float, str]] = []
         self.renewals: list[tuple[float, str, str]] = []
         """When which process got or extended its lease of which thread."""
         self.thaws: list[tuple[float, str]] = []
+        self.over = 0.0
+        """When the end came."""
         self.problems: list[str] = []
         """What went wrong in a way that needs no judge."""
 

@@ -1,15 +1,14 @@
 """Planted bugs: the test of the test. Each is a mistake that somebody could make, and that the judge must see.
 
-A mutant patches the product while it is planted; if a name that it patches is gone, it fails loudly, and whoever renamed it
-plants the bug anew.
+Those of reading, writing, commands and running are here; `mutants_asking` has those of branches, steering and files,
+`mutants_lasting` those of runs that outlive their process or their watchers.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Generator, Sequence
+from typing import Any
 from unittest.mock import patch
 
 import anyio
@@ -41,36 +40,8 @@ from runcast.testing import MemoryStore
 from runcast.transcript import Transcript
 from runcast.updates import Events, join
 
-
-class Mutant(NamedTuple):
-    """`breaks`: the invariants of which one must be named by the judge. `only`: the faults that bring it to light."""
-
-    name: str
-    breaks: tuple[str, ...]
-    only: tuple[str, ...]
-    plant: Callable[[], AbstractContextManager[Any]]
-    why: str
-
-
-MUTANTS: dict[str, Mutant] = {}
-
-
-def mutant(
-    *breaks: str, only: Sequence[str] = ()
-) -> Callable[[Callable[[], Generator[None]]], Callable[[], Generator[None]]]:
-    def register(plant: Callable[[], Generator[None]]) -> Callable[[], Generator[None]]:
-        name = plant.__name__
-        MUTANTS[name] = Mutant(name, breaks, tuple(only), contextmanager(plant), plant.__doc__ or "")
-        return plant
-
-    return register
-
-
-@contextmanager
-def planted(name: str) -> Generator[Mutant]:
-    found = MUTANTS[name]
-    with found.plant():
-        yield found
+from . import mutants_asking, mutants_lasting
+from .mutant import MUTANTS, Mutant, mutant, planted
 
 
 def _stamped(lane: Lane, events: Sequence[e.Event], now: int) -> list[Record]:
@@ -502,8 +473,8 @@ def a_queued_run_that_is_lost() -> Generator[None]:
             return
         entry = lane.queue.popleft()
         run = msgspec.structs.replace(entry.run, status="running", started_at=self._clock.now_ms())
-        await self._appender.write(lane, [started(run, entry.messages)], runs=[run], head_run=run.id)
-        self.launch(lane, run, entry.messages, entry.principal)
+        await self._appender.write(lane, [started(run, entry.brief)], runs=[run], head_run=run.id)
+        self.launch(lane, run, entry.brief, entry.principal)
 
     with patch.object(Executions, "advance", advance):
         yield
@@ -637,4 +608,4 @@ def an_end_by_what_the_feed_knows() -> Generator[None]:
         yield
 
 
-__all__ = ["MUTANTS", "Mutant", "planted"]
+__all__ = ["MUTANTS", "Mutant", "mutants_asking", "mutants_lasting", "planted"]

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .world import World
+    from .world import Node, World
 
 
 class Nemesis:
@@ -15,6 +15,8 @@ class Nemesis:
         self.dice = world.dice("nemesis")
         if world.faults.on["freeze"]:
             world.store.on_acquire = self._wake_the_dead
+        if world.faults.on["crash"]:
+            world.on_use = self._kill_at_work
 
     async def live(self) -> None:
         world, dice, faults = self.world, self.dice, self.world.faults
@@ -66,6 +68,11 @@ class Nemesis:
         for node in self.world.nodes:
             if node.frozen and self.dice.random() < 0.5:
                 self.world.later(0.0001, node.thaw)
+
+    def _kill_at_work(self, node: Node) -> None:
+        """The worst moment to die: a tool has begun that must not run twice."""
+        if self.world.faults["crash"] and self.dice.random() < 0.15:
+            self.world.later(0.0001, node.kill)
 
     def _boot(self) -> None:
         """A new process; on the same machine, as SQLite's, it knows that the leases of the dead one are void."""

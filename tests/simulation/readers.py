@@ -23,14 +23,14 @@ class Reader:
         self.name = name
         self.principal = principal
         self.dice = dice = world.dice("reader", name)
-        self.inbox = dice.random() < 0.15
+        self.inbox = dice.random() < 0.15 and not world.lonely
         self.thread = thread
         self.kind = "fast"
         if world.faults["slow"]:
             self.kind = dice.choice(("fast", "slow", "stuck"))
-        self.leaves = dice.random() < 0.5
+        self.leaves = dice.random() < 0.5 or world.lonely
         """Whether it goes away now and then."""
-        self.stays_s = dice.choice((0.1, 1, 5))
+        self.stays_s = dice.choice((0.1, 1, 5) if not world.lonely else (0.1, 0.3, 1))
         self.forgets = dice.random() < 0.3
         """Whether it comes back without its cursor."""
         self.sinks = self.kind == "fast" and dice.random() < 0.5
@@ -69,7 +69,7 @@ class Reader:
                 task.cancel()
                 await asyncio.wait([task], timeout=0.1)
             if not self.ended:
-                await asyncio.sleep(dice.choice((0.01, 0.1, 0.5)))
+                await asyncio.sleep(dice.choice((0.01, 0.1, 0.5, 2)))
 
     async def _serve(self, node: Node, connection: int) -> None:
         """In the node's process: what a transport does. It stops where the node dies."""
@@ -261,7 +261,11 @@ class RunReader:
             if self.view is not None:
                 self.view.over = True
                 subscription.close()
-                subscription = await service.subscribe_run(self.principal, run)
+                try:
+                    subscription = await service.subscribe_run(self.principal, run)
+                except RuncastError:
+                    self.view = None
+                    return
             self.view = View(self.name, self.thread, subscription.epoch, 0, run=run)
             world.history.views.append(self.view)
         try:

@@ -53,6 +53,22 @@ ANSWERED = {"type": "INTERRUPT_RESOLVED", "interruptId": "r.0", "status": "resol
 QUEUED = [{"type": "RUN_QUEUED", "runId": run} for run in ("a", "b")]
 STARTED = [{"type": "RUN_STARTED", "runId": run} for run in ("a", "b")]
 ENDED = [{"type": "RUN_FINISHED", "runId": run} for run in ("a", "b")]
+SAID = {"message": {"id": "m", "content": ""}}
+HANDED = {"type": "RUN_STEERED", **R, **SAID, "consumed": False}
+HEARD = {"type": "RUN_STEERED", **R, **SAID, "consumed": True}
+LEFT = {"type": "RUN_QUEUED", "runId": "q", "input": {"messages": [SAID["message"]]}}
+LATER = [{"type": "RUN_STARTED", "runId": "q"}, {"type": "RUN_FINISHED", "runId": "q"}]
+AGAIN = [{"type": "RUN_RESTARTED", **R, "attempt": attempt} for attempt in (2, 3, 4)]
+
+
+def test_what_is_steered_replaced_and_begun_again_is_let_pass() -> None:
+    assert judge_log(numbered(LOG[0], HANDED, HEARD, LOG[5])) == []
+    assert judge_log(numbered(LOG[0], HANDED, LOG[5], LEFT, *LATER)) == []
+    assert judge_log(numbered(LOG[0], *AGAIN[:2], LOG[5])) == []
+    new = {"type": "RUN_QUEUED", "runId": "c", "replaces": "a"}
+    taken_back = {"type": "RUN_DEQUEUED", "runId": "a"}
+    begins = [{"type": "RUN_STARTED", "runId": "c"}, {"type": "RUN_FINISHED", "runId": "c"}]
+    assert judge_log(numbered(*QUEUED, new, taken_back, *begins, STARTED[1], ENDED[1])) == []
 
 
 @pytest.mark.parametrize(
@@ -70,6 +86,14 @@ ENDED = [{"type": "RUN_FINISHED", "runId": run} for run in ("a", "b")]
         ("I20", numbered(LOG[0], LOG[5], ANSWERED)),
         ("I21", LOG[:-1]),
         ("I23", numbered(*LOG[:4], LOG[5])),
+        ("I18", numbered(LOG[0], HANDED, LOG[5])),
+        ("I5", numbered(LOG[0], HANDED, HEARD, HEARD, LOG[5])),
+        ("I5", numbered(LOG[0], HANDED, HANDED, HEARD, LOG[5])),
+        ("I5", numbered(LOG[0], HANDED, HEARD, LOG[5], LEFT, *LATER)),
+        ("I6", numbered(LOG[0], HEARD, LOG[5])),
+        ("I21", numbered(LOG[0], *AGAIN, LOG[5])),
+        ("I21", numbered(LOG[0], AGAIN[1], LOG[5])),
+        ("I23", numbered(*LOG[:2], AGAIN[0], LOG[5])),
     ],
 )
 def test_what_a_log_should_not_hold(number: str, log: list[dict[str, Any]]) -> None:

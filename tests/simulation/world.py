@@ -27,9 +27,9 @@ from runcast.transports.gateway import Gateway
 
 from .faults import Faults, LoggedStore, LossyHub, StoreLine
 from .history import History, Work
-from .judge import judge
+from .judge_world import judge
 from .loop import Livelock, Stalled, VirtualLoop, deterministic
-from .player import Player
+from .player import AGENTS, players
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ class Node:
         try:
             async with open_service(
                 store=StoreLine(world, self),  # type: ignore[arg-type]
-                agents=[Player(world, self)],
+                agents=players(world, self),
                 clock=self.clock,
                 new_id=world.ids(self.name),
                 limits=world.limits,
@@ -232,14 +232,28 @@ class World:
         self.history = History()
         self.history.keep_trace = keep_trace
         self.faults = Faults(seed, without, only)
-        self.limits = Limits(run_timeout_s=6, queue_limit=3, cancel_deadline_s=2, lease_ttl_s=3, renew_s=1, idle_s=4)
+        self.limits = Limits(
+            run_timeout_s=6,
+            queue_limit=3,
+            cancel_deadline_s=2,
+            lease_ttl_s=3,
+            renew_s=1,
+            idle_s=4,
+            disconnect_grace_s=0.3,
+        )
         self.wake_loss = Random(f"{seed}:loss").choice((0.3, 1.0))
         self.at_once = Random(f"{seed}:now").choice((0.0, 0.5, 0.9, 1.0))
         """How often the store appends at once what may go the short way."""
+        self.favourite = Random(f"{seed}:favourite").choice(AGENTS)
+        """The agent that is asked most."""
+        self.lonely = self.favourite == "watched" and Random(f"{seed}:lonely").random() < 0.9
+        """Whether there is one reader only, who comes and goes: runs end when nobody watches them."""
         self._dice: dict[tuple[str, ...], Random] = {}
         self._ids: dict[str, int] = {}
         self.store = LoggedStore(self.history, self.loop.time, new_id=self.ids("inbox"), epochs=self.ids("epoch"))
         self.nodes: list[Node] = []
+        self.on_use: Callable[[Node], None] = lambda node: None
+        """A tool that must not run twice begins at this process."""
         self.outage_until = 0.0
         self.healed = asyncio.Event()
         self.over = False
@@ -268,9 +282,12 @@ class World:
     def note_work(self, node: Node, run: str, what: str, detail: str) -> None:
         order = self.note(f"{node.name} {run} {what} {detail}")
         self.history.work.append(Work(order, self.loop.time(), node.name, run, what, detail))
+        if what == "use":
+            self.on_use(node)
 
-    def note_said(self, run: str, piece: str) -> None:
-        self.history.said[run] = self.history.said.get(run, "") + piece
+    def note_said(self, run: str, attempt: int, piece: str) -> None:
+        said = self.history.said
+        said[run, attempt] = said.get((run, attempt), "") + piece
         self.history.said_at.setdefault(run, []).append(self.loop.time())
 
     def later(self, delay_s: float, callback: Callable[[], None]) -> None:
@@ -331,10 +348,12 @@ class World:
         people = [Person(self, f"p{k}", *dice.choice(self.threads)) for k in range(dice.randint(1, 3))]
         readers: list[Any] = [
             Reader(self, f"r{k}", *(self.threads[0] if k == 0 else dice.choice(self.threads)))
-            for k in range(dice.randint(2, 4))
+            for k in range(dice.randint(2, 4) if not self.lonely else 1)
         ]
-        wired = [Wired(self, f"w{k}", *dice.choice(self.threads)) for k in range(dice.choice((0, 1, 1)))]
-        if dice.random() < 0.3:
+        wired = [
+            Wired(self, f"w{k}", *dice.choice(self.threads)) for k in range(dice.choice((0, 1, 1)) * (not self.lonely))
+        ]
+        if dice.random() < 0.3 and not self.lonely:
             readers.append(RunReader(self, "f0", *dice.choice(self.threads)))
         self.actors = [self.go(actor.live()) for actor in (*readers, *wired)]
         talking = [self.go(person.live()) for person in people]
@@ -342,7 +361,7 @@ class World:
         evil = self.go(nemesis.live())
 
         async def story() -> None:
-            await asyncio.wait(talking, timeout=60)
+            await asyncio.wait(talking, timeout=150)
             for task in talking:
                 if not task.done():
                     self.history.problems.append("somebody waits for an answer for ever")
@@ -355,6 +374,7 @@ class World:
             self.healed.set()
             await self._quiet(readers, wired, nemesis)
             self.over = True
+            self.history.over = self.loop.time()
             self.note("the end")
 
         self.loop.run_until_complete(story())
@@ -364,8 +384,8 @@ class World:
         """Until every run has ended or waits and every reader has everything, or until that should long have been."""
         limits = self.limits
         most = limits.run_timeout_s + 2 * limits.cancel_deadline_s + 2 * limits.lease_ttl_s + limits.renew_s + 5
-        # A command that was begun before may start one more run after another: the queue.
-        most *= 1 + limits.queue_limit
+        # A command that was begun before may start one more run after another: the queue, and what was said to a run.
+        most *= 1 + 2 * limits.queue_limit
         end = self.loop.time() + most
         while self.loop.time() < end:
             await asyncio.sleep(0.25)

@@ -187,6 +187,36 @@ async def test_a_message_that_names_what_is_not_the_senders_is_refused_whole() -
         assert (await http.post("/v1/messages?wait=10", json=naming(file["url"]), headers=ADA)).status_code == 200
 
 
+@pytest.mark.parametrize("way", ["edit", "steer"])
+async def test_an_edit_and_what_is_handed_over_may_name_no_more_than_a_message(way: str) -> None:
+    """All ways by which a message comes in are held to the same, and the log says of a file what it is."""
+    async with serving(authenticator=Tokens()) as running, running.http(headers=ADA) as http:
+        others = await upload(http, headers=EVE)
+        file = await upload(http, b"hello", "text/plain", params={"name": "a.txt"})
+        first = (await http.post("/v1/messages?wait=10", json={"message": "hi"})).json()
+        for content, status, code in (
+            ("file:///etc/passwd", 422, "unknown_file"),
+            (others["url"], 422, "unknown_file"),
+            (5, 422, "invalid_request"),
+        ):
+            refused = await http.post(f"/v1/runs/{first['id']}/{way}", json=naming(content))
+            problem_of(refused, status, code)
+        inline = {"type": "image", "source": {"type": "data", "value": "A" * 17 * 1024, "mimeType": "image/png"}}
+        refused = await http.post(f"/v1/runs/{first['id']}/{way}", json={"message": {"content": [inline]}})
+        problem_of(refused, 413, "payload_too_large")
+        lying = naming(file["url"])
+        lying["message"]["content"][1]["source"]["mimeType"] = "image/png"
+        taken = await http.post(f"/v1/runs/{first['id']}/{way}", json=lying)
+        assert taken.status_code == 202
+        events = (await http.get(f"/v1/threads/{first['thread']}/events")).json()["events"]
+        [event] = [one for one in events if one["seq"] == taken.json()["seq"]]
+        assert event["input"]["messages"][0]["content"][1] == {
+            "type": "image",
+            "source": {"type": "url", "value": file["url"], "mimeType": "text/plain"},
+            "metadata": {"name": "a.txt", "size": 5},
+        }
+
+
 async def test_what_is_inline_is_small() -> None:
     async with serving() as running, running.http() as http:
         for length in (17 * 1024, 40 * 1024):

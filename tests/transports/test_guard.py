@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 import websockets
+from fastapi import Request
+from starlette.responses import Response
 
 from runcast.ids import SystemClock, Uuid7Source
 from runcast.session import SUBPROTOCOL
-from runcast.transports.guard import FORWARDING, Guard, parse_origin, printable
-from runcast.transports.wire import Message, Scope
-from serving import NativeClient, serving
+from runcast.transports.bodies import NewThread
+from runcast.transports.guard import FORWARDING, Guard, parse_origin
+from runcast.transports.http import build_api
+from runcast.transports.requests import read_json
+from runcast.transports.wire import Message, Scope, printable
+from serving import NativeClient, Running, serving
 from transports.test_http import problem_of
 from transports.test_websocket import Tokens
 
@@ -265,3 +272,82 @@ async def test_an_exception_in_an_answer_cuts_it() -> None:
     with pytest.raises(StreamCut):
         await outer(scope(method="GET"), receive, send)
     assert sent[-1]["more_body"] is True
+
+
+# --- the paths of dialects ----------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def with_dialect() -> AsyncGenerator[Running]:
+    """A server in which everything below /api and /ws is a dialect's, as far as guard and errors go."""
+    async with serving(authenticator=Tokens(), allowed_origins=[LISTED]) as running:
+        server = running.server
+        server._guard._is_dialect = lambda path: path.startswith(("/api/", "/ws"))
+        server._guard._last_words = lambda path: ('{"type":"error"}',) if path == "/ws" else ()
+        app = build_api(server.gateway)
+
+        @app.post("/api/chat")
+        async def chat(request: Request, limit: int = 1) -> Response:
+            await server.gateway.identify_scope(request.scope)
+            await read_json(request, NewThread)
+            return Response(b"{}", media_type="application/json", headers={"vary": "Accept"})
+
+        server._api = app  # type: ignore[assignment]
+        yield running
+
+
+@pytest.mark.anyio
+async def test_errors_of_dialects_are_plain_json_with_a_detail() -> None:
+    ada = {"x-user": "ada", "origin": LISTED, "content-type": "application/json"}
+    async with with_dialect() as running, running.http() as http:
+        asked: list[tuple[int, str, str, dict[str, Any]]] = [
+            (401, "POST", "/api/chat", {"headers": {"origin": LISTED}}),
+            (403, "POST", "/api/chat", {"headers": {**ada, "origin": "https://evil.test"}}),
+            (404, "GET", "/api/nothing", {"headers": ada}),
+            (405, "PUT", "/api/chat", {"headers": ada}),
+            (413, "POST", "/api/chat", {"headers": ada, "content": b'{"title":"' + b"x" * 300_000 + b'"}'}),
+            (415, "POST", "/api/chat", {"headers": {**ada, "content-type": "text/plain"}, "content": b"{}"}),
+            (422, "POST", "/api/chat", {"headers": ada, "content": b'{"title":7}'}),
+            (422, "POST", "/api/chat?limit=x", {"headers": ada, "content": b"{}"}),
+            (400, "POST", "/api/chat", {"headers": ada, "content": b"{"}),
+        ]
+        for status, method, url, options in asked:
+            answer = await http.request(method, url, **options)
+            assert answer.status_code == status, (url, answer.text)
+            assert answer.headers["content-type"] == "application/json"
+            assert isinstance(answer.json()["detail"], str) and answer.json()["detail"]
+            assert answer.headers["vary"] == "Origin"
+            allowed = answer.headers.get("access-control-allow-origin")
+            assert allowed == (None if status == 403 else LISTED)
+            assert status == 403 or answer.headers["access-control-allow-credentials"] == "true"
+        good = await http.post("/api/chat", headers=ada, content=b"{}")
+        assert good.status_code == 200
+        assert good.headers.get_list("vary") == ["Accept", "Origin"]
+        problem_of(await http.get("/v1/threads"), 401, "unauthenticated")
+
+
+@pytest.mark.anyio
+async def test_a_preflight_of_a_dialect() -> None:
+    async with with_dialect() as running, running.http() as http:
+        headers = {"origin": LISTED, "access-control-request-method": "POST"}
+        answer = await http.options("/api/chat", headers=headers)
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert answer.headers["access-control-allow-methods"] == "GET, POST, PUT, PATCH, DELETE, OPTIONS"
+        assert {"content-type", "authorization"} <= set(answer.headers["access-control-allow-headers"].split(", "))
+        assert answer.headers["access-control-allow-origin"] == LISTED
+        assert answer.headers["access-control-allow-credentials"] == "true"
+        assert answer.headers["vary"] == "Origin"
+        refused = await http.options("/api/chat", headers={**headers, "origin": "https://evil.test"})
+        assert refused.status_code == 403
+        assert isinstance(refused.json()["detail"], str)
+
+
+@pytest.mark.anyio
+async def test_a_dialects_last_words_come_before_the_close() -> None:
+    async with with_dialect() as running:
+        for path, heard in (("/ws", [{"type": "error"}]), ("/ws/chat", [])):
+            options: dict[str, Any] = {"subprotocols": None, "additional_headers": {"origin": "https://evil.test"}}
+            async with running.socket(path, **options) as raw:
+                client = NativeClient(raw)
+                assert await client.close_code() == 4003
+                assert client.heard == heard

@@ -226,6 +226,7 @@ async def test_agents_are_listed() -> None:
         agents = (await http.get("/v1/agents")).json()["agents"]
         assert [(agent["name"], agent["default"]) for agent in agents] == [("first", True), ("second", False)]
         assert [agent["steerable"] for agent in agents] == [False, False]
+        assert agents[0].keys() == {"name", "title", "description", "starters", "default", "steerable"}
         assert (await ask(http, agent="second"))["agent"] == "second"
         problem_of(await http.post("/v1/messages", json={"message": "x", "agent": "third"}), 422, "invalid_request")
 

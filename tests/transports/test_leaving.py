@@ -129,7 +129,7 @@ async def test_a_dialect_may_stop_what_was_watched_when_its_client_closes(way: s
 
     agent = Gated()
     server = Server([agent], store=":memory:", drain_timeout_s=0)
-    server._sockets["/v1/ws"] = NativeSocket(server.gateway, on_close=on_close)
+    server._native = NativeSocket(server.gateway, on_close=on_close)
     async with serving_app(server) as running, running.http() as http:
         sent = (await http.post("/v1/messages", json={"message": {"id": "m1", "content": "go"}})).json()
         await agent.reached.wait()

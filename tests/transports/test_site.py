@@ -11,7 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving import serving
+from core import Told, echo
+from runcast.server import Server
+from serving import serving, serving_app
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +72,15 @@ async def test_page_is_told_where_it_lives(http: httpx.AsyncClient) -> None:
             "</script><b>",
             ["Hi"],
         )
+
+
+async def test_page_is_told_that_there_is_a_choice_and_not_of_what(dist: Path) -> None:
+    for names in (["support"], ["support", "research"]):
+        server = Server([Told(echo, name) for name in names], store=":memory:", web_directory=dist, drain_timeout_s=0)
+        async with serving_app(server) as running, running.http() as http:
+            page = (await http.get("/")).text
+        assert config_of(page)["severalAgents"] is (len(names) > 1)
+        assert "research" not in page
 
 
 async def test_policy_allows_the_app_and_nothing_else(http: httpx.AsyncClient) -> None:

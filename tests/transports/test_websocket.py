@@ -496,7 +496,7 @@ async def test_heads_come_when_nothing_else_does(monkeypatch: pytest.MonkeyPatch
 
     async with serving() as running:
         socket_app = NativeSocket(running.server.gateway, SessionLimits(heartbeat_s=0.05))
-        monkeypatch.setitem(running.server._sockets, "/v1/ws", socket_app)  # pyright: ignore[reportPrivateUsage]
+        monkeypatch.setattr(running.server, "_native", socket_app)  # pyright: ignore[reportPrivateUsage]
         async with running.client() as client:
             thread = await new_thread(client)
             ack = await client.ask("subscribe", thread=thread)
@@ -510,7 +510,7 @@ class Named:
     is_open = False
 
     async def authenticate(self, credentials: Credentials) -> Identity:
-        return Identity(Principal(credentials.token or "nobody"))
+        return Identity(Principal(credentials.token or credentials.headers.get("x-name") or "nobody"))
 
 
 async def test_a_user_has_so_many_connections_and_no_more() -> None:
@@ -532,6 +532,43 @@ async def test_a_user_has_so_many_connections_and_no_more() -> None:
                 while running.server.gateway.connections > 2:
                     await anyio.sleep(0.01)
             assert (await (await come("ada", stack)).hear())["op"] == "welcome"
+
+
+async def test_event_streams_count_as_connections() -> None:
+    async with serving(authenticator=Named(), connections_per_user=2) as running, AsyncExitStack() as stack:
+        gateway = running.server.gateway
+        http = await stack.enter_async_context(running.http(headers={"x-name": "ada"}))
+        socket = NativeClient(await stack.enter_async_context(running.socket()))
+        await socket.say({"op": "hello", "token": "ada"})
+        await socket.hear()
+        stream = {"accept": "text/event-stream"}
+        async with http.stream("GET", "/v1/inbox/events", headers=stream) as first:
+            assert first.status_code == 200
+            refused = await http.get("/v1/inbox/events", headers=stream)
+            assert (refused.status_code, refused.json()["code"]) == (429, "too_many_connections")
+            assert refused.headers["retry-after"] == "5"
+            post = await http.post("/v1/messages", headers={**stream, "idempotency-key": "c1"}, json={"message": "hi"})
+            assert post.json()["code"] == "too_many_connections"
+            assert (await http.get("/v1/threads")).json()["threads"] == [], "nothing was sent"
+            assert (await http.get("/v1/inbox/events", params={"wait": 0})).status_code == 200
+            third = NativeClient(await stack.enter_async_context(running.socket()))
+            await third.say({"op": "hello", "token": "ada"})
+            assert await third.close_code() == 4009
+        with anyio.fail_after(DEADLINE_S):
+            while gateway.connections > 1:
+                await anyio.sleep(0.01)
+        missing = await http.get("/v1/threads/nope/events", headers=stream)
+        assert missing.status_code == 404
+        async with http.stream("POST", "/v1/messages", headers=stream, json={"message": "hi"}) as sent:
+            assert sent.status_code == 200
+            run = sent.headers["runcast-run"]
+            async for _ in sent.aiter_raw():
+                pass
+        last = (await http.get(f"/v1/runs/{run}")).json()["lastSeq"]
+        over = await http.get(f"/v1/runs/{run}/events", params={"after": last}, headers=stream)
+        assert over.status_code == 204
+        async with http.stream("GET", "/v1/inbox/events", headers=stream) as again:
+            assert again.status_code == 200
 
 
 async def test_a_revoked_user_is_sent_away_at_once() -> None:

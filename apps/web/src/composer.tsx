@@ -24,6 +24,8 @@ interface ComposerProps {
   /** Names the draft: the conversation's id, or "new". */
   draftKey: string;
   busy: boolean;
+  /** A question of the agent is open: Stop withdraws it, by the button only. What is sent waits behind it. */
+  waiting?: boolean;
   stopping: boolean;
   placeholder: string;
   /** Where files go; without it nothing can be attached. */
@@ -52,6 +54,7 @@ export function Composer(props: ComposerProps) {
   const {
     draftKey,
     busy,
+    waiting = false,
     stopping,
     placeholder,
     files,
@@ -217,19 +220,19 @@ export function Composer(props: ComposerProps) {
         }}
       />
       <div className="flex shrink-0 items-center gap-1.5">
-        {busy && (
+        {(busy || waiting) && (
           <button
             type="button"
             className="stop-button"
             aria-label={words.stop}
-            title={words.stopHint}
+            title={busy ? words.stopHint : words.withdraw}
             aria-disabled={stopping}
             onClick={stop}
           >
             <Square size={13} fill="currentColor" aria-hidden />
           </button>
         )}
-        {busy && !empty && (
+        {(busy || waiting) && !empty && (
           <Menu
             label={words.how}
             className="icon-button"

@@ -11,7 +11,11 @@ export interface Config {
   welcome: string | null;
   starters: readonly string[];
   agent: string | null;
+  /** There is a choice: a new conversation asks whom it is with. */
+  severalAgents: boolean;
   files: FileRules;
+  /** Where people sign in; null if the server names no such place. */
+  signIn: string | null;
 }
 
 export function readConfig(page: Document = document): Config {
@@ -32,11 +36,20 @@ export function readConfig(page: Document = document): Config {
     welcome: word(given["welcome"]),
     starters: starters.slice(0, 4),
     agent: word(given["agent"]),
+    severalAgents: given["severalAgents"] === true,
     files: {
       maxBytes: typeof maxBytes === "number" ? maxBytes : 0,
       types: Array.isArray(types) ? types.map(word).filter((type) => type !== null) : [],
     },
+    signIn: placeOf(word(given["signInUrl"])),
   };
+}
+
+/** An address that may be followed: a script is none. */
+function placeOf(address: string | null): string | null {
+  if (address === null || !URL.canParse(address, location.href)) return null;
+  const { href, protocol } = new URL(address, location.href);
+  return protocol === "https:" || protocol === "http:" ? href : null;
 }
 
 /** The path under which the app is mounted, without a slash at its end: "" or "/any/sub/path". */

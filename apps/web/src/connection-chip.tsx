@@ -21,21 +21,30 @@ export function useTrouble(): boolean {
   return late && !well;
 }
 
-/** How the line to the server stands; nothing while it is well. */
-export function ConnectionChip({ waiting }: { waiting: number }) {
+const SIGNED_OUT: readonly number[] = [4001, 4002, 4010];
+
+/** How the line to the server stands; nothing while it is well. `signIn`: where people sign in, if that is known. */
+export function ConnectionChip({ waiting, signIn }: { waiting: number; signIn: string | null }) {
   const client = useClient();
   const connection = useConnection();
   const trouble = useTrouble();
   const now = useNow(trouble, 250);
   const words = strings.connection;
+  const signedOut = connection.status === "stopped" && SIGNED_OUT.includes(connection.code);
+  useReturn(signedOut);
   if (connection.status === "stopped") {
     if (connection.code === 1000) return null;
-    const out = [4001, 4002, 4010].includes(connection.code);
     return (
-      <Chip icon={<Lock size={14} aria-hidden />} text={out ? words.signedOut : words.refused}>
-        <button type="button" className="link-button" onClick={() => location.reload()}>
-          {out ? words.signIn : words.reload}
-        </button>
+      <Chip icon={<Lock size={14} aria-hidden />} text={signedOut ? words.signedOut : words.refused}>
+        {signedOut && signIn !== null ? (
+          <a className="link-button" href={signIn}>
+            {words.signIn}
+          </a>
+        ) : (
+          <button type="button" className="link-button" onClick={() => location.reload()}>
+            {words.reload}
+          </button>
+        )}
       </Chip>
     );
   }
@@ -61,6 +70,19 @@ export function ConnectionChip({ waiting }: { waiting: number }) {
       )}
     </Chip>
   );
+}
+
+/** Who was signed out and comes back to this tab may have signed in in another. */
+function useReturn(signedOut: boolean): void {
+  const client = useClient();
+  useEffect(() => {
+    if (!signedOut) return;
+    const back = (): void => {
+      if (document.visibilityState === "visible") client.retryNow();
+    };
+    document.addEventListener("visibilitychange", back);
+    return () => document.removeEventListener("visibilitychange", back);
+  }, [client, signedOut]);
 }
 
 const Turning = () => <LoaderCircle size={14} className="animate-spin [animation-duration:1.6s]" aria-hidden />;

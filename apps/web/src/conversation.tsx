@@ -11,6 +11,7 @@ import { useClient, useReadable, useThreads } from "@runcast/react";
 import { ArrowUpRight } from "lucide-react";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useLocation } from "wouter";
+import { AgentChoice, useAgents } from "./agents.tsx";
 import { Announcer } from "./announcer.tsx";
 import { Canvas } from "./canvas/canvas.tsx";
 import { DiagramContext } from "./canvas/card.tsx";
@@ -55,16 +56,25 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
     navigate(`/c/${encodeURIComponent(state.id)}`);
   }, [state.id, navigate]);
 
+  // A conversation is with one agent: whoever begins it says which.
+  const [asked, setAsked] = useState<string | null>(null);
+  const running = state.busy ? state.path.find((run) => run.status === "running")?.agent : undefined;
+  const choice = config.severalAgents && state.id === null;
+  const agents = useAgents(choice || running !== undefined);
+  const steerable = agents?.some((one) => one.name === running && one.steerable) ?? false;
+  const partner = choice ? agents?.find((one) => (asked === null ? one.default : one.name === asked)) : undefined;
+  const agent = partner?.name;
+
   const show = useToasts((toasts) => toasts.show);
   const send = useCallback(
     (text: string, attached: readonly JsonObject[] = [], onBusy?: SendOptions["onBusy"]) => {
       const parts = [...(text ? [{ type: "text", text }] : []), ...attached];
       const content = attached.length > 0 ? parts : undefined;
       // What the server refuses stays on the page as a message that was not sent, with its reason.
-      thread.send(text, { onBusy, parentRunId: parent, content }).catch(() => undefined);
+      thread.send(text, { agent, onBusy, parentRunId: parent, content }).catch(() => undefined);
       setSent((count) => count + 1);
     },
-    [thread, parent],
+    [thread, parent, agent],
   );
   // What goes on in sight is given up for another version; what goes on in a version that is not shown is waited for.
   const onBusy = useRef<"interrupt" | "enqueue">("enqueue");
@@ -90,14 +100,15 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
     [thread, choose, retry],
   );
   // What goes on in a version that is not shown goes on.
-  const target = parent === undefined ? undefined : state.path.find(isUnderWay)?.id;
+  const target =
+    parent === undefined ? undefined : state.path.find((run) => isUnderWay(run) || run.status === "waiting")?.id;
   const stop = useCallback(() => void thread.cancel(target).catch(() => undefined), [thread, target]);
-  const steerable = useSteerable(state.busy ? state.path.find((run) => run.status === "running")?.agent : undefined);
   const answered = useCallback(() => {
     // Where a keyboard would cover the page, nobody has asked for it.
-    if (!window.matchMedia("(pointer: coarse)").matches) composer.current?.focus();
+    if (!window.matchMedia?.("(pointer: coarse)").matches) composer.current?.focus();
   }, []);
   const stopping = state.activity.kind === "stopping";
+  const waiting = !state.busy && state.path.at(-1)?.status === "waiting";
   useKeys({ composer, busy: state.busy && !stopping, stop });
 
   const missing = state.status === "notFound" || state.status === "deleted";
@@ -119,6 +130,7 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
             railShown={railShown}
             onShowRail={onShowRail}
             onShowCanvas={canvas.shown === null && canvas.diagrams.length > 0 ? canvas.reopen : null}
+            signIn={config.signIn}
           />
           {missing || failed ? (
             <Notice
@@ -129,6 +141,16 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
           ) : empty ? (
             <div className="flex min-h-6 flex-[4] flex-col justify-end">
               <h1 className="column hero">{config.welcome ?? strings.app.welcome}</h1>
+              {choice && (
+                <AgentChoice
+                  agents={agents ?? []}
+                  chosen={partner}
+                  onChoose={(name) => {
+                    setAsked(name);
+                    answered();
+                  }}
+                />
+              )}
             </div>
           ) : state.status === "loading" && state.path.length === 0 ? (
             <Loading />
@@ -150,8 +172,17 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
                 ref={composer}
                 draftKey={state.id ?? "new"}
                 busy={state.busy}
+                waiting={waiting}
                 stopping={stopping}
-                placeholder={state.busy ? words.placeholderBusy : empty ? words.placeholder : words.placeholderNext}
+                placeholder={
+                  state.busy
+                    ? words.placeholderBusy
+                    : waiting
+                      ? words.placeholderWaiting
+                      : empty
+                        ? words.placeholder
+                        : words.placeholderNext
+                }
                 files={files}
                 rules={config.files}
                 steerable={steerable}
@@ -161,12 +192,7 @@ export function Conversation({ thread, config, railShown, onShowRail }: Conversa
               />
             </div>
           )}
-          {empty && (
-            <Starters
-              starters={config.starters.length > 0 ? config.starters : strings.app.starters}
-              onChoose={(text) => send(text)}
-            />
-          )}
+          {empty && <Starters starters={startersOf(config, partner)} onChoose={(text) => send(text)} />}
         </main>
         {beside && !narrow && <Side>{beside}</Side>}
         {beside && narrow && (
@@ -196,23 +222,10 @@ function editLast(): boolean {
   return pencil !== undefined;
 }
 
-/** Whether the agent reads what is said while it runs. Asked of the server the first time that one runs. */
-function useSteerable(agent: string | undefined): boolean {
-  const client = useClient();
-  const [known, setKnown] = useState<readonly AgentInfo[] | null>(null);
-  const wanted = agent !== undefined && known === null;
-  useEffect(() => {
-    if (!wanted) return;
-    let here = true;
-    client.agents().then(
-      (agents) => here && setKnown(agents),
-      () => undefined,
-    );
-    return () => {
-      here = false;
-    };
-  }, [client, wanted]);
-  return known?.some(({ name, steerable }) => name === agent && steerable) ?? false;
+/** What the page suggests to begin with: the operator's words are for the default agent. */
+function startersOf(config: Config, partner: AgentInfo | undefined): readonly string[] {
+  const given = partner && !partner.default ? partner.starters.slice(0, 4) : config.starters;
+  return given.length > 0 ? given : strings.app.starters;
 }
 
 function Starters({ starters, onChoose }: { starters: readonly string[]; onChoose: (text: string) => void }) {

@@ -16,11 +16,12 @@ interface HeaderProps {
   onShowRail: () => void;
   /** Null if there is nothing to show beside the conversation. */
   onShowCanvas: (() => void) | null;
+  signIn: string | null;
 }
 
 const TONES: Record<Tone, string> = { busy: "bg-accent", waiting: "bg-amber", bad: "bg-red", quiet: "bg-ink-3" };
 
-export function Header({ state, title, railShown, onShowRail, onShowCanvas }: HeaderProps) {
+export function Header({ state, title, railShown, onShowRail, onShowCanvas, signIn }: HeaderProps) {
   const client = useClient();
   const show = useToasts((toasts) => toasts.show);
   const [renaming, setRenaming] = useState(false);
@@ -85,7 +86,7 @@ export function Header({ state, title, railShown, onShowRail, onShowCanvas }: He
         </div>
       )}
       <span className="ms-auto" />
-      <ConnectionChip waiting={waiting} />
+      <ConnectionChip waiting={waiting} signIn={signIn} />
       {onShowCanvas && (
         <button
           type="button"

@@ -1,5 +1,6 @@
 import type {
   Activity,
+  ArtifactPart,
   InterruptPart,
   Part,
   ReasoningPart,
@@ -55,6 +56,10 @@ export function toolDoes(tool: Named): string {
   return tool.title && ONGOING.test(tool.title) ? toolName(tool) : strings.run.using(toolName(tool));
 }
 
+/** What an agent is called on the page: its title as it is; without one `support_bot` is "Support bot". */
+export const agentName = (title: string): string =>
+  /^[\w-]+$/.test(title) ? capital(plainName({ name: title })) : title;
+
 /** A name at the beginning of a line. */
 export const capital = (words: string): string => words.charAt(0).toLocaleUpperCase() + words.slice(1);
 
@@ -109,12 +114,14 @@ export function expiry(expiresAt: string | undefined, now: number): string | nul
   const at = expiresAt === undefined ? Number.NaN : Date.parse(expiresAt);
   if (!Number.isFinite(at)) return null;
   const words = strings.approval;
-  const minutes = Math.floor((at - now) / 60_000);
   if (at <= now) return words.overdue;
-  if (minutes < 1) return words.expiring;
-  if (minutes < 60) return words.expires(strings.form.minutes(minutes));
-  if (minutes < 48 * 60) return words.expires(strings.form.hours(Math.floor(minutes / 60)));
-  return words.expires(strings.form.days(Math.floor(minutes / 1440)));
+  if (at - now < 60_000) return words.expiring;
+  const minutes = Math.floor((at - now) / 60_000);
+  // Never more than there is, but for a few minutes: what was just asked and is open for a day expires in 24 h.
+  const ample = minutes + 5;
+  if (ample < 60) return words.expires(strings.form.minutes(minutes));
+  if (ample < 48 * 60) return words.expires(strings.form.hours(Math.floor(ample / 60)));
+  return words.expires(strings.form.days(Math.floor(ample / 1440)));
 }
 
 export type WorkPart = ReasoningPart | ToolPart | StepPart | SubagentPart;
@@ -132,10 +139,17 @@ export interface SinglePart {
 const isWork = (part: Part): part is WorkPart =>
   part.type === "reasoning" || part.type === "tool" || part.type === "step" || part.type === "subagent";
 
+export const isFigures = (part: Part): part is ArtifactPart => part.type === "artifact" && part.kind === "metrics";
+
+/** Not said at its place: figures about the answer, and what only tells a front end which view to open. */
+const isAside = (part: Part): boolean =>
+  part.type === "artifact" && (part.kind === "metrics" || part.kind === "canvas_trigger");
+
 /** Folds neighbouring thoughts, tools and steps into one activity line; the order of events stays. */
 export function grouped(parts: readonly Part[]): (WorkGroup | SinglePart)[] {
   const groups: (WorkGroup | SinglePart)[] = [];
   for (const [index, part] of parts.entries()) {
+    if (isAside(part)) continue;
     const last = groups.at(-1);
     if (isWork(part)) {
       if (last?.kind === "work") last.parts.push(part);
@@ -169,6 +183,9 @@ export function workSummary(parts: readonly WorkPart[]): string {
       strings.tool.status[open.status].toLowerCase(),
       ...(tools.length > 1 ? [words.tools(tools.length)] : []),
     ].join(" · ");
+  // A call that was denied, or never came to its end, was not used.
+  if (tools.length === 1 && only && only.status !== "done" && only.status !== "failed")
+    return `${capital(toolNoun(only))} · ${strings.tool.status[only.status].toLowerCase()}`;
   if (tools.length === 1 && only && parts.length === 1)
     return [words.used(toolNoun(only)), ...(spent ? [duration(spent)] : []), ...tail].join(" · ");
   return [words.worked(duration(spent)), words.tools(tools.length), ...tail].join(" · ");

@@ -71,6 +71,7 @@ describe("what the server wrote into the page", () => {
       welcome: null,
       starters: [],
       agent: null,
+      severalAgents: false,
       files: { maxBytes: 0, types: [] },
     });
     expect(readConfig(page("not json"))).toEqual({
@@ -78,14 +79,17 @@ describe("what the server wrote into the page", () => {
       welcome: null,
       starters: [],
       agent: null,
+      severalAgents: false,
       files: { maxBytes: 0, types: [] },
     });
-    const given = '{"title":3,"starters":["a",4,""," b "],"maxFileBytes":9,"fileTypes":["image/*",3]}';
+    const given =
+      '{"title":3,"starters":["a",4,""," b "],"severalAgents":"x","maxFileBytes":9,"fileTypes":["image/*",3]}';
     expect(readConfig(page(given))).toEqual({
       title: "",
       welcome: null,
       starters: ["a", "b"],
       agent: null,
+      severalAgents: false,
       files: { maxBytes: 9, types: ["image/*"] },
     });
   });

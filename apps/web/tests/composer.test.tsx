@@ -84,6 +84,16 @@ describe("Composer", () => {
     expect(document.activeElement).not.toBe(field);
   });
 
+  it("withdraws a question with the button only: Escape in a form must not", () => {
+    const { onStop, field, write } = setup({ waiting: true });
+    fireEvent.keyDown(field, { key: "Escape" });
+    expect(onStop).not.toHaveBeenCalled();
+    fireEvent.click(screen.getByRole("button", { name: "Stop" }));
+    expect(onStop).toHaveBeenCalledOnce();
+    write("Something else");
+    screen.getByRole("button", { name: "How to send" });
+  });
+
   it("can send while a run is on, beside stopping it", () => {
     const { onSend, field, write } = setup({ busy: true });
     expect(screen.queryByRole("button", { name: "Send" })).toBeNull();

@@ -87,7 +87,9 @@ describe("the fields of a schema", () => {
 describe("how long a question stays open", () => {
   const now = Date.parse("2026-01-01T00:00:00Z");
   it.each([
-    ["2026-01-01T23:59:00Z", "Expires in 23 h"],
+    ["2026-01-01T23:59:00Z", "Expires in 24 h"],
+    ["2026-01-01T23:50:00Z", "Expires in 23 h"],
+    ["2026-01-01T00:57:00Z", "Expires in 1 h"],
     ["2026-01-01T00:12:30Z", "Expires in 12 min"],
     ["2026-01-01T00:00:30Z", "Expires in less than a minute"],
     ["2025-12-31T23:59:00Z", "Expired"],

@@ -1,4 +1,4 @@
-import type { Client, ConnectionState, ThreadState } from "@runcast/client";
+import type { AgentInfo, Client, ConnectionState, ThreadState } from "@runcast/client";
 import { RuncastProvider } from "@runcast/react";
 import { act, fireEvent, render, screen, within } from "@testing-library/react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
@@ -8,14 +8,17 @@ import { ConnectionChip } from "../src/connection-chip.tsx";
 import { fixtureClient } from "../src/fixtures/client.ts";
 
 const files = { maxBytes: 1000, types: ["image/*", "text/plain"] };
-const config = { title: "Shop", welcome: "Ask me about orders.", starters: ["One", "Two"], agent: null, files };
+const config = {
+  ...{ title: "Shop", welcome: "Ask me about orders.", starters: ["One", "Two"], agent: null },
+  ...{ severalAgents: false, files, signIn: null },
+};
 
 function clientOf(scene: string): Client {
   return fixtureClient(new URLSearchParams({ fixture: scene }));
 }
 
 /** The fixture client with a line that the test sets. */
-function withLine(state: ConnectionState) {
+function withLine(state: ConnectionState, signIn: string | null = null) {
   let now = state;
   const listeners = new Set<() => void>();
   const retryNow = vi.fn();
@@ -34,7 +37,7 @@ function withLine(state: ConnectionState) {
     });
   const view = render(
     <RuncastProvider client={client}>
-      <ConnectionChip waiting={2} />
+      <ConnectionChip waiting={2} signIn={signIn} />
     </RuncastProvider>,
   );
   return { set, retryNow, ...view };
@@ -77,8 +80,21 @@ describe("the connection chip", () => {
   });
 
   it("says that one is signed out, at once", () => {
-    const { container } = withLine({ status: "stopped", code: 4001, reason: "" });
-    expect(container.textContent).toContain("You are signed out");
+    const { container, unmount } = withLine({ status: "stopped", code: 4001, reason: "" });
+    expect(container.textContent).toContain("Sign in needed");
+    screen.getByRole("button", { name: "Reload" });
+    unmount();
+    withLine({ status: "stopped", code: 4002, reason: "" }, "https://id.example/in");
+    expect(screen.getByRole("link", { name: "Sign in" }).getAttribute("href")).toBe("https://id.example/in");
+  });
+
+  it("tries again when somebody who was signed out comes back to the tab", () => {
+    const { set, retryNow } = withLine({ status: "stopped", code: 4001, reason: "" });
+    document.dispatchEvent(new Event("visibilitychange"));
+    expect(retryNow).toHaveBeenCalledTimes(1);
+    set({ status: "stopped", code: 4003, reason: "" });
+    document.dispatchEvent(new Event("visibilitychange"));
+    expect(retryNow).toHaveBeenCalledTimes(1);
   });
 });
 
@@ -102,6 +118,58 @@ describe("the page", () => {
     expect(location.pathname).toBe("/c/t0");
     expect(screen.getByRole("textbox", { name: "Message" })).toBe(field);
     vi.useRealTimers();
+  });
+
+  describe("with several agents", () => {
+    const agents: AgentInfo[] = [
+      {
+        ...{ name: "orders", title: "orders", description: "Knows orders." },
+        starters: [],
+        default: true,
+        steerable: false,
+      },
+      {
+        ...{ name: "returns", title: "returns_desk", description: "Takes it back.", starters: ["Back"] },
+        ...{ default: false, steerable: false },
+      },
+    ];
+    const chooser = async (severalAgents = true) => {
+      const client = { ...clientOf("live"), agents: vi.fn(() => Promise.resolve(agents)) };
+      const sent = vi.spyOn(client.newThread(), "send");
+      const { unmount } = render(<App client={client} config={{ ...config, severalAgents }} base="" />);
+      await act(() => Promise.resolve());
+      return { client, sent, unmount };
+    };
+
+    it("asks whom a new conversation is with, and says it with the first message", async () => {
+      const { sent } = await chooser();
+      screen.getByText("Knows orders.", { selector: "span[title]" });
+      fireEvent.click(screen.getByRole("button", { name: "Agent: Orders. Choose another" }));
+      fireEvent.click(screen.getByRole("menuitemradio", { name: /Returns desk/, hidden: true }));
+      screen.getByRole("button", { name: "Agent: Returns desk. Choose another" });
+      expect(screen.queryByRole("button", { name: "One" }), "what is suggested is the other agent's").toBeNull();
+      fireEvent.click(screen.getByRole("button", { name: "Back" }));
+      expect(sent.mock.calls[0]?.[1]).toMatchObject({ agent: "returns" });
+    });
+
+    it("says whom it is with also where nothing was chosen", async () => {
+      const { sent } = await chooser();
+      fireEvent.click(screen.getByRole("button", { name: "One" }));
+      expect(sent.mock.calls[0]?.[1]).toMatchObject({ agent: "orders" });
+    });
+
+    it("neither asks nor looks where there is one", async () => {
+      const { client } = await chooser(false);
+      expect(screen.queryByRole("button", { name: /Choose another/ })).toBeNull();
+      expect(client.agents).not.toHaveBeenCalled();
+    });
+
+    it("asks nothing in a conversation that has begun", async () => {
+      history.replaceState(null, "", "/c/t0");
+      const { unmount } = render(<App client={clientOf("done")} config={{ ...config, severalAgents: true }} base="" />);
+      expect(screen.queryByRole("button", { name: /Choose another/ })).toBeNull();
+      unmount();
+    });
   });
 
   it("shows a conversation by its address, and says when it is not there", () => {

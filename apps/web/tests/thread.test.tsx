@@ -1,6 +1,8 @@
 import type { Activity, InterruptPart, Part, ReasoningPart, ToolPart, TranscriptRun } from "@runcast/client";
+import { RuncastProvider } from "@runcast/react";
 import { act, fireEvent, render, screen, within } from "@testing-library/react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { fixtureClient } from "../src/fixtures/client.ts";
 import { ActivityLine } from "../src/thread/activity.tsx";
 import { ARM_MS, InterruptCard } from "../src/thread/approval.tsx";
 import { ToolCard } from "../src/thread/tool.tsx";
@@ -95,6 +97,8 @@ describe("grouping parts", () => {
     );
     expect(workSummary([tool({ startedAt: 0, endedAt: 400 })])).toBe("Used list tables · 0.4 s");
     expect(workSummary([thought, tool({ status: "failed" })])).toContain("1 failed");
+    expect(workSummary([tool({ status: "cancelled", startedAt: 0, endedAt: 400 })])).toBe("List tables · stopped");
+    expect(workSummary([thought, tool({ status: "denied" })])).toBe("List tables · denied");
   });
 });
 
@@ -268,6 +272,15 @@ describe("an approval", () => {
     expect(screen.queryByRole("button")).toBeNull();
   });
 
+  it.each<[Partial<InterruptPart>]>([[{}], [{ reason: "input_required", toolCallId: undefined, message: "Which?" }]])(
+    "was withdrawn, not denied, when the run that waited was stopped: %j",
+    (more) => {
+      const withdrawn = ask({ status: "cancelled", by: "local", ...more });
+      const { container } = render(<InterruptCard interrupt={withdrawn} stopped me="local" resolve={resolve()} />);
+      expect(container.textContent).toContain("Withdrawn: the run was stopped by you");
+    },
+  );
+
   it("takes a written answer to a question", () => {
     const answered = resolve();
     render(
@@ -292,8 +305,13 @@ describe("a turn", () => {
   const actions = (): TurnActions => ({
     ...{ resolve: vi.fn(), retry: vi.fn(), cancel: vi.fn(), edit: vi.fn(), choose: vi.fn() },
   });
+  const client = fixtureClient(new URLSearchParams());
   const show = (given: TranscriptRun, activity?: Activity, acts = actions()) =>
-    render(<Turn run={given} activity={activity} last canRetry actions={acts} />);
+    render(
+      <RuncastProvider client={client}>
+        <Turn run={given} activity={activity} last canRetry actions={acts} />
+      </RuncastProvider>,
+    );
 
   it("is never without words while it runs", () => {
     const { container } = show(run({ messages: answer() }), { kind: "thinking", since: null });
@@ -313,6 +331,23 @@ describe("a turn", () => {
     expect(screen.queryByText(/Restarted/)).toBeNull();
   });
 
+  it("shows no raw syntax where a text was cut off", () => {
+    const half: Part = { type: "text", id: "x", text: "One.\n\nThe **largest", open: false, incomplete: "interrupted" };
+    const { container } = show(run({ status: "interrupted", messages: answer(half) }));
+    expect(container.querySelector(".prose")?.textContent).toBe("One.The largest");
+    expect(container.querySelector("strong")?.textContent).toBe("largest");
+  });
+
+  it("shows figures below the answer, and not before it is there", () => {
+    const figures: Part = { type: "artifact", id: "a1", kind: "metrics", content: { tables: 12 }, version: 1 };
+    const early = show(run({ messages: answer(tool(), figures) }), { kind: "thinking", since: null });
+    expect(early.container.textContent).not.toContain("Metrics");
+    expect(early.container.textContent?.match(/Thinking/g), "one line says what goes on").toHaveLength(1);
+    early.unmount();
+    const { container } = show(run({ status: "done", messages: answer(tool(), figures, text("All twelve.")) }));
+    expect(container.textContent).toMatch(/All twelve\.Metrics1 key/);
+  });
+
   it("offers Retry after an interruption and a failure, not after a stop", () => {
     const acts = actions();
     const interrupted = run({ status: "interrupted", messages: answer(text("Half")) });
@@ -324,6 +359,40 @@ describe("a turn", () => {
     show(run({ status: "cancelled", messages: answer(text("Half")) }));
     screen.getByText("Stopped");
     expect(screen.queryByRole("button", { name: "Retry" })).toBeNull();
+  });
+
+  describe("that failed for a while", () => {
+    const failed = (endedAt: number) =>
+      run({
+        ...{ status: "failed", endedAt, messages: answer() },
+        failure: { code: "model_rate_limited", message: "Too many.", retryable: true, retryAfterMs: 90_000 },
+      });
+
+    beforeEach(() => void vi.useFakeTimers({ now: 1_000_000 }));
+    afterEach(() => void vi.useRealTimers());
+
+    it("counts down to Retry, and does nothing before", () => {
+      const acts = actions();
+      show(failed(1_000_000), undefined, acts);
+      const button = screen.getByRole("button", { name: "Retry in 1 min 30 s" });
+      fireEvent.click(button);
+      expect(acts.retry).not.toHaveBeenCalled();
+      act(() => void vi.advanceTimersByTime(81_000));
+      expect(button.textContent).toBe("Retry in 9 s");
+      act(() => void vi.advanceTimersByTime(9_000));
+      expect(button.textContent).toBe("Retry");
+      expect(button.hasAttribute("aria-disabled")).toBe(false);
+      fireEvent.click(button);
+      expect(acts.retry).toHaveBeenCalledTimes(1);
+    });
+
+    it("is ready when the time is over, and waits no longer than was said when the clocks differ", () => {
+      const { unmount } = show(failed(1_000_000 - 90_000));
+      screen.getByRole("button", { name: "Retry" });
+      unmount();
+      show(failed(1_000_000 + 3_600_000));
+      screen.getByRole("button", { name: "Retry in 1 min 30 s" });
+    });
   });
 
   it("shows tokens and time when it is done", () => {

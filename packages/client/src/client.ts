@@ -81,8 +81,8 @@ export function createClient(options: ClientOptions = {}): Client {
     },
     async agents(): Promise<readonly AgentInfo[]> {
       const { agents } = await http.json<{ readonly agents: readonly Partial<AgentInfo>[] }>("v1/agents");
-      return agents.map(({ name, description, default: isDefault, steerable }) => ({
-        ...{ name: name ?? "", description: description ?? "" },
+      return agents.map(({ name, title, description, starters, default: isDefault, steerable }) => ({
+        ...{ name: name ?? "", title: title || (name ?? ""), description: description ?? "", starters: starters ?? [] },
         ...{ default: isDefault ?? false, steerable: steerable ?? false },
       }));
     },

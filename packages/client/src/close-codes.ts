@@ -11,6 +11,7 @@ export const NOT_OPENED = 4901;
 export const HELD_BACK = 4902;
 
 const CLASSES: Readonly<Record<number, CloseClass>> = {
+  1009: "stop", // a message too big; a command that is to blame is refused instead
   1013: "wait", // overload
   4000: "stop", // protocol error: these two do not understand each other
   4001: "token", // invalid or missing token

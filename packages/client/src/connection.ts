@@ -274,7 +274,8 @@ export class Connection {
   #lost(code: number, reason: string, now: number): void {
     const phase = this.#phase;
     if (phase === "idle" || phase === "backoff" || phase === "stopped") return;
-    if (code === 1009) this.#answer(this.#outbox.tooBig());
+    const tooBig = code === 1009 ? this.#outbox.tooBig() : null;
+    this.#answer(tooBig);
     this.#lineLost();
     if (phase === "live") {
       this.#lostAt = now;
@@ -282,12 +283,14 @@ export class Connection {
     } else if (this.#state.status === "connecting") {
       this.#lostAt = now;
     }
-    const kind = closeClass(code);
+    const kind = tooBig ? "reconnect" : closeClass(code);
     if (kind === "stop") return this.#stopped(code, reason);
     if (kind === "token") {
-      // One new token at once; if that one is refused too, only a person can help.
-      if (!this.#options.renewable || ++this.#refusedTokens > 1) return this.#stopped(code, reason);
-      this.#freshToken = true;
+      // One new token at once; if that one is refused too, only a person can help. Where the token is in a cookie, the cookie
+      // may have been renewed since the line was opened: what has expired is worth another attempt.
+      const { renewable } = this.#options;
+      if (!(renewable || code === 4002) || ++this.#refusedTokens > 1) return this.#stopped(code, reason);
+      this.#freshToken = renewable;
       return this.#open(now);
     }
     if (this.#fallBack(code, phase)) return this.#open(now);

@@ -20,6 +20,7 @@ export type ErrorCode =
   | "unsupported_media_type"
   | "rate_limited"
   | "queue_full"
+  | "too_many_connections"
   | "too_many_files"
   | "too_many_subscriptions"
   | "agent_error"
@@ -40,6 +41,7 @@ const RETRYABLE: ReadonlySet<string> = new Set([
   "run_active",
   "rate_limited",
   "queue_full",
+  "too_many_connections",
   "storage_unavailable",
   "unavailable",
   "network",

@@ -97,6 +97,10 @@ export interface RunError extends Typed<"RUN_ERROR"> {
   readonly code?: string;
   readonly usage?: readonly TokenUsage[];
   readonly retryable?: boolean;
+  /** With the code `timeout`: the limit, in seconds. */
+  readonly limitS?: number;
+  /** It may succeed this long after the event, not earlier. */
+  readonly retryAfterMs?: number;
   readonly requestId?: string;
 }
 export interface RunQueued extends Typed<"RUN_QUEUED"> {

@@ -70,8 +70,10 @@ export function resolveInterrupt(f: Folding, event: Extract<WireEvent, { type: "
   f.set(place, "interrupt", { status, payload, by, resolvedAt: timestamp });
   const part = f.get(place, "interrupt");
   const tool = f.findInChain(place[0], "tool", part.toolCallId);
+  // Whoever withdrew the question said nothing about the tool.
+  const withdrawn = status === "cancelled" && event.endsRun === true;
   if (tool && f.get(tool, "tool").status === "waiting" && denies(part))
-    f.set(tool, "tool", { status: "denied", endedAt: timestamp });
+    f.set(tool, "tool", { status: withdrawn ? "cancelled" : "denied", endedAt: timestamp });
   if (f.run(place[0]).status !== "waiting") return;
   settle(f, place[0], event.endsRun);
   if (f.run(place[0]).status === "cancelled") f.setRun(place[0], { reason: event.reason });

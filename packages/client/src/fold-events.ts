@@ -317,8 +317,12 @@ const RUN: RunHandlers = {
     settle(f, i);
   },
   RUN_ERROR(f, event, i, run) {
-    const { code = "agent_error", message, requestId, retryable = false, usage = run.usage, timestamp } = event;
-    f.setRun(i, { failure: { code, message, retryable, requestId }, usage: usage?.length ? usage : undefined });
+    const { code = "agent_error", message, requestId, retryable = false, limitS, retryAfterMs } = event;
+    const { usage = run.usage, timestamp } = event;
+    f.setRun(i, {
+      failure: { code, message, retryable, limitS, retryAfterMs, requestId },
+      usage: usage?.length ? usage : undefined,
+    });
     endRun(f, i, timestamp, code === "interrupted" ? "interrupted" : "failed");
   },
   MESSAGE_RETRACTED(f, { messageIds = [], toolCallIds = [] }, i) {

@@ -162,8 +162,11 @@ export class Subscriptions {
       case "resync":
         entry.last = undefined;
         entry.caughtUp = false;
-        if (frame.reason === "deleted") this.#entries.delete(entry.target);
         this.#tell({ do: "resync", target: entry.target, reason: frame.reason });
+        if (frame.reason !== "deleted") return;
+        // Who deleted all their data still has an inbox: a new one.
+        if (entry.target === null) this.#subscribe(entry);
+        else this.#entries.delete(entry.target);
     }
   }
 

@@ -146,7 +146,10 @@ export class Threads implements ThreadsReadable {
       this.#seq = Math.max(this.#seq, seq);
       if (!this.#loaded && this.#cell.get().status === "error") void this.reload();
     },
-    resync: () => undefined,
+    resync: (reason) => {
+      if (reason === "deleted") this.#items.clear(); // a snapshot follows: the list is asked for anew
+      this.#show({});
+    },
     refused: (error) => {
       this.#following = false;
       this.#failed(error);

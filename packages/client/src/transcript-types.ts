@@ -171,6 +171,10 @@ export interface Failure {
   readonly code: string;
   readonly message: string;
   readonly retryable: boolean;
+  /** Of a run that took too long: the limit, in seconds. */
+  readonly limitS?: number | undefined;
+  /** It may succeed this long after the run's `endedAt`, not earlier. */
+  readonly retryAfterMs?: number | undefined;
   readonly requestId?: string | undefined;
 }
 

@@ -30,7 +30,11 @@ export type ConnectionState =
 
 export interface AgentInfo {
   readonly name: string;
+  /** What people see; the name if it has no other. */
+  readonly title: string;
   readonly description: string;
+  /** Messages to begin with. */
+  readonly starters: readonly string[];
   readonly default: boolean;
   /** It reads what is said while it runs: `onBusy: "steer"`. */
   readonly steerable: boolean;

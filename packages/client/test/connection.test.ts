@@ -1,5 +1,6 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { HELD_BACK, SILENT } from "../src/close-codes.js";
+import { closeClass, HELD_BACK, SILENT } from "../src/close-codes.js";
 import { Connection, type ConnectionOptions, type Output } from "../src/connection.js";
 import { RuncastError } from "../src/errors.js";
 import type { WireEvent } from "../src/events.js";
@@ -213,6 +214,13 @@ describe("coming back", () => {
 });
 
 describe("close codes", () => {
+  it("have the classes of the protocol", () => {
+    const path = new URL("../../../spec/cases/close-codes.json", import.meta.url);
+    const cases = JSON.parse(readFileSync(path, "utf8")) as Record<string, string>;
+    const known = Object.keys(cases).map((code) => [code, closeClass(Number(code)).replace("token", "new token")]);
+    expect(Object.fromEntries(known)).toEqual(cases);
+  });
+
   it.each([4000, 4003, 4005, 4010])("%d stops", (code) => {
     const bench = new Bench().live();
     bench.close(code);
@@ -236,6 +244,18 @@ describe("close codes", () => {
       bench.welcome();
       expect(bench.status).toBe("live");
     }
+  });
+
+  it("tries once more after an expiry, for a cookie may be a newer one by now", () => {
+    const bench = new Bench().live();
+    expect(bench.close(4002)).toContainEqual({ do: "open", transport: "websocket", freshToken: false });
+    bench.welcome();
+    expect(bench.status).toBe("live");
+    bench.close(4002);
+    bench.opened();
+    bench.close(4001);
+    expect(bench.connection.state).toMatchObject({ status: "stopped", code: 4001 });
+    expect(bench.connection.deadline).toBeUndefined();
   });
 
   it("stops at once when there is no other token to be had", () => {
@@ -305,6 +325,20 @@ describe("silence (I15)", () => {
 });
 
 describe("following", () => {
+  it("follows a new inbox when the old one was deleted with all data", () => {
+    const bench = new Bench().live();
+    const [frame] = written(bench.take(bench.connection.watch(null, { after: 7, epoch: "e" }, bench.now)));
+    const { id } = frame as { id: string };
+    bench.receive({ op: "ack", id, sub: 1, epoch: "e", head: 7, from: 7 });
+    const out = bench.receive({ op: "resync", sub: 1, reason: "deleted" });
+    expect(out).toContainEqual({ do: "resync", target: null, reason: "deleted" });
+    const [again] = written(out) as { id: string }[];
+    expect(again).toEqual({ op: "subscribe", id: again!.id, inbox: true });
+    bench.receive({ op: "ack", id: again!.id, sub: 2, epoch: "f", head: 0, from: 0 });
+    bench.receive({ op: "snapshot", sub: 2, seq: 0, epoch: "f", thread: {}, transcript: {} });
+    expect(seqs(bench.receive(events(2, event(1))))).toEqual([1]);
+  });
+
   it("gives every event once, in order (I7)", () => {
     const bench = new Bench().live();
     bench.follow("t", 3);

@@ -1,13 +1,18 @@
 /**
- * Against a real server: `RUNCAST_TEST_URL=http://127.0.0.1:8000/ npx vitest run test/server.test.ts`. Its default agent must take
- * some time and stream some text (`runcast demo` does). Node 20 has a WebSocket only with `NODE_OPTIONS=--experimental-websocket`.
+ * Against a real server with the agent of `tests/e2e/agents.py`, in a process of its own (`tests/e2e/live.ts`), or against the one
+ * that `RUNCAST_TEST_URL` names.
  */
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, inject, it } from "vitest";
 import { createClient, type Client, type ThreadHandle, type ThreadState, type TransportName } from "../src/index.js";
 
-const URL_ = process.env["RUNCAST_TEST_URL"];
-const transports: TransportName[] =
-  typeof WebSocket === "undefined" ? ["sse", "polling"] : ["websocket", "sse", "polling"];
+declare module "vitest" {
+  export interface ProvidedContext {
+    server: string;
+  }
+}
+
+const URL_ = inject("server");
+const transports: TransportName[] = ["websocket", "sse", "polling"];
 const LIMIT = 60_000;
 
 /** Breaks connections, as a network would: answers that are being read fail, sockets close. */
@@ -21,8 +26,7 @@ class Breakable {
     return fetch(input, { ...init, signal: control.signal });
   };
 
-  get WebSocket(): typeof WebSocket | undefined {
-    if (typeof WebSocket === "undefined") return undefined;
+  get WebSocket(): typeof WebSocket {
     const open = this.#open;
     return class extends WebSocket {
       constructor(url: string | URL, protocols?: string | string[]) {
@@ -53,7 +57,7 @@ function until(thread: ThreadHandle, is: (state: ThreadState) => boolean): Promi
 
 const ended = (state: ThreadState): boolean => state.path.length > 0 && !state.busy && state.pending.length === 0;
 
-describe.runIf(URL_ !== undefined).each(transports)("over %s", (transport) => {
+describe.runIf(URL_ !== "").each(transports)("over %s", (transport) => {
   const clients: Client[] = [];
   const network = new Breakable();
   const make = (): Client => {
@@ -74,7 +78,7 @@ describe.runIf(URL_ !== undefined).each(transports)("over %s", (transport) => {
   it("sends, streams and ends, the same for a second client", { timeout: LIMIT }, async () => {
     const thread = make().newThread();
     const stop = thread.subscribe(() => undefined);
-    const sent = await thread.send("Hello there");
+    const sent = await thread.send("tell 100");
     expect(sent.thread).toBe(thread.id);
     const state = await until(thread, ended);
     expect(state.path.at(-1)).toMatchObject({ id: sent.run, status: "done" });
@@ -87,7 +91,7 @@ describe.runIf(URL_ !== undefined).each(transports)("over %s", (transport) => {
   it("loses and doubles nothing when the line breaks again and again (I7)", { timeout: LIMIT }, async () => {
     const thread = make().newThread();
     const stop = thread.subscribe(() => undefined);
-    const { thread: id } = await thread.send("Hello again");
+    const { thread: id } = await thread.send("tell 250");
     let breaks = 0;
     const chaos = setInterval(() => {
       if (breaks++ < 5) network.break();
@@ -103,12 +107,39 @@ describe.runIf(URL_ !== undefined).each(transports)("over %s", (transport) => {
   it("stops a run, and keeps what was said", { timeout: LIMIT }, async () => {
     const thread = make().newThread();
     const stop = thread.subscribe(() => undefined);
-    await thread.send("Take your time");
+    await thread.send("hold the line");
     await until(thread, (state) => state.busy && state.activity.kind !== "queued");
     await thread.cancel();
     const state = await until(thread, ended);
     expect(state.path.at(-1)!.status).toBe("cancelled");
     stop();
+  });
+
+  it("goes on hearing of new conversations after all data was deleted", { timeout: LIMIT }, async () => {
+    const client = make();
+    const first = client.newThread();
+    await first.send("To be deleted");
+    const listed = (is: (ids: readonly string[]) => boolean): Promise<void> =>
+      new Promise((resolve) => {
+        const stop = client.threads.subscribe(() => check());
+        const check = (): void => {
+          const { status, items } = client.threads.get();
+          if (status !== "ready" || !is(items.map(({ id }) => id))) return;
+          queueMicrotask(() => stop());
+          resolve();
+        };
+        check();
+      });
+    const stay = client.threads.subscribe(() => undefined);
+    await listed((ids) => ids.includes(first.id!));
+    const body = JSON.stringify({ confirm: "delete all my data" });
+    const headers = { "content-type": "application/json" };
+    const answer = await fetch(new URL("v1/me/data", URL_), { method: "DELETE", headers, body });
+    expect(answer.status).toBe(200);
+    await listed((ids) => ids.length === 0);
+    const { thread } = await make().newThread().send("A new beginning");
+    await listed((ids) => ids.length === 1 && ids[0] === thread);
+    stay();
   });
 
   it("lists the threads, and hears of a rename", { timeout: LIMIT }, async () => {

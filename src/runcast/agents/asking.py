@@ -143,9 +143,14 @@ def approval(
     `editable`: True, or the form (as `Question.schema`) of the arguments that the person may give instead.
     """
     given = cast(dict[str, Any], to_json(dict(arguments)))
+    text = text or f"Allow {name}?"
+    try:
+        schema = approval_schema(editable)
+    except BadForm as error:
+        raise _invalid(text, str(error)) from error
     return Question(
-        text or f"Allow {name}?",
-        schema=approval_schema(editable),
+        text,
+        schema=schema,
         expires_in=expires_in,
         reason="confirmation" if tool_call_id is None else "tool_call",
         tool_call_id=tool_call_id,
@@ -156,7 +161,11 @@ def approval(
 
 
 def approval_schema(editable: Any = False) -> dict[str, Any]:
-    """What an answer to an approval holds (AG-UI 1.0, `Interrupt.responseSchema`)."""
+    """What an answer to an approval holds (AG-UI 1.0, `Interrupt.responseSchema`).
+
+    Raises:
+        BadForm: the arguments' form cannot stand inside it.
+    """
     properties: dict[str, Any] = {"approved": {"type": "boolean"}, "reason": {"type": "string", "maxLength": 2000}}
     if editable is True:
         properties["editedArgs"] = {"type": "object"}

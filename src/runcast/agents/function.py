@@ -16,7 +16,7 @@ import functools
 import inspect
 import re
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any, Literal, cast, get_type_hints, overload
 
@@ -64,6 +64,7 @@ class FunctionAgent:
         name: str | None = None,
         description: str | None = None,
         title: str | None = None,
+        starters: Sequence[str] = (),
         timeout_s: float | None = None,
         on_crash: Literal["never", "restart"] = "never",
         on_disconnect: Literal["continue", "cancel"] | None = None,
@@ -79,6 +80,8 @@ class FunctionAgent:
         self.description: str = description if description is not None else _first_paragraph(function)
         self.title = title
         """What people see instead of the name."""
+        self.starters = tuple(starters)
+        """Messages that an empty conversation suggests."""
         self.timeout_s = timeout_s
         """The run's wall-clock limit in seconds; None: the server's."""
         self.on_crash: Literal["never", "restart"] = on_crash
@@ -93,6 +96,8 @@ class FunctionAgent:
         problems: list[str] = []
         if not NAME.match(self.name):
             problems.append(f"{self.name!r} is no name for an agent: use 1-64 characters of A-Za-z0-9_-, by name=…")
+        if isinstance(starters, str):
+            problems.append(f"starters must be a list of messages, not one: starters=[{starters!r}]")
         if timeout_s is not None and not timeout_s > 0:
             problems.append(f"timeout_s must be more than 0 seconds, not {timeout_s!r}")
         if on_crash not in ("never", "restart"):
@@ -118,6 +123,7 @@ class FunctionAgent:
             name=name,
             description=self.description,
             title=self.title,
+            starters=self.starters,
             timeout_s=self.timeout_s,
             on_crash=self.on_crash,
             resumable=self.resumable,
@@ -181,6 +187,7 @@ def agent(
     name: str | None = None,
     description: str | None = None,
     title: str | None = None,
+    starters: Sequence[str] = (),
     timeout_s: float | None = None,
     on_crash: Literal["never", "restart"] = "never",
     on_disconnect: Literal["continue", "cancel"] | None = None,
@@ -189,6 +196,7 @@ def agent(
 ) -> Callable[[Callable[..., Any]], FunctionAgent]: ...
 def agent(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function an agent: `@runcast.agent`, or `@runcast.agent(name=…, description=…, timeout_s=…)`.
+    People see `title` instead of the name, and `starters` in the empty conversation.
 
     A function that asks (`await run.ask(…)`) waits in memory for the answer. If the server stops meanwhile, the answer
     finds nobody: its run says so and offers to try again. With `resumable=True` it is answered all the same: the function is

@@ -47,7 +47,10 @@ def load(*targets: str) -> list[Agent]:
     names: dict[str, str] = {}
     for target, agent in found:
         if agent.name in names:
-            problems.append(f"two agents are called {agent.name!r}, from {names[agent.name]} and {target}: rename one")
+            problems.append(
+                f"two agents are called {agent.name!r}, from {names[agent.name]} and {target}: give one another name, "
+                'with @runcast.agent(name="…") or that of its function'
+            )
         names[agent.name] = target
     if problems:
         raise ConfigError("The agents cannot be served: " + "; ".join(problems), problems)

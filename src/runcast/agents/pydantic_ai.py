@@ -13,8 +13,9 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, suppress
 from typing import Any, Literal, cast, get_args, get_origin
 
 import anyio
@@ -41,10 +42,11 @@ from runcast.agents.asking import approval_schema, args_hash
 from runcast.agents.base import Kept, OnCrash, Turn
 from runcast.agents.context import RunContext
 from runcast.agents.function import NAME
-from runcast.agents.pydantic_ai_checkpoint import Steps, kept, recover
+from runcast.agents.pydantic_ai_checkpoint import Steps, kept, recover, unheard
 from runcast.agents.pydantic_ai_files import Sent, prompt_of
 from runcast.agents.pydantic_ai_guard import Guard
 from runcast.agents.pydantic_ai_history import arguments, messages_of, save
+from runcast.agents.pydantic_ai_patience import retry_after_s
 from runcast.agents.pydantic_ai_steering import Steerer
 from runcast.agents.pydantic_ai_stream import Artifact, Stream, ToolProgress, ToolText
 from runcast.agents.sheltered import OnCancel
@@ -111,6 +113,7 @@ class PydanticAIAgent:
         name: str | None = None,
         description: str | None = None,
         title: str | None = None,
+        starters: Sequence[str] = (),
         deps: Deps = None,
         deps_factory: DepsFactory | None = None,
         text_field: str | None = None,
@@ -126,6 +129,7 @@ class PydanticAIAgent:
         own = agent.description
         self.description: str = description if description is not None else own if isinstance(own, str) else ""
         self.title = title
+        self.starters = tuple(starters)
         self.timeout_s = timeout_s
         self.on_crash: OnCrash = on_crash
         self.on_disconnect = on_disconnect
@@ -137,6 +141,8 @@ class PydanticAIAgent:
         problems: list[str] = []
         if not NAME.match(self.name):
             problems.append(f"{self.name!r} is no name for an agent: give one by name=, 1-64 characters of A-Za-z0-9_-")
+        if isinstance(starters, str):
+            problems.append(f"starters must be a list of messages, not one: starters=[{starters!r}]")
         if deps is not None and deps_factory is not None:
             problems.append("deps and deps_factory exclude each other: give one")
         if on_crash not in get_args(OnCrash):
@@ -185,7 +191,8 @@ class PydanticAIAgent:
             options["output_type"] = self._output_type
         async with AsyncExitStack() as stack:
             options["deps"] = await self._make_deps(context, stack)
-            steerer = Steerer(context, prompt.sent)
+            again = unheard(context.left, recovered.checkpoint, input.messages) if context.left and recovered else ()
+            steerer = Steerer(context, prompt.sent, again)
             options["capabilities"] = [steerer] if guard is None else [guard, steerer]
             said = None if recovered else prompt.content
             running = cast(Any, self.agent.run_stream_events(said, **options))
@@ -204,7 +211,7 @@ class PydanticAIAgent:
                                 await steerer.read(event)
                                 continue
                             if steps is not None and isinstance(event, PartStartEvent | FunctionToolCallEvent):
-                                steps.take(events.new_messages(), stream.texts, stream.calls)
+                                steps.take(events.new_messages(), stream.texts, stream.calls, steerer.heard)
                             for mapped in stream.events(event):
                                 yield mapped
                             if guard is not None and isinstance(event, FunctionToolCallEvent):
@@ -362,7 +369,8 @@ def _questions(
             "argsHash": hashed,
         }
         if not approval and tool is not None:
-            metadata["parameters"] = inlined(tool.parameters_json_schema)
+            with suppress(BadForm):  # it only helps the page to draw
+                metadata["parameters"] = inlined(tool.parameters_json_schema)
         interrupt = e.Interrupt(
             id=f"{input.run}.{len(asked) + 1}",
             reason="tool_call" if approval else "input_required",
@@ -531,7 +539,8 @@ _EXPLANATIONS: tuple[tuple[str, str, str, bool], ...] = (
 
 
 def explained(error: BaseException) -> AgentError | None:
-    """A model's failure in words for the person in the chat, without the text of the exception; None if it is none."""
+    """A model's failure in words for the person in the chat, without the text of the exception, and with the time after which
+    its provider wants to be asked again; None if it is none."""
     if isinstance(error, AgentError):
         return None
     if isinstance(error, BaseExceptionGroup):
@@ -539,23 +548,31 @@ def explained(error: BaseException) -> AgentError | None:
             if (known := explained(one)) is not None:
                 return known
         return None
+    found = _explanation(error)
+    if found is None:
+        return None
+    sentence, code, retryable = found
+    wait_s = retry_after_s(error) if retryable else None
+    return AgentError(
+        sentence, code=code, retryable=retryable, retry_after_ms=None if wait_s is None else math.ceil(wait_s * 1000)
+    )
+
+
+def _explanation(error: BaseException) -> tuple[str, str, bool] | None:
+    """The sentence, the code, and whether the same may succeed later."""
     names = {kind.__name__ for kind in type(error).__mro__}
     for name, code, sentence, retryable in _EXPLANATIONS:
         if name in names:
-            return AgentError(sentence, code=code, retryable=retryable)
+            return sentence, code, retryable
     if isinstance(error, pai.ModelHTTPError):
         status = error.status_code
         if status == 429:
-            return AgentError(
-                "The model gets too many requests; try again in a moment.", code="model_rate_limited", retryable=True
-            )
+            return "The model gets too many requests; try again in a moment.", "model_rate_limited", True
         if status >= 500:
-            return AgentError(
-                "The model is not available at the moment; try again.", code="model_unavailable", retryable=True
-            )
-        return AgentError("The model's provider refused the request.", code="model_error")
+            return "The model is not available at the moment; try again.", "model_unavailable", True
+        return "The model's provider refused the request.", "model_error", False
     if isinstance(error, pai.ModelAPIError):
-        return AgentError("The model could not be reached; try again.", code="model_unavailable", retryable=True)
+        return "The model could not be reached; try again.", "model_unavailable", True
     return None
 
 

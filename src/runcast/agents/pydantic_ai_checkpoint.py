@@ -22,7 +22,8 @@ from runcast.agents.base import Kept, Turn
 from runcast.agents.context import RunContext
 from runcast.agents.pydantic_ai_files import Sent, referenced, rehydrated
 from runcast.agents.pydantic_ai_history import OUTCOMES, result_of
-from runcast.transcript import ToolPart
+from runcast.runs import Message
+from runcast.transcript import ActivityPart, ToolPart
 
 logger = logging.getLogger("runcast.agents")
 
@@ -39,6 +40,8 @@ class Checkpoint(NamedTuple):
     """Ids of the texts and thoughts that show these messages."""
     calls: list[str]
     """The same of calls, as the model named them, in order; one id may come several times."""
+    steered: list[str] | None
+    """Ids of the messages that were handed to the run and are among these; None: an earlier version did not note them."""
 
 
 class Recovered(NamedTuple):
@@ -56,6 +59,7 @@ class _Wire(msgspec.Struct):
     messages: msgspec.Raw
     texts: list[str]
     calls: list[str]
+    steered: list[str] | None = None
 
 
 def write(context: RunContext, checkpoint: Checkpoint, sent: Mapping[str, Sent]) -> None:
@@ -66,7 +70,7 @@ def write(context: RunContext, checkpoint: Checkpoint, sent: Mapping[str, Sent])
     except Exception:
         logger.warning("a checkpoint of run %s cannot be written", context.run_id, exc_info=True)
         return
-    wire = _Wire(msgspec.Raw(messages), checkpoint.texts, checkpoint.calls)
+    wire = _Wire(msgspec.Raw(messages), checkpoint.texts, checkpoint.calls, checkpoint.steered)
     context.checkpoint(ADAPTER, VERSION, msgspec.json.encode(wire))
 
 
@@ -77,7 +81,8 @@ def read(turn: Turn) -> Checkpoint | None:
         return None
     try:
         wire = msgspec.json.decode(state.data, type=_Wire)
-        return Checkpoint(ModelMessagesTypeAdapter.validate_json(bytes(wire.messages)), wire.texts, wire.calls)
+        messages = ModelMessagesTypeAdapter.validate_json(bytes(wire.messages))
+        return Checkpoint(messages, wire.texts, wire.calls, wire.steered)
     except ValueError:
         logger.warning("the checkpoint of run %s cannot be read", turn.run.id, exc_info=True)
         return None
@@ -127,6 +132,16 @@ async def recover(turn: Turn, context: RunContext) -> Recovered | None:
     return Recovered(messages, results, frozenset(again), checkpoint)
 
 
+def unheard(left: Turn, checkpoint: Checkpoint, messages: Sequence[Message]) -> list[Message]:
+    """Of the run's `messages` those that its log says were read while it ran, and that came after the checkpoint: the model is
+    asked as if it had never had them, unless it gets them again."""
+    if checkpoint.steered is None:
+        return []
+    parts = [part for message in left.run.messages for part in message.parts]
+    shown = {part.id for part in parts if isinstance(part, ActivityPart) and part.activity_type == "steer"}
+    return [message for message in messages if message.id in shown and message.id not in checkpoint.steered]
+
+
 class Steps:
     """Writes a run's checkpoints: one whenever its messages have grown by an answer or by results."""
 
@@ -136,14 +151,20 @@ class Steps:
         self._before: Sequence[ModelMessage] = recovered.messages if recovered else ()
         self._texts: Sequence[str] = recovered.checkpoint.texts if recovered else ()
         self._calls: Sequence[str] = recovered.checkpoint.calls if recovered else ()
+        self._steered: Sequence[str] = (recovered.checkpoint.steered or ()) if recovered else ()
         self._written = len(self._before)
 
-    def take(self, new: Sequence[ModelMessage], texts: Sequence[str], calls: Sequence[str]) -> None:
-        """`new`: the messages that this attempt has made so far; `texts`, `calls`: what it has shown of them."""
+    def take(
+        self, new: Sequence[ModelMessage], texts: Sequence[str], calls: Sequence[str], steered: Sequence[str]
+    ) -> None:
+        """`new`: the messages that this attempt has made so far; `texts`, `calls`: what it has shown of them; `steered`: what of
+        them was handed to it."""
         messages = [*self._before, *new]
         if len(messages) > self._written and any(isinstance(message, ModelResponse) for message in messages):
             self._written = len(messages)
-            checkpoint = Checkpoint(messages, [*self._texts, *texts], [*self._calls, *calls])
+            checkpoint = Checkpoint(
+                messages, [*self._texts, *texts], [*self._calls, *calls], [*self._steered, *steered]
+            )
             write(self._context, checkpoint, self._sent)
 
 

@@ -6,6 +6,7 @@ more when the agent would have ended, and an `EnqueuedMessagesEvent` says when t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from pydantic_ai.capabilities import AbstractCapability
@@ -22,11 +23,15 @@ _GOES_ON: Final = object()
 
 
 class Steerer(AbstractCapability[Any]):
-    """One per run: enqueues what was handed over, each message once."""
+    """One per run: enqueues what was handed over, each message once. `again`: what an attempt before this one had read, and what
+    the messages that this one goes on from lack; it comes first."""
 
-    def __init__(self, context: RunContext, sent: dict[str, Sent]) -> None:
+    def __init__(self, context: RunContext, sent: dict[str, Sent], again: Sequence[Message] = ()) -> None:
         self._context = context
         self._sent = sent
+        self._again = again
+        self.heard: list[str] = []
+        """Ids of the messages that a request to the model has had, in order."""
         self._enqueued: dict[str, Message] = {}
         """By pydantic-ai's id of the queued message."""
         self._given: set[str] = set()
@@ -46,10 +51,11 @@ class Steerer(AbstractCapability[Any]):
         """The model gets it with the request that begins now."""
         message = self._enqueued.pop(event.enqueue_id, None)
         if message is not None:
-            await self._context.read(message)
+            self.heard.append(message.id)
+            await self._context.read(message)  # of one that was read before nothing more is said
 
     async def _enqueue(self, ctx: PydanticContext[Any]) -> None:
-        for message in self._context.handed.unread:
+        for message in (*self._again, *self._context.handed.unread):
             if message.id in self._given:
                 continue
             self._given.add(message.id)

@@ -85,7 +85,12 @@ class Yields:
             case e.RunStarted():
                 return []  # the runner has written it
             case e.RunError():
-                raise AgentError(event.message, code=event.code or None, retryable=event.retryable is True)
+                raise AgentError(
+                    event.message,
+                    code=event.code or None,
+                    retryable=event.retryable is True,
+                    retry_after_ms=event.retry_after_ms or None,
+                )
             case e.RunFinished():
                 return [*self._draft.close(), msgspec.structs.replace(event, thread_id=self._context.thread_id)]
             case e.StateSnapshot():
@@ -216,6 +221,7 @@ class Yields:
         raise AgentError(
             message if isinstance(message, str) and message else "The agent reported an error without saying which.",
             code=code if isinstance(code, str) and code else None,
+            retry_after_ms=_first(fields, "retry_after_ms", "retryAfterMs", default=None),
         )
 
     def done(self, fields: Mapping[str, Any]) -> list[Event]:

@@ -20,6 +20,16 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 SCENES = ("explorer", "thoughts")
 
 
+def _dialects(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, str] | None:
+    from runcast.config import parse_paths
+
+    try:
+        pairs = [parse_paths(one) for one in given]
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", context, option) from None
+    return {path: name for pair in pairs for path, name in pair.items()} or None
+
+
 def server_options(command: Command) -> Command:
     """The options that are settings; one that is not given leaves its `RUNCAST_*` variable or default in force."""
     options = [
@@ -31,6 +41,14 @@ def server_options(command: Command) -> Command:
             help="What an acknowledged event survives: the end of the process, or also a power cut.  [default: process]",
         ),
         click.option("--title", help="Name shown in the page.  [default: the agent's name]"),
+        click.option(
+            "--dialect",
+            "dialects",
+            multiple=True,
+            metavar="PATH=NAME",
+            callback=_dialects,
+            help="Serve a dialect at another path than its own, or `off`; again for more. For example /ws/chat=text.",
+        ),
         click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"])),
         click.option("--open/--no-open", "open_page", default=False, help="Open the page in a browser."),
     ]
@@ -42,6 +60,11 @@ def server_options(command: Command) -> Command:
 @click.command()
 @click.argument("agents", nargs=-1, required=True, metavar="MODULE:ATTR...")
 @click.option("--database", type=click.Path(dir_okay=False), help="The SQLite file of the logs.  [default: runcast.db]")
+@click.option(
+    "--auth",
+    type=click.Choice(["none", "jwt"]),
+    help="Who is let in: this machine, or who has a token signed with RUNCAST_JWT_SECRET.  [default: none]",
+)
 @server_options
 def serve(agents: tuple[str, ...], open_page: bool, **given: Any) -> None:
     """Serve one or more agents; the first is the default one.
@@ -50,6 +73,7 @@ def serve(agents: tuple[str, ...], open_page: bool, **given: Any) -> None:
     function, or anything with a run method.
     """
     from runcast.agents import loader
+    from runcast.auth.configured import configured
     from runcast.server import check_open_host
 
     problems: list[str] = []
@@ -57,7 +81,8 @@ def serve(agents: tuple[str, ...], open_page: bool, **given: Any) -> None:
     loaded: list[Agent] = []
     try:
         settings = _settings(given)
-        check_open_host(settings.host)
+        if configured(settings).is_open:
+            check_open_host(settings.host)
     except ConfigError as error:
         problems.extend(error.problems)
     try:

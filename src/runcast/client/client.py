@@ -96,7 +96,12 @@ class SentRun:
                         said.append(event.delta)
                     case events.RunError():
                         code = event.code if isinstance(event.code, str) else None
-                        raise errors.AgentError(event.message, code=code, retryable=event.retryable is True)
+                        raise errors.AgentError(
+                            event.message,
+                            code=code,
+                            retryable=event.retryable is True,
+                            retry_after_ms=event.retry_after_ms if isinstance(event.retry_after_ms, int) else None,
+                        )
                     case _:
                         pass
         return "".join(said)

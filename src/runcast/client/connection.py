@@ -58,7 +58,6 @@ RETRIES = 5
 CloseClass = Literal["reconnect", "wait", "new_token", "stop"]
 
 CLOSE_CLASSES: dict[int, CloseClass] = {
-    1008: "stop",
     1009: "stop",
     1013: "wait",
     4000: "stop",
@@ -68,12 +67,15 @@ CLOSE_CLASSES: dict[int, CloseClass] = {
     4005: "stop",
     4008: "wait",
     4009: "wait",
-    4010: "new_token",
+    4010: "stop",
 }
-"""What to do after a close code; every other one: `reconnect`. `wait` starts at 5 s."""
+"""What to do after a close code (`spec/PROTOCOL.md`, "Close codes"); every other one: `reconnect`. `wait` starts at 5 s. After
+1009 only if no command is to blame: one that is, is refused, and the line comes back."""
+
+BLAMED_BYTES = 4096
+"""Commands of more than this may be what the server found too big."""
 
 STOP_WORDS: dict[int, tuple[str, str]] = {
-    1008: ("forbidden", "The server's policy refuses this connection."),
     1009: ("payload_too_large", "A message was larger than the server takes."),
     4000: ("protocol_error", "The server did not understand this client; they may be of different versions."),
     4001: ("unauthenticated", "The server asks for a valid token."),
@@ -200,6 +202,8 @@ class Connection:
         if self.state not in ("connecting", "greeting", "open"):
             return
         kind = CLOSE_CLASSES.get(code, "reconnect") if code is not None else "reconnect"
+        if code == 1009 and self._refuse_biggest():
+            kind = "reconnect"
         if kind == "new_token":
             self._token_refusals += 1
             if self._renewable and self._token_refusals < 3:
@@ -351,6 +355,18 @@ class Connection:
             case _:
                 pass  # pong, token_expiring, and what newer servers say: unknown frames are ignored
 
+    def _refuse_biggest(self) -> bool:
+        """A frame was too big for the server: the biggest command on the line is at fault, if one can be."""
+        sizes = (
+            {id: len(pending.text.encode()) for id, pending in self._pending.items()} if self.state == "open" else {}
+        )
+        biggest = max(sizes, key=sizes.__getitem__, default=None)
+        if biggest is None or sizes[biggest] <= BLAMED_BYTES:
+            return False
+        del self._pending[biggest]
+        self._effects.append(Refused(biggest, *STOP_WORDS[1009], None))
+        return True
+
     def _welcome(self, now: float) -> None:
         if self.state != "greeting":
             return
@@ -425,7 +441,12 @@ class Connection:
             self._effects.append(Batch(sub.key, batch))
 
     def _resync(self, sub: _Sub, reason: str) -> None:
-        if reason == "deleted":
+        if reason == "deleted" and sub.thread is None:
+            # Who deleted all their data still has an inbox: a new one.
+            sub.cursor = sub.epoch = None
+            self._effects.append(Rewound(sub.key, reason))
+            self._ask(sub)
+        elif reason == "deleted":
             del self._subs[sub.key]
             self._effects.append(Ended(sub.key, "not_found", "The conversation was deleted."))
         else:

@@ -50,6 +50,7 @@ _BY_CODE: dict[str, type[RuncastError]] = {
         errors.UnsupportedType,
         errors.RateLimited,
         errors.QueueFull,
+        errors.TooManyConnections,
         errors.TooManyFiles,
         errors.TooManySubscriptions,
         errors.StoreError,

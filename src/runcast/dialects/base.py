@@ -1,4 +1,4 @@
-"""The Dialect seam: a wire protocol as two pure functions, bytes → commands and events → frames.
+"""The Dialect seam: a wire protocol as two pure functions, a client's message → `Ask` and events → frames.
 
 A dialect knows no socket, clock or id source. Its encoder is a fold over the log: `(state, record) → (state, frames)`, and
 everything in a frame (ids, times, words) comes from the events and from what the encoder was made with. Hence:
@@ -17,23 +17,35 @@ What a reader sees first is the dialect's `attach`:
 A frame carries the place of its event: `seq`, and `k` if an event makes several frames (0, 1 …). The transport makes ids from
 them where the protocol has ids (`seq.k`, `seq × 64 + k`); only the `last` frame of an event may be resumed after.
 
-`runcast.transports` does everything else: waiting, sending, limits, keep-alives, closing.
+Three levels, each a Protocol; a dialect is whichever it needs:
+
+    Dialect        events → frames: all that a server-sent stream needs
+    TalkDialect    … and one message of a client → one `Ask`: a WebSocket on which people talk (`transports.talk`)
+    AnswerDialect  … and a whole run → one JSON answer: the fallback by HTTP POST
+
+`runcast.transports` does everything else: who it is, waiting, sending, limits, keep-alives, closing.
+`runcast.testing.DialectSuite` holds every dialect to this page.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
-from runcast.commands import AnyCommand
 from runcast.events import Record
-from runcast.updates import Update
+from runcast.updates import Events, Update
 
 Attach = Literal["tail", "replay", "snapshot"]
 
 OnClose = Literal["nothing", "cancel"]
 """What the end of a connection means to the runs that it watched: nothing (`on_disconnect` still holds), or that they are
 stopped at once."""
+
+Options = Mapping[str, str]
+"""What a client chose for its own stream, in its URL or in its first message."""
+
+NO_OPTIONS: Final[Options] = MappingProxyType({})
 
 
 class Frame(NamedTuple):
@@ -51,13 +63,32 @@ class Frame(NamedTuple):
     """The `event:` of a server-sent event; None for plain messages."""
     ends: bool = False
     """The protocol's terminal frame: after it a stream may end cleanly, before it never."""
+    supersedes: bool = False
+    """It says all that the reader's last such frame said, and more: a reader that has not taken that yet needs only this."""
+
+
+class Start(NamedTuple):
+    """What an encoder is made with: where in the log it begins, of what, and what the client calls it."""
+
+    thread: str
+    epoch: str
+    after: int = 0
+    """The seq before the first record it will be given."""
+    run: str | None = None
+    """Set when the stream is one run's: other runs' events are not given to it."""
+    conversation: str = ""
+    """The client's own id of the thread; the thread's where it has none."""
+    options: Options = NO_OPTIONS
 
 
 class Encoder(Protocol):
     """One reader's state of the fold. Not shared, not thread-safe, cheap to make."""
 
     def encode(self, record: Record) -> Sequence[Frame]:
-        """The frames of one record, possibly none. Records come in order, each once; deltas may be joined."""
+        """The frames of one record, possibly none. Records come in order, each once; deltas may be joined.
+
+        A run's terminal event (`runcast.events.TERMINAL`) makes exactly one frame with `ends`; nothing of that run follows.
+        """
         ...
 
     def update(self, update: Update) -> Sequence[Frame]:
@@ -65,15 +96,16 @@ class Encoder(Protocol):
         ...
 
 
-class Start(NamedTuple):
-    """What an encoder is made with: where in the log it begins, and of what."""
+class RecordEncoder:
+    """An encoder that has words for records only: what most dialects' are. Subclasses write `encode`."""
 
-    thread: str
-    epoch: str
-    after: int = 0
-    """The seq before the first record it will be given."""
-    run: str | None = None
-    """Set when the stream is one run's."""
+    def encode(self, record: Record) -> Sequence[Frame]:
+        raise NotImplementedError
+
+    def update(self, update: Update) -> Sequence[Frame]:
+        if not isinstance(update, Events):
+            return ()
+        return [frame for record in update.records for frame in self.encode(record)]
 
 
 class Dialect(Protocol):
@@ -90,29 +122,93 @@ class Dialect(Protocol):
         """Whether deltas of one item may be joined for a reader that lags."""
         ...
 
-    def decode(self, data: str | bytes) -> Sequence[AnyCommand]:
-        """The commands in one message of the client.
+    def encoder(self, start: Start) -> Encoder: ...
+
+    def error(self, code: str, message: str, *, request_id: str) -> Sequence[Frame]:
+        """How this protocol says that something went wrong, outside of the log: a frame that cannot be read, a message that
+        was not taken. `message` is a sentence for people."""
+        ...
+
+
+class Ask(NamedTuple):
+    """What one message of a client asks the agent."""
+
+    text: str
+    conversation: str | None = None
+    """The client's own id of the conversation (1-128 characters); None: the connection's thread, or a new one."""
+    options: Options = NO_OPTIONS
+    """Given to the encoder of the run that answers."""
+
+
+class KeepAlive(NamedTuple):
+    after_s: float
+    """So long no frame went in either direction."""
+    frame: bytes
+
+
+@runtime_checkable
+class TalkDialect(Dialect, Protocol):
+    """A WebSocket on which a message asks and frames answer. Each message waits for its turn: one run at a time per socket."""
+
+    @property
+    def sockets(self) -> Sequence[str]:
+        """Where it is by default: paths of WebSockets. Of their parameters `{session_id}` and `{thread}` name the conversation
+        that the socket follows, `{user_id}` must be the user's own; others mean nothing."""
+        ...
+
+    @property
+    def keeps_thread(self) -> bool:
+        """What a message without a conversation is part of: the connection's own thread, which nobody can come back to (true),
+        or each a new one (false)."""
+        ...
+
+    @property
+    def asks(self) -> int | None:
+        """How many messages one connection may send; the connection is closed (1000) after the answer to the last one. None:
+        any number. Where it is 1, a frame that cannot be read ends the connection too."""
+        ...
+
+    @property
+    def keep_alive(self) -> KeepAlive | None:
+        """What is said into a silence; None: WebSocket pings only."""
+        ...
+
+    @property
+    def answers_refusals(self) -> bool:
+        """Whether `error` is said before a connection is closed because of who, or from where, the client is."""
+        ...
+
+    def decode(self, data: str | bytes) -> Ask | None:
+        """What one message asks; None if it asks nothing and needs no answer.
 
         Raises:
-            BadFrame: it says nothing that this protocol knows.
+            BadFrame: it says nothing that this protocol knows. Its text goes to the client through `error`.
         """
         ...
 
-    def encoder(self, start: Start) -> Encoder: ...
-
     def on_close(self, deliberate: bool) -> OnClose:
-        """What it means that the client has gone. `deliberate`: it closed the connection on purpose (a close frame with code
-        1000 or none); false: the line broke, or the page went away."""
+        """What it means that the client has gone while its run goes on. `deliberate`: it closed the connection on purpose (a
+        close frame with code 1000 or none); false: the line broke, or the page went away."""
         ...
 
-    def error(self, code: str, message: str, *, request_id: str) -> Sequence[Frame]:
-        """How this protocol says that something went wrong, outside of the log."""
+
+@runtime_checkable
+class AnswerDialect(TalkDialect, Protocol):
+    """A dialect with a fallback over HTTP: the body of a POST is a message, the answer is one JSON object or a stream."""
+
+    @property
+    def posts(self) -> Mapping[str, Literal["answer", "stream"]]:
+        """Where by default, and how it is answered: with `answer`, or with the socket's frames as server-sent events."""
+        ...
+
+    def answer(self, start: Start, records: Sequence[Record]) -> bytes:
+        """The JSON of a whole run that did not fail; `records` are its events, from the first to the terminal one."""
         ...
 
 
 class BadFrame(Exception):
-    """A client's message that cannot be read. `malformed`: not even the protocol's syntax (three of them end a connection);
-    otherwise it was understood as far as `id`, and its field or `op` is wrong."""
+    """A client's message that cannot be read. `malformed`: not even the protocol's syntax (three of them end a native
+    connection); otherwise it was understood as far as `id`, and its field or `op` is wrong."""
 
     def __init__(self, message: str, *, id: str | None = None, malformed: bool = False) -> None:
         super().__init__(message)

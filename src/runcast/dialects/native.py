@@ -91,8 +91,12 @@ def fault_of_message(message: Message) -> str | None:
     if (size := len(to_bytes(message.content))) > MAX_TEXT_BYTES:
         hint = "" if isinstance(message.content, str) else " Upload files with POST /v1/files and name them by url."
         return f"The message has {size} bytes; at most {MAX_TEXT_BYTES} are taken.{hint}"
-    if not isinstance(message.content, str) and not all(isinstance(part.get("type"), str) for part in message.content):
+    if isinstance(message.content, str):
+        return None
+    if not all(isinstance(part.get("type"), str) for part in message.content):
         return "Each part of `message.content` needs a `type`."
+    if not all(isinstance(part.get("text"), str) for part in message.content if part["type"] == "text"):
+        return "A part of the type text needs a `text`."
     return None
 
 

@@ -79,7 +79,9 @@ def interrupt_resolved(at: Index, event: InterruptResolved) -> None:
     part.resolved_at = given(event.timestamp)
     tool = at.tool(run, part.tool_call_id) if part.tool_call_id else None
     if tool is not None and tool.status == "waiting" and _denies(part):
-        tool.status, tool.ended_at = "denied", part.resolved_at
+        # Whoever withdrew the question said nothing about the tool.
+        withdrawn = part.status == "cancelled" and event.ends_run is True
+        tool.status, tool.ended_at = "cancelled" if withdrawn else "denied", part.resolved_at
     if run.status == "waiting":
         settle(at, run, withdrawn=event.ends_run is True, reason=given(event.reason))
 
@@ -212,6 +214,8 @@ def run_error(at: Index, run: TranscriptRun, event: RunError) -> None:
         code=code,
         message=event.message,
         retryable=event.retryable is True,
+        limit_s=given(event.limit_s),
+        retry_after_ms=given(event.retry_after_ms),
         request_id=given(event.request_id),
     )
     usage(at, run, event)

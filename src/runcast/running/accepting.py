@@ -20,7 +20,7 @@ from runcast.running.appender import Appender
 from runcast.running.executions import Executions
 from runcast.running.lane import Lane, QueuedRun
 from runcast.running.opening import queued, started, title_of
-from runcast.runs import Message, Principal, Run, Thread
+from runcast.runs import Brief, Principal, Run, Thread
 from runcast.stores.base import Receipt
 
 
@@ -54,7 +54,7 @@ class Acceptance:
         self,
         lane: Lane,
         principal: Principal,
-        messages: tuple[Message, ...],
+        brief: Brief,
         *,
         agent: str,
         parent: str | None,
@@ -62,7 +62,7 @@ class Acceptance:
         stopped: Stopped | None = None,
         begin: Thread | None = None,
     ) -> Run:
-        """Start a run on `messages`, or queue it: last, or in the place of the one it was stopped for. The lane's lock is held.
+        """Start a run on `brief`, or queue it: last, or in the place of the one it was stopped for. The lane's lock is held.
 
         `begin`: the thread that is made with it. `receipt.result` is completed here: it is the JSON of `{"thread", "run", "seq", "status"}`.
         """
@@ -75,7 +75,7 @@ class Acceptance:
             status="running" if starts else "queued",
             parent=parent,
             replaces=None if stopped is None else stopped.run.id,
-            message_id=messages[0].id,
+            message_id=brief.messages[0].id,
             created_at=now,
             started_at=now if starts else None,
             first_seq=lane.head + 1,
@@ -87,12 +87,12 @@ class Acceptance:
         left = [] if stopped is None or stopped.entry is None else [leaving(stopped, lane.head + 2, now)]
         await self._appender.write(
             lane,
-            [started(run, messages) if starts else queued(run, messages), *(event for event, _ in left)],
+            [started(run, brief) if starts else queued(run, brief), *(event for event, _ in left)],
             runs=[*(row for _, row in left), *moved.values(), run],
-            title=None if lane.title else title_of(messages[0]),
+            title=None if lane.title else title_of(brief.messages[0]),
             head_run=tip,
             receipt=receipt._replace(result=msgspec.json.encode(answer)),
-            files=[file for message in messages for file in message.files],
+            files=brief.files,
             begin=begin,
         )
         lane.tip = tip
@@ -102,9 +102,9 @@ class Acceptance:
             place = lane.queue.index(stopped.entry)
             lane.queue.remove(stopped.entry)
         if starts:
-            self._executions.launch(lane, run, messages, principal)
+            self._executions.launch(lane, run, brief, principal)
         else:
-            lane.queue.insert(place, QueuedRun(run, messages, principal))
+            lane.queue.insert(place, QueuedRun(run, brief, principal))
         return run
 
 

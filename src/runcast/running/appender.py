@@ -151,9 +151,9 @@ class Appender:
         if lane.doubtful:
             await self.find_out(lane)
             write = msgspec.structs.replace(write, fence=lane.fence)
-        if any(map(is_bulky, write.events)):
-            owner = Principal(user=lane.thread.user, tenant=lane.thread.tenant)
-            events, files = await self._blobs.taken_out(owner, write.events)
+        owner = Principal(user=lane.thread.user, tenant=lane.thread.tenant)
+        events, files = await self._blobs.taken_out(owner, write.events)
+        if files:
             write = msgspec.structs.replace(write, events=events, files=[*write.files, *files])
         try:
             written = await self._store.append(write, now=self._clock.now_ms())

@@ -26,7 +26,8 @@ class Blobs:
         self._new_id = new_id
 
     async def taken_out(self, owner: Principal, events: Sequence[Event]) -> tuple[list[Event], list[str]]:
-        """The events as the log gets them, and the files that they name; these are durable when it returns.
+        """The events as the log gets them, and the files that they name; these are durable when it returns. It waits only if one
+        of the events is too big.
 
         Raises:
             StoreError: one could not be kept.

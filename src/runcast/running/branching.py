@@ -14,7 +14,7 @@ from runcast.running.interrupts import Interrupts
 from runcast.running.lane import Lane
 from runcast.running.recall import Recall
 from runcast.running.stopping import Stopping
-from runcast.runs import Message, OnBranch, Principal, Run
+from runcast.runs import Brief, OnBranch, Principal, Run
 from runcast.stores.base import Receipt
 
 REASON = "Another version took its place."
@@ -40,22 +40,26 @@ class Branching:
         lane: Lane,
         principal: Principal,
         run: Run,
-        message: Message | None,
+        brief: Brief,
         *,
         on_busy: OnBranch,
         receipt: Receipt,
     ) -> Run:
-        """Start a run beside `run` on `message` (None: on what `run` was asked). The lane's lock is held.
+        """Start a run beside `run` on `brief`; one without a message is asked what `run` was asked. The lane's lock is held.
 
         Raises:
-            InvalidRequest: there is nothing to ask again, or `message` has the id of another. RunActive, QueueFull.
+            InvalidRequest: there is nothing to ask again, or its message has the id of another. RunActive, QueueFull.
         """
         first = await self._recall.first_of(run)
-        messages = (message,) if message is not None else await self._recall.messages(first)
-        if not messages:
+        for message in brief.messages:
+            if await self._recall.has_message(lane.thread, message.id):
+                raise InvalidRequest(
+                    f"The id {message.id!r} is another message's in this thread: an edit needs a new one."
+                )
+        if not brief.messages:
+            brief = again(await self._recall.brief(first), brief)
+        if not brief.messages:
             raise InvalidRequest(f"The run {run.id!r} was asked nothing that could be asked again.")
-        if message is not None and await self._recall.has_message(lane.thread, message.id):
-            raise InvalidRequest(f"The id {message.id!r} is another message's in this thread: an edit needs a new one.")
         stopped = await self._stop(lane, principal, first)
         if stopped is None and lane.busy:
             if on_busy == "reject":
@@ -64,13 +68,13 @@ class Branching:
             if on_busy == "interrupt":
                 await self._stopping.request_cancel(lane, by=principal.user, reason="A newer message took its place.")
                 await self._executions.advance(lane)
-        parent = first.parent
+        parent = await self._recall.standing(lane.thread, first.parent)
         if stopped is not None and stopped.entry is not None:
             parent = stopped.entry.run.parent  # what it was to follow may have changed since it was accepted
         return await self._acceptance.accept(
             lane,
             principal,
-            messages,
+            brief,
             agent=first.agent,
             parent=parent,
             receipt=receipt,
@@ -94,3 +98,8 @@ class Branching:
                 await self._stopping.request_cancel(lane, by=principal.user, reason=REASON)
                 return Stopped(running)
         return None
+
+
+def again(asked: Brief, given: Brief) -> Brief:
+    """What was asked, with what is said of this try of it."""
+    return Brief(messages=asked.messages, on_disconnect=given.on_disconnect)

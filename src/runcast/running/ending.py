@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from typing import NamedTuple, cast
 
 import msgspec
@@ -19,6 +20,9 @@ from runcast.running.recorder import Ending, storable
 from runcast.runs import Run
 
 logger = logging.getLogger("runcast.runner")
+
+MAX_WAIT_MS = 86_400_000
+"""A day: who says more is told as that. Nobody waits for it, and clocks count no further than they must."""
 
 
 class End(NamedTuple):
@@ -52,7 +56,10 @@ def end_of(run: Run, execution: Execution, new_id: IdSource) -> End:
         return End("interrupted", interrupted(execution.interrupted, usage), {})
     if execution.timed_out:
         message = f"The run took longer than {execution.limit_s:g} s and was stopped."
-        return End("failed", e.RunError(message=message, code="timeout", retryable=True, usage=usage), {})
+        failure = e.RunError(
+            message=message, code="timeout", retryable=True, limit_s=float(execution.limit_s), usage=usage
+        )
+        return End("failed", failure, {})
     if error is not None and (no := _declined(error)) is not None:  # a person's no is no failure
         outcome = e.Outcome(type="cancelled")
         terminal = e.RunFinished(thread_id=run.thread, outcome=outcome, usage=usage, reason=no.message)
@@ -108,6 +115,21 @@ def _failed(run: Run, error: BaseException, new_id: IdSource) -> e.RunError:
     if isinstance(error, AgentError):
         code, message = describe(error)
         with contextlib.suppress(AgentError):  # a message or a code that is no text
-            return storable(e.RunError(message=message, code=code, retryable=error.agent_retryable, request_id=request))
+            return storable(
+                e.RunError(
+                    message=message,
+                    code=code,
+                    retryable=error.agent_retryable,
+                    retry_after_ms=_wait_ms(error.retry_after_ms),
+                    request_id=request,
+                )
+            )
     message = "The agent failed. The operator can find out why by the request id."
     return e.RunError(message=message, code="agent_error", retryable=True, request_id=request)
+
+
+def _wait_ms(given: object) -> int | UnsetType:
+    """How long to wait, if an agent or its model's provider said something of which one can."""
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < math.inf:
+        return UNSET
+    return min(math.ceil(given), MAX_WAIT_MS)

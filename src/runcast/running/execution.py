@@ -23,7 +23,7 @@ from runcast.running.question import date
 from runcast.running.recorder import Recorder, storable
 from runcast.running.restarting import policy_of
 from runcast.running.watchdog import DRIVEN, Driven
-from runcast.runs import AgentState, Principal, RunInput
+from runcast.runs import AgentState, Brief, OnDisconnect, Principal, RunInput
 from runcast.stores.files import Files
 
 BUFFER_EVENTS = 256
@@ -50,12 +50,14 @@ class Execution:
         parking: Parking | None = None,
         answer_timeout_s: float = 86_400.0,
         goes_on: Execution | None = None,
+        on_disconnect: OnDisconnect | None = None,
     ) -> None:
-        """`goes_on`: the parked execution whose agent continues in this run."""
+        """`goes_on`: the parked execution whose agent continues in this run. `on_disconnect`: what was said of this run."""
         self.agent = agent
         self.input = input
         self.principal = principal
         self.limit_s = limit_s
+        self._on_disconnect: OnDisconnect | None = on_disconnect
         self.recorder = recorder or Recorder(input.run)
         self.recorder.date_by(lambda: date(clock.now_ms() + int(answer_timeout_s * 1000)))
         self.handed = Steering() if goes_on is None else goes_on.handed
@@ -69,6 +71,8 @@ class Execution:
         """Of a driver: its task has ended."""
         self.parked = False
         """The run is over as *waiting*; its agent waits in memory for the answer."""
+        self.leaves = False
+        """The run is over as *waiting*; its agent ends, and is called again with the answer."""
         self.asked_state: AgentState | None = None
         if goes_on is None:
             self.asking = Asking(self, Parking(0) if parking is None else parking, clock)
@@ -117,6 +121,11 @@ class Execution:
         if goes_on is not None:
             self.context.go_on(input)
             self.driver.now = self
+
+    @property
+    def brief(self) -> Brief:
+        """What the run began with."""
+        return Brief(messages=self.input.messages, answers=self.input.answers, on_disconnect=self._on_disconnect)
 
     async def emit(self, event: Event) -> None:
         """Take one event of the agent; waits while the buffer is full.
@@ -192,7 +201,8 @@ class Execution:
                 self.now.interrupted = SHUTDOWN
             raise
         except BaseException as error:  # sys.exit() in a tool or a panic in Rust end their run, not the server
-            self.now.error = error
+            if not self.now.leaves:
+                self.now.error = error
         finally:
             self.done.set()
             self.now.stop()
@@ -202,9 +212,10 @@ class Execution:
         self.stopped.set()
         self._more.set()
 
-    def park(self, finish: RunFinished, state: AgentState) -> None:
-        """The agent asked: its run ends as *waiting*, its task waits for the one that goes on with the answer."""
-        self.finish, self.asked_state, self.parked = finish, state, True
+    def park(self, finish: RunFinished, state: AgentState, *, leaves: bool = False) -> None:
+        """The agent asked: its run ends as *waiting*, its task waits for the one that goes on with the answer. With `leaves` it
+        ends, and whatever it does on the way out is of no account."""
+        self.finish, self.asked_state, self.parked, self.leaves = finish, state, not leaves, leaves
         self.seal()
         self.stop()
 

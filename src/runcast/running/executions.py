@@ -19,7 +19,7 @@ from msgspec import UNSET
 
 from runcast import events as e
 from runcast.agents.base import Agent, Turn
-from runcast.errors import AgentError, LeaseLost, StoreError
+from runcast.errors import AgentError, LeaseLost, NotFound, StoreError
 from runcast.events import Event
 from runcast.hub import Hub
 from runcast.ids import Clock, IdSource
@@ -36,7 +36,7 @@ from runcast.running.recorder import Recorder
 from runcast.running.restarting import GoesOn, Restarting, policy_of
 from runcast.running.unread import join, requeued
 from runcast.running.watchdog import Driven
-from runcast.runs import Answer, Message, Principal, Run, RunInput, Thread
+from runcast.runs import Brief, Message, Principal, Run, RunInput, Thread
 from runcast.stores.files import Files
 
 logger = logging.getLogger("runcast.runner")
@@ -129,9 +129,8 @@ class Executions:
         self,
         lane: Lane,
         run: Run,
-        messages: tuple[Message, ...],
+        brief: Brief,
         principal: Principal,
-        answers: tuple[Answer, ...] = (),
         *,
         attempt: int = 1,
         recorder: Recorder | None = None,
@@ -155,10 +154,10 @@ class Executions:
                 thread=run.thread,
                 run=run.id,
                 agent=run.agent,
-                messages=messages,
+                messages=brief.messages,
                 parent=run.parent,
                 resumes=run.resumes,
-                answers=answers,
+                answers=brief.answers,
                 attempt=attempt,
             ),
             principal,
@@ -173,6 +172,7 @@ class Executions:
             goes_on=parked,
             recorder=recorder,
             left=left,
+            on_disconnect=brief.on_disconnect,
         )
         for message in handed:
             execution.handed.hand(message)
@@ -190,9 +190,9 @@ class Executions:
         run = msgspec.structs.replace(
             entry.run, status="running", started_at=entry.run.not_before(self._clock.now_ms())
         )
-        await self._appender.write(lane, [started(run, entry.messages)], runs=[run])
+        await self._appender.write(lane, [started(run, entry.brief)], runs=[run])
         lane.queue.popleft()
-        self.launch(lane, run, entry.messages, entry.principal)
+        self.launch(lane, run, entry.brief, entry.principal)
 
     # --- under way ------------------------------------------------------------------------------------------------
 
@@ -243,6 +243,10 @@ class Executions:
                 checkpoint = execution.context.take_checkpoint()
                 async with lane.lock:
                     await self._appender.events(lane, group, checkpoint)
+            if execution.leaves:  # the answer calls it again: it must not be at work twice
+                execution.cancel()
+                with anyio.move_on_after(self._limits.cancel_deadline_s):
+                    await execution.driver.done.wait()
             return False
         except Exception as error:  # mostly the store's; a defect of ours must not take the server down either
             execution.error = error
@@ -295,10 +299,11 @@ class Executions:
                         code=None if code is UNSET else code,
                         expires_at=end.expires_at,
                     )
-                    state = execution.asked_state if end.interrupts and execution.parked else execution.context.saved
+                    asked = end.interrupts and (execution.parked or execution.leaves)
+                    state = execution.asked_state if asked else execution.context.saved
                     await self._appender.write(
                         lane,
-                        [*events, *(queued(entry.run, entry.messages) for entry in left)],
+                        [*events, *(queued(entry.run, entry.brief) for entry in left)],
                         runs=[ended, *(entry.run for entry in left)],
                         head_run=left[-1].run.id if left else None,
                         agent_state=state,
@@ -309,11 +314,11 @@ class Executions:
                     self._unwritten.discard(run.id)
                     lane.running = None
                     if end.interrupts:
-                        lane.waiting = WaitingRun(ended, end.interrupts)
+                        lane.waiting = WaitingRun(ended, end.interrupts, execution.brief)
                     await self.advance(lane)
                     break
-            except LeaseLost:
-                return
+            except (LeaseLost, NotFound):
+                return  # another node has the thread, or has deleted it
             except StoreError:
                 # I21: the end is written as soon as the store takes it; until then the node says that it is not well.
                 self._unwritten.add(run.id)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 
+import anyio
+import anyio.to_thread
 import msgspec
 from msgspec import UNSET
 
@@ -23,10 +25,15 @@ from runcast.running.lane import Lane, WaitingRun
 from runcast.running.opening import started
 from runcast.running.parking import needs_memory
 from runcast.running.recall import Recall, decided, expired
-from runcast.runs import Answer, Principal, Run
+from runcast.runs import Answer, Brief, Principal, Run
 from runcast.stores.base import Receipt, Store
 
 logger = logging.getLogger("runcast.runner")
+
+CHECKED_AT_ONCE = 4 * 1024
+"""Bytes of an answer, as JSON, that is held against its form where it came; longer ones go to a thread: a form may ask much."""
+CHECKS = 2
+"""How many of those at the same time; the others wait."""
 
 
 class Interrupts:
@@ -46,11 +53,19 @@ class Interrupts:
         self._recall = recall
         self._clock = clock
         self._new_id = new_id
+        self._limiter = anyio.CapacityLimiter(CHECKS)
 
     async def resolve(
-        self, lane: Lane, principal: Principal, run: Run, answer: Answer, *, receipt: Receipt
+        self,
+        lane: Lane,
+        principal: Principal,
+        run: Run,
+        answer: Answer,
+        *,
+        receipt: Receipt,
+        brief: Brief | None = None,
     ) -> tuple[str | None, int]:
-        """Take an answer: the resuming run's id if it was the last one open, and the seq. The lane's lock is held.
+        """Take an answer, and what it says of the run that goes on with it (`brief`): the resuming run's id if it was the last one open, and the seq. The lane's lock is held.
 
         Raises:
             AlreadyDecided: somebody answered before. Expired: nobody did in time. NotFound: the run never asked that.
@@ -64,7 +79,7 @@ class Interrupts:
             before = waiting.answers[answer.interrupt_id]
             raise expired() if before.expired else decided(before.by)
         if answer.status == "resolved":
-            self._check(waiting, answer)
+            await self._check(waiting, answer)
         event = e.InterruptResolved(
             interrupt_id=answer.interrupt_id,
             status=answer.status,
@@ -72,7 +87,7 @@ class Interrupts:
             by=answer.by,
         )
         seq = lane.head + 1
-        resuming = await self._take(lane, waiting, {answer.interrupt_id: answer}, [event], principal, receipt)
+        resuming = await self._take(lane, waiting, {answer.interrupt_id: answer}, [event], principal, receipt, brief)
         return resuming, seq
 
     async def expire(self, lane: Lane) -> None:
@@ -93,12 +108,14 @@ class Interrupts:
         principal = Principal(user=lane.thread.user, tenant=lane.thread.tenant)
         await self._take(lane, waiting, answers, events, principal, None)
 
-    def _check(self, waiting: WaitingRun, answer: Answer) -> None:
+    async def _check(self, waiting: WaitingRun, answer: Answer) -> None:
         schema = waiting.interrupts[answer.interrupt_id].schema
         fault: Fault | None = None
         try:
-            if schema is not None:
+            if schema is not None and len(msgspec.json.encode(answer.payload)) <= CHECKED_AT_ONCE:
                 fault = fault_of(schema, answer.payload)
+            elif schema is not None:
+                fault = await anyio.to_thread.run_sync(fault_of, schema, answer.payload, limiter=self._limiter)
         except BadForm as error:  # nobody could ever answer: better any answer than none
             logger.warning(
                 "interrupt %s has an unusable schema: %s", answer.interrupt_id, error, extra={"action": "bad_form"}
@@ -123,12 +140,13 @@ class Interrupts:
         events: list[Event],
         principal: Principal,
         receipt: Receipt | None,
+        brief: Brief | None = None,
     ) -> str | None:
         """Write these answers and, with the last, the start of the run that goes on with all: its id."""
         run = waiting.run
         resuming: Run | None = None
         answers = {**waiting.answers, **given}
-        ordered: tuple[Answer, ...] = ()
+        begins = Brief()
         moved, tip = dict[str, Run](), lane.tip
         dates = [one.expires_at for id, one in waiting.interrupts.items() if id not in answers and one.expires_at]
         waits = msgspec.structs.replace(run, expires_at=min(dates, default=None))
@@ -147,8 +165,8 @@ class Interrupts:
                 started_at=now,
                 first_seq=lane.head + len(events) + 1,
             )
-            ordered = tuple(answers[one] for one in waiting.interrupts)
-            events = [*events, started(resuming, (), ordered)]
+            begins = going_on(waiting.brief, brief, tuple(answers[one] for one in waiting.interrupts))
+            events = [*events, started(resuming, begins)]
             moved, tip = resumed(lane, run.id, resuming.id)
             runs = [msgspec.structs.replace(waits, status="done"), *moved.values(), resuming]
         if receipt is not None:
@@ -167,7 +185,7 @@ class Interrupts:
         lane.waiting = None
         lane.tip = tip
         move(lane, moved)
-        self._executions.launch(lane, resuming, (), principal, ordered)
+        self._executions.launch(lane, resuming, begins, principal)
         return resuming.id
 
     async def withdraw(self, lane: Lane, *, by: str, reason: str | None = None, receipt: Receipt | None = None) -> None:
@@ -194,3 +212,9 @@ class Interrupts:
         await self._appender.write(lane, events, runs=[ended], receipt=receipt)
         lane.waiting = None
         self._executions.parking.discard(waiting.run.id)
+
+
+def going_on(waiting: Brief, given: Brief | None, answers: tuple[Answer, ...]) -> Brief:
+    """What a run begins with that goes on with `answers`: what they say of it, else what was said of the run that waits."""
+    given = given or Brief()
+    return Brief(answers=answers, on_disconnect=given.on_disconnect or waiting.on_disconnect)

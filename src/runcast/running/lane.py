@@ -12,23 +12,25 @@ from collections import deque
 import anyio
 
 from runcast.running.question import Question
-from runcast.runs import Answer, Message, Principal, Run, Thread
+from runcast.runs import Answer, Brief, Principal, Run, Thread
 
 
 class QueuedRun:
     """A run whose message is in the log and which waits its turn."""
 
-    def __init__(self, run: Run, messages: tuple[Message, ...], principal: Principal) -> None:
+    def __init__(self, run: Run, brief: Brief, principal: Principal) -> None:
         self.run = run
-        self.messages = messages
+        self.brief = brief
         self.principal = principal
 
 
 class WaitingRun:
     """A run that ended with open interrupts, and the answers so far, by interrupt."""
 
-    def __init__(self, run: Run, interrupts: dict[str, Question]) -> None:
+    def __init__(self, run: Run, interrupts: dict[str, Question], brief: Brief) -> None:
         self.run = run
+        self.brief = brief
+        """What it began with; who goes on with it begins with the same where the answer says nothing else."""
         self.interrupts = interrupts
         """Its interrupts in order, all of them, by id."""
         self.answers: dict[str, Answer] = {}

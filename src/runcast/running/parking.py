@@ -2,6 +2,7 @@
 
 The run that asked ends as *waiting* on the log; its agent's task stays, and the run that the answer starts continues it.
 Nothing is promised to an agent that is parked: when the process ends, or nobody wants the answer any more, it is cancelled.
+One that can be called again with the answer (a resumable function) needs no place: when all are taken it ends where it asked.
 """
 
 from __future__ import annotations
@@ -45,12 +46,16 @@ class Parking:
     def __contains__(self, run: str) -> bool:
         return run in self._by_run
 
+    @property
+    def is_full(self) -> bool:
+        return len(self._by_run) >= self._limit
+
     def put(self, execution: Execution) -> None:
         """
         Raises:
             AgentError: code `too_many_waiting`.
         """
-        if len(self._by_run) >= self._limit:
+        if self.is_full:
             raise AgentError(
                 f"{len(self._by_run)} agents wait for answers on this server already; try again later.",
                 code="too_many_waiting",
@@ -112,7 +117,9 @@ class Asking:
                 self._checks[interrupt.id] = one.check
                 asked.append(interrupt)
             kept = state(run)
-            self._parking.put(execution)
+            leaves = bool(kept.data) and self._parking.is_full
+            if not leaves:
+                self._parking.put(execution)
             try:
                 for one, interrupt in zip(questions, asked, strict=True):
                     hashed = UNSET if one.args_hash is None else one.args_hash
@@ -127,7 +134,10 @@ class Asking:
             if self._driver.clock_limit is not None:
                 self._driver.clock_limit.deadline = math.inf
             outcome = e.Outcome(type="interrupt", interrupts=asked)
-            execution.park(storable(e.RunFinished(thread_id=execution.input.thread, outcome=outcome)), kept)
+            finish = storable(e.RunFinished(thread_id=execution.input.thread, outcome=outcome))
+            execution.park(finish, kept, leaves=leaves)
+            if leaves:
+                raise _Left
             await self._gone_on.wait()
             return self._answers
 
@@ -153,6 +163,10 @@ class Asking:
     def fault(self, interrupt: str, payload: Any) -> Fault | None:
         check = self._checks.get(interrupt)
         return None if check is None else check(payload)
+
+
+class _Left(BaseException):
+    """Unwinds an agent that asked and does not stay, also out of a tool that a cancellation would not reach."""
 
 
 class Unparked:

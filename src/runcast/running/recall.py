@@ -15,9 +15,10 @@ from runcast.errors import AlreadyDecided, Expired, NotFound, StoreError
 from runcast.hub import Hub
 from runcast.paths import path_to
 from runcast.running.lane import WaitingRun
+from runcast.running.opening import brief_of
 from runcast.running.question import question_of
 from runcast.running.recorder import Recorder
-from runcast.runs import Answer, Message, Run, Thread
+from runcast.runs import Answer, Brief, Message, Run, Thread
 from runcast.stores.base import Store
 from runcast.transcript import ActivityPart, InterruptPart, Transcript, fold
 
@@ -82,7 +83,7 @@ class Recall:
         async with self._hub.transcript(thread) as transcript:
             seen = next((one for one in transcript.runs if one.id == run.id), None)
             parts = [p for m in (seen.messages if seen else []) for p in m.parts if isinstance(p, InterruptPart)]
-            waiting = WaitingRun(run, {part.id: question_of(part) for part in parts})
+            waiting = WaitingRun(run, {part.id: question_of(part) for part in parts}, Brief())
             for part in parts:
                 if part.status != "open":
                     waiting.answers[part.id] = Answer(
@@ -92,15 +93,16 @@ class Recall:
                         by=part.by or "",
                         expired=part.status == "expired",
                     )
+        if parts:
+            waiting.brief = await self.brief(run)
         return waiting if parts else None
 
-    async def messages(self, run: Run) -> tuple[Message, ...]:
-        """What a run was asked, from its first event (I6, I18)."""
+    async def brief(self, run: Run) -> Brief:
+        """What a run began with, from its first event (I6, I18)."""
         records = await self._store.read(run.thread, run.first_seq - 1, max_events=1)
         event = records[0].event if records else None
         input = event.input if isinstance(event, (e.RunQueued, e.RunStarted)) else UNSET
-        given: list[Any] = [] if input is UNSET else input.get("messages", [])
-        return tuple(msgspec.convert(message, Message) for message in given)
+        return brief_of({} if input is UNSET else input)
 
     async def unread(self, thread: Thread, run: str) -> tuple[Message, ...]:
         """What was handed to the run's agent and, as far as the log knows, not read by it."""
@@ -153,6 +155,17 @@ class Recall:
             if replaced is not None and replaced.started_at is not None:
                 return replaced.id
         return run.parent
+
+    async def standing(self, thread: Thread, run: str | None) -> str | None:
+        """`run`, or if it was taken back before it began the nearest before it that was not; None if there is none."""
+        seen: set[str] = set()
+        while run is not None and run not in seen:
+            seen.add(run)
+            row = await self.row(run)
+            if row is None or row.status != "cancelled" or row.started_at is not None:
+                break
+            run = await self.follows_instead(thread, row)
+        return run
 
     async def newest(self, thread: Thread, *, but: str) -> str | None:
         """The run of the thread accepted last of those that were not taken back."""

@@ -9,7 +9,6 @@ log alone, so that every owner judges alike.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -17,11 +16,12 @@ from msgspec import UNSET
 
 from runcast import events as e
 from runcast.agents.base import Agent, Kept, OnCrash, Turn
-from runcast.events import Event
+from runcast.events import Event, Record
 from runcast.hub import Hub
+from runcast.running.opening import brief_of
 from runcast.running.recorder import Recorder
-from runcast.runs import Answer, Message, Run, Thread
-from runcast.stores.base import Store
+from runcast.runs import Brief, Message, Run, Thread
+from runcast.stores.base import LONG_BYTES, LONG_EVENTS, Store
 from runcast.transcript import ReasoningPart, TextPart, ToolPart, Transcript, TranscriptRun, fold
 
 ATTEMPTS = 3
@@ -29,16 +29,13 @@ ATTEMPTS = 3
 
 RESTARTED = "The server was restarted while this run was under way."
 
-_PAGE: Mapping[str, int] = {"max_bytes": 1 << 20, "max_events": 10_000}
-
 
 class GoesOn(NamedTuple):
     """The run is taken up again: what to write first, and what its agent is given."""
 
     attempt: int
     events: list[Event]
-    messages: tuple[Message, ...]
-    answers: tuple[Answer, ...]
+    brief: Brief
     resumes: bool
     """It goes on from the checkpoint, and from what the log shows once `events` are in it; else from its beginning."""
 
@@ -62,8 +59,7 @@ class _Seen(NamedTuple):
     began: dict[str, str]
     """Calls whose tool may have begun to work, by id: the tool's name."""
     idempotent: frozenset[str]
-    messages: tuple[Message, ...]
-    answers: tuple[Answer, ...]
+    brief: Brief
     changed_state: bool
 
 
@@ -108,7 +104,7 @@ class Restarting:
             before = await self._state_before(thread, run)
             if before != seen.state:
                 events.append(e.StateSnapshot(snapshot=before))
-        return GoesOn(attempt, [e.of_run(one, run.id) for one in events], seen.messages, seen.answers, resumes=False)
+        return GoesOn(attempt, [e.of_run(one, run.id) for one in events], seen.brief, resumes=False)
 
     def _resumed(self, seen: _Seen, kept: Kept) -> GoesOn:
         """From where the agent said it stood: what came later does not count; a tool of unknown effect is told as that."""
@@ -119,9 +115,7 @@ class Restarting:
             e.RunRestarted(attempt=attempt),
             *_retracted(seen.run, kept),
         ]
-        return GoesOn(
-            attempt, [e.of_run(one, seen.run.id) for one in events], seen.messages, seen.answers, resumes=True
-        )
+        return GoesOn(attempt, [e.of_run(one, seen.run.id) for one in events], seen.brief, resumes=True)
 
     # --- what the log says ----------------------------------------------------------------------------------------
 
@@ -138,7 +132,7 @@ class Restarting:
         steered: list[dict[str, Any]] = []
         changed_state = False
         after = run.first_seq - 1
-        while records := await self._store.read(thread.id, after, **_PAGE):
+        while records := await self._read(thread, after):
             after = records[-1].seq
             for event in (record.event for record in records if record.event.run_id == run.id):
                 match event:
@@ -158,15 +152,15 @@ class Restarting:
                         changed_state = True
                     case _:
                         pass
-        messages = [*cast(list[Any], given.get("messages") or []), *steered]
+        brief = brief_of(given)
+        said = tuple(msgspec.convert(one, Message) for one in steered)
         return _Seen(
             run=shown,
             state=state,
             attempt=attempt,
             began=began,
             idempotent=frozenset(idempotent),
-            messages=tuple(msgspec.convert(one, Message) for one in messages),
-            answers=tuple(msgspec.convert(one, Answer) for one in cast(list[Any], given.get("resume") or [])),
+            brief=msgspec.structs.replace(brief, messages=(*brief.messages, *said)),
             changed_state=changed_state,
         )
 
@@ -174,12 +168,15 @@ class Restarting:
         """The thread's shared state as it stood when the run began."""
         transcript = Transcript()
         while transcript.seq < run.first_seq - 1:
-            records = await self._store.read(thread.id, transcript.seq, **_PAGE)
+            records = await self._read(thread, transcript.seq)
             before = [record.event for record in records if record.seq < run.first_seq]
             if not before:
                 break
             fold(transcript, before)
         return transcript.state
+
+    async def _read(self, thread: Thread, after: int) -> list[Record]:
+        return await self._store.read(thread.id, after, max_bytes=LONG_BYTES, max_events=LONG_EVENTS)
 
 
 def policy_of(agent: Agent | None) -> OnCrash:

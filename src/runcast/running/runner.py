@@ -45,7 +45,7 @@ from runcast.running.stopping import Stopping
 from runcast.running.takeover import Takeover
 from runcast.running.watchdog import Watchdog
 from runcast.running.watching import NOBODY, Watching
-from runcast.runs import Answer, Message, OnBranch, OnBusy, Principal, Run, RunStatus, Thread
+from runcast.runs import Answer, Brief, OnBranch, OnBusy, Principal, Run, RunStatus, Thread
 from runcast.stores.base import Receipt, Store
 
 logger = logging.getLogger("runcast.runner")
@@ -165,7 +165,7 @@ class Runner:
         self,
         principal: Principal,
         thread: Thread,
-        message: Message,
+        brief: Brief,
         *,
         agent: str,
         on_busy: OnBusy,
@@ -174,8 +174,8 @@ class Runner:
         steer: str | None = None,
         new: bool = False,
     ) -> tuple[Run, int]:
-        """Start a run on `message`, or queue it, or hand it to the run under way: the run, and the seq of the event that
-        holds the message.
+        """Start a run on `brief`, or queue it, or hand its message to the run under way: the run, and the seq of the event
+        that holds the message.
 
         With `on_busy` "steer" and `steer` only that run is handed the message, else whichever goes on. With `new` the thread
         does not exist yet: it is made with the message, or not at all. `receipt.result` is completed here: it is the JSON of
@@ -203,7 +203,7 @@ class Runner:
             if on_busy == "steer":
                 execution = self._steered.takes(lane, steer)
                 if execution is not None:
-                    seq = await self._steered.hand(lane, execution, message, receipt=receipt)
+                    seq = await self._steered.hand(lane, execution, brief.messages[0], receipt=receipt)
                     row = await self._recall.row(execution.input.run)
                     assert row is not None
                     return row, seq
@@ -214,7 +214,7 @@ class Runner:
             run = await self._acceptance.accept(
                 lane,
                 principal,
-                (message,),
+                brief,
                 agent=agent,
                 parent=parent or lane.tip,
                 receipt=receipt,
@@ -227,12 +227,13 @@ class Runner:
         principal: Principal,
         thread: Thread,
         run: Run,
-        message: Message | None,
+        brief: Brief,
         *,
         on_busy: OnBranch,
         receipt: Receipt,
     ) -> tuple[Run, int]:
-        """Start a run beside `run`: on `message` (an edit), or on what `run` was asked (a retry). As `send`.
+        """Start a run beside `run`: on the message in `brief` (an edit), or without one on what `run` was asked (a retry).
+        As `send`.
 
         Raises:
             RunActive, QueueFull, Unavailable, NotFound, InvalidRequest.
@@ -242,7 +243,7 @@ class Runner:
             if lane.deleting:
                 raise NotFound("There is no such conversation.")
             await self._refuse_replay(principal, receipt)
-            made = await self._branching.branch(lane, principal, run, message, on_busy=on_busy, receipt=receipt)
+            made = await self._branching.branch(lane, principal, run, brief, on_busy=on_busy, receipt=receipt)
             return made, made.first_seq
 
     async def cancel(
@@ -279,9 +280,16 @@ class Runner:
             return status
 
     async def resolve(
-        self, principal: Principal, thread: Thread, run: Run, answer: Answer, *, receipt: Receipt
+        self,
+        principal: Principal,
+        thread: Thread,
+        run: Run,
+        answer: Answer,
+        *,
+        receipt: Receipt,
+        brief: Brief | None = None,
     ) -> tuple[str | None, int]:
-        """Take a person's answer to an interrupt: the resuming run's id if it was the last one open, and the seq.
+        """Take a person's answer to an interrupt, and what it says of the run that goes on with it: the resuming run's id if it was the last one open, and the seq.
 
         Raises:
             AlreadyDecided: somebody answered before. Expired: nobody did in time. NotFound: the run never asked that.
@@ -291,7 +299,7 @@ class Runner:
             raise Unavailable("The server is about to stop; answer again in a moment.", retry_after_ms=2_000)
         async with self._lanes.use(thread) as lane:
             await self._refuse_replay(principal, receipt)
-            return await self._interrupts.resolve(lane, principal, run, answer, receipt=receipt)
+            return await self._interrupts.resolve(lane, principal, run, answer, receipt=receipt, brief=brief)
 
     async def update(self, thread: Thread, *, title: str | None, pinned: bool | None) -> None:
         """Rename or pin."""
@@ -365,12 +373,13 @@ class Runner:
         if lane is None or self.draining:
             return []
         execution = self._executions.get(lane.running)
-        runs = [] if execution is None else [(execution.input.run, execution.agent)]
-        runs += [(entry.run.id, self._executions.agents.get(entry.run.agent)) for entry in lane.queue]
+        runs = [] if execution is None else [(execution.input.run, execution.brief, execution.agent)]
+        agents = self._executions.agents
+        runs += [(entry.run.id, entry.brief, agents.get(entry.run.agent)) for entry in lane.queue]
         return [
             run
-            for run, agent in runs
-            if (getattr(agent, "on_disconnect", None) or self.limits.on_disconnect) == "cancel"
+            for run, brief, agent in runs
+            if (brief.on_disconnect or getattr(agent, "on_disconnect", None) or self.limits.on_disconnect) == "cancel"
         ]
 
     async def _stop_unwatched(self, thread: str, runs: Collection[str]) -> None:

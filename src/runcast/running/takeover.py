@@ -62,7 +62,7 @@ class Takeover:
         principal = Principal(user=thread.user, tenant=thread.tenant)
         runs = await self._store.runs(thread=thread.id, status=["queued", "running", "waiting"])
         for run in await self._recall.in_order([run for run in runs if run.status == "queued"]):
-            lane.queue.append(QueuedRun(run, await self._recall.messages(run), principal))
+            lane.queue.append(QueuedRun(run, await self._recall.brief(run), principal))
         for run in runs:
             if run.status == "running":
                 await self._take_up(lane, run, principal)
@@ -118,9 +118,8 @@ class Takeover:
         self._executions.launch(
             lane,
             run,
-            verdict.messages,
+            verdict.brief,
             principal,
-            verdict.answers,
             attempt=verdict.attempt,
             recorder=recorder,
             left=left,
@@ -155,7 +154,7 @@ class Takeover:
         )
         await self._appender.write(
             lane,
-            [*events, *(queued(entry.run, entry.messages) for entry in left)],
+            [*events, *(queued(entry.run, entry.brief) for entry in left)],
             runs=[ended, *(entry.run for entry in left)],
             head_run=left[-1].run.id if left else None,
         )

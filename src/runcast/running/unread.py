@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from runcast.ids import IdSource
 from runcast.running.lane import Lane, QueuedRun
-from runcast.runs import Message, Principal, Run
+from runcast.runs import Brief, Message, Principal, Run
 
 
 def requeued(
@@ -37,7 +37,7 @@ def requeued(
             first_seq=first_seq + len(entries),
         )
         parent = row.id
-        entries.append(QueuedRun(row, (message,), principal))
+        entries.append(QueuedRun(row, Brief(messages=(message,)), principal))
     return entries
 
 

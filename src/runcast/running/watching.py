@@ -8,15 +8,11 @@ Nothing here polls: the hub tells when the first watcher comes and the last one 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Literal
 
 import anyio
 from anyio.abc import TaskGroup
 
 from runcast.hub import Hub
-
-OnDisconnect = Literal["continue", "cancel"]
-"""What happens to a run when its last watcher is gone."""
 
 NOBODY = "Nobody was watching any more."
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 64 * 1024
 MAX_EVENTS = 500
+LONG_BYTES = 1 << 20
+LONG_EVENTS = 10_000
+"""One read of those inside the server that want a whole log, not a batch for a client."""
 """Defaults of `read`: one batch of a subscription."""
 
 
@@ -170,11 +173,18 @@ class Store(ABC):
         False, and nothing was done: there are conversations; delete them first."""
 
     @abstractmethod
-    async def resolve_alias(self, owner: Principal, external_id: str, *, new_thread: str, now: int) -> Thread:
-        """The thread that `external_id` names for this owner; on first use a thread with the id `new_thread` is made.
+    async def resolve_alias(
+        self, owner: Principal, external_id: str, *, new_thread: str, agent: str = "", now: int
+    ) -> Thread:
+        """The thread that `external_id` names for this owner; on first use a thread with the id `new_thread` is made, of
+        `agent`.
 
         One namespace per owner. An alias of a deleted thread names a new one.
         """
+
+    @abstractmethod
+    async def find_alias(self, owner: Principal, external_id: str) -> Thread | None:
+        """The thread that `external_id` names for this owner, if it names one. Nothing is made."""
 
     @abstractmethod
     async def receipt(self, owner: Principal, key: str) -> Receipt | None:

@@ -206,8 +206,13 @@ class SqliteStore(Store):
         await self._files.drop()
         return is_gone
 
-    async def resolve_alias(self, owner: Principal, external_id: str, *, new_thread: str, now: int) -> Thread:
-        return await self._write(lambda to: to.resolve_alias(owner, external_id, new_thread, now))
+    async def resolve_alias(
+        self, owner: Principal, external_id: str, *, new_thread: str, agent: str = "", now: int
+    ) -> Thread:
+        return await self._write(lambda to: to.resolve_alias(owner, external_id, new_thread, agent, now))
+
+    async def find_alias(self, owner: Principal, external_id: str) -> Thread | None:
+        return await self._read(partial(self._find_alias, owner, external_id))
 
     # --- the log --------------------------------------------------------------------------------------------------
 
@@ -364,6 +369,11 @@ class SqliteStore(Store):
     def _get(self, thread: str, connection: sqlite3.Connection) -> Thread | None:
         row = connection.execute(SQL["thread"], (thread,)).fetchone()
         return None if row is None else self._with_head(connection, [row])[0]
+
+    def _find_alias(self, owner: Principal, external_id: str, connection: sqlite3.Connection) -> Thread | None:
+        key = connection.execute(SQL["owner_key"], (owner.tenant, owner.user)).fetchone()
+        row = None if key is None else connection.execute(SQL["alias"], (*key, external_id)).fetchone()
+        return None if row is None else self._get(row[0], connection)
 
     def _heads(self, threads: list[str], connection: sqlite3.Connection) -> dict[str, int]:
         found: list[tuple[str, int, int]] = connection.execute(SQL["heads"], (_json(threads),)).fetchall()

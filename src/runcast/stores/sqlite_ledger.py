@@ -257,10 +257,10 @@ class Ledger:
         log = self.logs.get(row[0])
         return thread_of(row) if log is None else msgspec.structs.replace(thread_of(row), head=log.head)
 
-    def resolve_alias(self, owner: Principal, external_id: str, new_thread: str, now: int) -> Thread:
+    def resolve_alias(self, owner: Principal, external_id: str, new_thread: str, agent: str, now: int) -> Thread:
         key = self._owner(owner)
         row = self._db.execute(SQL["alias"], (key, external_id)).fetchone()
-        thread = self.create_thread(owner, row[0] if row else new_thread, "chat", "", "", now, None)
+        thread = self.create_thread(owner, row[0] if row else new_thread, "chat", "", agent, now, None)
         if row is None:
             of_thread = self._db.execute(SQL["log"], (new_thread,)).fetchone()[0]
             self._db.execute(SQL["put_alias"], (key, external_id, of_thread))

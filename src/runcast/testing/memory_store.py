@@ -178,12 +178,18 @@ class MemoryStore(Store):
         await self._files.delete_all(owner)
         return True
 
-    async def resolve_alias(self, owner: Principal, external_id: str, *, new_thread: str, now: int) -> Thread:
+    async def resolve_alias(
+        self, owner: Principal, external_id: str, *, new_thread: str, agent: str = "", now: int
+    ) -> Thread:
         name = (_key(owner), external_id)
         known = self._aliases.get(name)
-        row = await self.create_thread(owner, known or new_thread, now=now)
+        row = await self.create_thread(owner, known or new_thread, agent=agent, now=now)
         self._aliases[name] = row.id
         return row
+
+    async def find_alias(self, owner: Principal, external_id: str) -> Thread | None:
+        known = self._aliases.get((_key(owner), external_id))
+        return None if known is None else await self.get_thread(known)
 
     # --- the log --------------------------------------------------------------------------------------------------
 

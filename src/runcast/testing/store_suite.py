@@ -548,8 +548,12 @@ class StoreSuite:
 
     @pytest.mark.anyio
     async def test_an_alias_names_one_thread_per_owner(self, store: Store) -> None:
-        made = await store.resolve_alias(ME, "session 1/ü", new_thread=new_id(), now=NOW)
-        assert made.kind == "chat" and await store.get_thread(made.id) == made
+        assert await store.find_alias(ME, "session 1/ü") is None
+        made = await store.resolve_alias(ME, "session 1/ü", new_thread=new_id(), agent="poet", now=NOW)
+        assert made.kind == "chat" and made.agent == "poet" and await store.get_thread(made.id) == made
+        assert await store.find_alias(ME, "session 1/ü") == made
+        assert await store.find_alias(OTHER, "session 1/ü") is None and await store.find_alias(ME, made.id) is None
+        assert await store.resolve_alias(ME, "session 1/ü", new_thread=new_id(), agent="other", now=NOW + 1) == made
         assert await store.resolve_alias(ME, "session 1/ü", new_thread=new_id(), now=NOW + 1) == made
         assert (await store.resolve_alias(ME, "session 2", new_thread=new_id(), now=NOW)).id != made.id
         for owner in (OTHER, NAMESAKE):
@@ -557,6 +561,7 @@ class StoreSuite:
             assert theirs.id != made.id and (theirs.tenant, theirs.user) == (owner.tenant, owner.user)
         fence = await store.acquire(made.id, NODE, now=NOW, ttl_ms=TTL_MS)
         await store.delete_thread(made.id, fence=fence, now=NOW)
+        assert await store.find_alias(ME, "session 1/ü") is None
         fresh = await store.resolve_alias(ME, "session 1/ü", new_thread=new_id(), now=NOW)
         assert fresh.id != made.id
         names: set[str] = set()

@@ -55,6 +55,7 @@ async def answer_of(service: Service, principal: Principal, run: Run, *, replaye
     """A run with its text, its failure or its questions, read from its events."""
     texts: dict[str, list[str]] = {}
     error: str | None = None
+    retry_after_ms: int | None = None
     interrupts: list[Interrupt] = []
     result: object = None
     after = 0
@@ -74,12 +75,21 @@ async def answer_of(service: Service, principal: Principal, run: Run, *, replaye
                         interrupts = event.outcome.interrupts
                 case e.RunError() as event:
                     error = event.message
+                    retry_after_ms = None if event.retry_after_ms is UNSET else event.retry_after_ms
                 case _:
                     pass
         after = page.next
     text = "\n\n".join(whole for parts in texts.values() if (whole := "".join(parts)))
     fields = msgspec.structs.asdict(run)
-    return RunAnswer(**fields, text=text, error=error, interrupts=interrupts, result=result, replayed=replayed)
+    return RunAnswer(
+        **fields,
+        text=text,
+        error=error,
+        retry_after_ms=retry_after_ms,
+        interrupts=interrupts,
+        result=result,
+        replayed=replayed,
+    )
 
 
 def _json(body: bytes) -> Response:

@@ -120,6 +120,8 @@ class RunAnswer(Run, frozen=True, kw_only=True, rename="camel", omit_defaults=Tr
     """What the agent said: its text messages, with an empty line between them."""
     error: str | None = None
     """Why it failed, in a sentence; `code` says it for programs."""
+    retry_after_ms: int | None = None
+    """It may succeed this long after `endedAt`."""
     interrupts: list[Interrupt] = field(default_factory=list[Interrupt])
     """What it waits for."""
     result: Any = None

@@ -7,22 +7,28 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Literal, Protocol
 
 import anyio
 import anyio.lowlevel
 
-from runcast.auth import Authenticator, Credentials, Identity
-from runcast.errors import Unavailable
+from runcast.auth import Authenticator, Identity
+from runcast.errors import Forbidden, TooManyConnections, Unauthenticated, Unavailable
 from runcast.ids import Clock, IdSource
 from runcast.runs import Principal
 from runcast.service import Service
-from runcast.transports.wire import Headers, Scope, cookies_of, headers_of
+from runcast.transports.presented import QueryToken, credentials_of, renewed
+from runcast.transports.refusals import Refusals
+from runcast.transports.wire import IDENTITY, REFUSED, Scope
 
 RETRY_MS: tuple[int, int] = (500, 8000)
 """After a restart clients come back at a random time in this range, so that they do not come all at once."""
+
+FULL_MS = 5_000
+"""When a user who has too many connections should come back, in milliseconds."""
 
 FLUSH_S = 0.5
 """What readers get at most to be told how their runs ended, before a stop closes their connections."""
@@ -64,6 +70,7 @@ class Gateway:
         self.authenticator = authenticator
         self.clock = clock
         self.new_id = new_id
+        self.refusals = Refusals(clock)
         self.send_timeout_s = send_timeout_s
         self.upload_timeout_s = upload_timeout_s
         self.draining = False
@@ -110,19 +117,48 @@ class Gateway:
         if self.draining:
             raise Unavailable("The server is restarting; send it again in a moment.", retry_after_ms=RETRY_MS[1])
 
-    async def identify(self, scope: Scope) -> Identity:
-        """Who makes this HTTP request."""
-        headers = headers_of(scope)
-        return await self.authenticator.authenticate(Credentials("http", headers, cookies_of(headers)))
+    async def identify_scope(
+        self,
+        scope: Scope,
+        *,
+        token: str | None = None,
+        query_token: QueryToken = "off",  # noqa: S107
+    ) -> Identity:
+        """Who makes this HTTP request or opened this WebSocket, by whatever carries a token (`runcast.auth.carriers`). `token` is
+        what a `hello` said; `query_token` says whether `?token=` counts. The log is told of a refusal, at most once a minute for
+        each address.
+
+        Raises:
+            Unauthenticated: nobody that is known: 401, or accept and close with 4001.
+            Forbidden: somebody who may not come in, or a cookie without an Origin: 403, or accept and close with 4003.
+        """
+        try:
+            credentials = credentials_of(scope, token=token, query_token=query_token)
+            identity = await self.authenticator.authenticate(credentials)
+        except (Unauthenticated, Forbidden) as error:
+            self._refused(scope, error)
+            raise
+        scope[IDENTITY] = identity
+        return identity
 
     async def principal(self, scope: Scope) -> Principal:
-        return (await self.identify(scope)).principal
+        return (await self.identify_scope(scope)).principal
 
-    async def identify_socket(self, headers: Headers, subprotocols: tuple[str, ...], token: str | None) -> Identity:
-        """Who is behind this WebSocket."""
-        return await self.authenticator.authenticate(
-            Credentials("websocket", headers, cookies_of(headers), subprotocols, token)
-        )
+    async def renew(self, scope: Scope, token: str) -> Identity:
+        """Who a new token names that came on a WebSocket which is open. Whether it is the same user the caller must see.
+
+        Raises:
+            Unauthenticated, Forbidden: as `identify_scope`.
+        """
+        identity = await self.authenticator.authenticate(renewed(scope, token))
+        scope[IDENTITY] = identity
+        return identity
+
+    def _refused(self, scope: Scope, error: Unauthenticated | Forbidden) -> None:
+        if scope["type"] == "websocket":
+            scope[REFUSED] = True
+        reason = error.reason if isinstance(error, Unauthenticated) else ""
+        self.refusals.tell(scope, reason or type(error).code)
 
     # --- long-lived connections -----------------------------------------------------------------------------------
 
@@ -154,15 +190,21 @@ class Gateway:
         if waiting.scope.cancelled_caught:
             raise Unavailable("The server is restarting; ask again in a moment.", retry_after_ms=RETRY_MS[1])
 
-    def take_place(self, principal: Principal) -> bool:
-        """Whether this user may have one more WebSocket; who was let in gives the place back by `leave_place`."""
+    def claim(self, principal: Principal) -> Place:
+        """A place for one more connection of this user, WebSocket or event stream.
+
+        Raises:
+            TooManyConnections: they have as many as they may.
+        """
         limit = self._connections_per_user
         if limit and not self.authenticator.is_open and self._places[principal] >= limit:
-            return False
+            raise TooManyConnections(
+                f"You have {limit} connections open already; close one, or try again later.", retry_after_ms=FULL_MS
+            )
         self._places[principal] += 1
-        return True
+        return Place(partial(self._leave, principal))
 
-    def leave_place(self, principal: Principal) -> None:
+    def _leave(self, principal: Principal) -> None:
         self._places[principal] -= 1
         if self._places[principal] <= 0:
             del self._places[principal]
@@ -205,6 +247,33 @@ class Gateway:
         with anyio.move_on_after(timeout_s):
             while self._connections:
                 await self._left.wait()
+
+
+class Place:
+    """One connection's place among its user's; left at the end of the `with` block, unless it is kept: then by `leave`."""
+
+    def __init__(self, on_leave: Callable[[], None]) -> None:
+        self._on_leave = on_leave
+        self._left = False
+        self._kept = False
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._kept:
+            self.leave()
+
+    def keep(self) -> Place:
+        """Whoever gets it leaves it."""
+        self._kept = True
+        return self
+
+    def leave(self) -> None:
+        """Idempotent."""
+        if not self._left:
+            self._left = True
+            self._on_leave()
 
 
 class _Waiting:

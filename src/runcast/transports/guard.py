@@ -14,17 +14,31 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
+from runcast.auth.base import SAFE_METHODS
 from runcast.config import is_loopback
-from runcast.ids import CLIENT_ID, IdSource
+from runcast.ids import CLIENT_ID, IdSource, SystemClock
 from runcast.session import CloseCode
 from runcast.transports.problems import problem
-from runcast.transports.wire import REQUEST_ID, App, Message, Receive, Scope, Send, StreamCut, header_values
+from runcast.transports.refusals import Refusals, refuse_socket
+from runcast.transports.wire import (
+    DIALECT,
+    REFUSED,
+    REQUEST_ID,
+    App,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    StreamCut,
+    header_values,
+    printable,
+)
 
 logger = logging.getLogger("runcast.http")
 access_logger = logging.getLogger("runcast.access")
@@ -44,8 +58,6 @@ FORWARDING = frozenset(
     }
 )
 """Headers by which a proxy says for whom it speaks: their presence means that the peer is not the client."""
-
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 SECURITY_HEADERS: dict[bytes, bytes] = {
     b"x-content-type-options": b"nosniff",
@@ -80,17 +92,28 @@ class Guard:
         new_id: IdSource,
         allowed_origins: Sequence[str] = (),
         allowed_hosts: Sequence[str] = (),
+        refusals: Refusals | None = None,
+        is_dialect: Callable[[str], bool] = lambda path: False,
+        last_words: Callable[[str], Sequence[str]] = lambda path: (),
     ) -> None:
+        """`is_dialect`: whether a path, without the root path, is a dialect's; its errors are plain JSON. `last_words`: what is
+        said on a WebSocket of this path before it is closed because it was refused, in frames."""
         self._app = app
         self._is_open = is_open
         self._new_id = new_id
         self._origins = frozenset(parse_origin(origin) or origin for origin in allowed_origins)
         self._hosts = tuple(host.lower() for host in allowed_hosts)
+        self._refusals = refusals or Refusals(SystemClock())
+        self._is_dialect = is_dialect
+        self._last_words = last_words
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[REQUEST_ID] = self._request_id(scope)
+        path = scope["path"][len(scope.get("root_path", "")) :]
+        if self._is_dialect(path):
+            scope[DIALECT] = True
         if scope["type"] == "websocket":
-            await self._websocket(scope, receive, send)
+            await self._websocket(path, scope, receive, send)
             return
         started = time.perf_counter()
         answer = _Answer(send, self._common_headers(scope))
@@ -121,17 +144,26 @@ class Guard:
                 },
             )
 
-    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        access_logger.info("WS %s", printable(scope["path"]), extra={"request_id": scope[REQUEST_ID]})
-        if (refusal := self.refusal(scope)) is None:
-            await self._app(scope, receive, send)
+    async def _websocket(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if (refusal := self.refusal(scope)) is not None:
+            self._refusals.tell(scope, refusal.message)
+            frames = self._last_words(path)
+            code = CloseCode.FORBIDDEN
+            await refuse_socket(scope, receive, send, code=code, reason=refusal.message, frames=frames)
             return
-        logger.info("websocket refused: %s", refusal.message, extra={"request_id": scope[REQUEST_ID]})
-        await receive()
-        await send(
-            {"type": "websocket.accept"}
-        )  # a close before it would reach a browser as HTTP 403, without the code
-        await send({"type": "websocket.close", "code": int(CloseCode.FORBIDDEN), "reason": refusal.message})
+        started = time.perf_counter()
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            if REFUSED not in scope:
+                access_logger.info(
+                    "WS %s",
+                    printable(scope["path"]),
+                    extra={
+                        "request_id": scope[REQUEST_ID],
+                        "duration_ms": round((time.perf_counter() - started) * 1000, 1),
+                    },
+                )
 
     # --- the rules ------------------------------------------------------------------------------------------------
 
@@ -187,7 +219,7 @@ class Guard:
         return given[0] if len(given) == 1 and CLIENT_ID.fullmatch(given[0]) else self._new_id()
 
     def _common_headers(self, scope: Scope) -> dict[bytes, bytes]:
-        headers = SECURITY_HEADERS | {b"x-request-id": scope[REQUEST_ID].encode(), b"vary": b"origin"}
+        headers = SECURITY_HEADERS | {b"x-request-id": scope[REQUEST_ID].encode(), b"vary": b"Origin"}
         origins = header_values(scope, "origin")
         if len(origins) == 1 and self.origin_allowed(origins[0], scope):
             headers |= {
@@ -227,6 +259,10 @@ class _Answer:
             given = list(message.get("headers", ()))
             names = {name.lower() for name, _ in given}
             message["headers"] = given + [item for item in self._headers.items() if item[0] not in names]
+            if b"vary" in names and not any(
+                name.lower() == b"vary" and b"origin" in value.lower() for name, value in given
+            ):
+                message["headers"].append((b"vary", b"Origin"))
         elif message["type"] == "http.response.body" and not message.get("more_body", False):
             self.complete = True
         await self._send(message)
@@ -267,8 +303,3 @@ def _without_port(host: str) -> str | None:
 
 def _host_matches(name: str, allowed: str) -> bool:
     return name == allowed or (allowed.startswith("*.") and name.endswith(allowed[1:]))
-
-
-def printable(text: str) -> str:
-    """For a log line: control characters and line breaks written out, at most 200 characters."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:200])

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request
 from msgspec import UNSET
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from runcast.commands import Cancel, Edit, Resolve, Retry, Send, Steer, Subscribe
 from runcast.dialects.base import Start
@@ -39,7 +39,7 @@ from runcast.transports.bodies import (
     ThreadView,
 )
 from runcast.transports.files import file_routes
-from runcast.transports.gateway import Gateway
+from runcast.transports.gateway import Gateway, Place
 from runcast.transports.leaving import unless_gone
 from runcast.transports.openapi import answers, body_of
 from runcast.transports.own_data import own_routes
@@ -73,7 +73,7 @@ def build_api(gateway: Gateway) -> FastAPI:
         version="1",
         docs_url=None,  # Swagger UI and ReDoc load scripts from another origin
         redoc_url=None,
-        openapi_url="/v1/openapi.json",
+        openapi_url=None,  # FastAPI's own route asks nobody who they are
         redirect_slashes=False,
         **openapi.telemetry_off(),
     )
@@ -82,6 +82,13 @@ def build_api(gateway: Gateway) -> FastAPI:
     for routes in (health_routes, thread_routes, *messages, file_routes, own_routes):
         app.include_router(routes(gateway))
     openapi.install(app)
+
+    @app.get("/v1/openapi.json", include_in_schema=False)
+    async def openapi_document(request: Request) -> Response:
+        await gateway.identify_scope(request.scope)
+        root: str = request.scope.get("root_path", "").rstrip("/")
+        return JSONResponse(app.openapi() | ({"servers": [{"url": root}]} if root else {}))
+
     return app
 
 
@@ -188,11 +195,13 @@ def message_routes(gateway: Gateway) -> APIRouter:
         body = await read_json(request, MessageToSend)
         gateway.refuse_while_draining()
         command = to_send(body, thread, idempotency_key, gateway)
-        sent = await gateway.service.send(principal, command)
         if wants_stream(request):
-            headers = {"runcast-thread": sent.thread, "runcast-run": sent.run, "runcast-seq": str(sent.seq)}
-            cursor = cursor_of(None, last_event_id)
-            return await run_stream(gateway, principal, sent.run, cursor, headers)
+            with gateway.claim(principal) as place:  # before anything is sent: refused means that nothing was
+                sent = await gateway.service.send(principal, command)
+                headers = {"runcast-thread": sent.thread, "runcast-run": sent.run, "runcast-seq": str(sent.seq)}
+                cursor = cursor_of(None, last_event_id)
+                return await run_stream(gateway, principal, sent.run, cursor, headers, place)
+        sent = await gateway.service.send(principal, command)
         if wait == 0:
             return json_answer(sent, 202)
         with gateway.wait():
@@ -242,9 +251,10 @@ def event_routes(gateway: Gateway) -> APIRouter:
     ) -> Response:
         service = gateway.service
         if wants_stream(request):
-            subscription = await service.subscribe(principal, subscribe)
-            start = Start(subscription.thread.id, subscription.epoch, subscription.start)
-            return EventStream(gateway, subscription, NativeEncoder(start))
+            with gateway.claim(principal) as place:
+                subscription = await service.subscribe(principal, subscribe)
+                start = Start(subscription.thread.id, subscription.epoch, subscription.start)
+                return EventStream(gateway, subscription, NativeEncoder(start), place.keep())
 
         async def page(wait_s: float) -> EventPage:
             after = cursor.seq if cursor else 0
@@ -319,7 +329,8 @@ def run_routes(gateway: Gateway) -> APIRouter:
         cursor = cursor_of(after, last_event_id)
         service, run = gateway.service, checked_id(run)
         if wants_stream(request):
-            return await run_stream(gateway, principal, run, cursor, {})
+            with gateway.claim(principal) as place:
+                return await run_stream(gateway, principal, run, cursor, {}, place)
 
         async def page(wait_s: float) -> EventPage:
             after = cursor.seq if cursor else 0
@@ -390,9 +401,9 @@ async def read_page(
 
 
 async def run_stream(
-    gateway: Gateway, principal: Principal, run: str, cursor: Cursor | None, headers: dict[str, str]
+    gateway: Gateway, principal: Principal, run: str, cursor: Cursor | None, headers: dict[str, str], place: Place
 ) -> Response:
-    """One run's events after the cursor. A cursor that is not of this log is told by `resync`, and the run begins anew.
+    """One run's events after the cursor; the stream keeps `place`. A cursor that is not of this log is told by `resync`, and the run begins anew.
     A reader that has all of an ended run gets 204, which ends an EventSource (WHATWG HTML, section 9.2.3)."""
     service: Service = gateway.service
     row = await service.get_run(principal, run)
@@ -408,7 +419,7 @@ async def run_stream(
         return Response(status_code=204, headers=headers)
     start = Start(subscription.thread.id, subscription.epoch, after, run)
     preface = [] if resync is None else [Resync(resync)]
-    return EventStream(gateway, subscription, NativeEncoder(start), preface=preface, headers=headers)
+    return EventStream(gateway, subscription, NativeEncoder(start), place.keep(), preface=preface, headers=headers)
 
 
 def to_send(body: MessageToSend, thread: str | None, key: str | None, gateway: Gateway) -> Send:

@@ -67,6 +67,15 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.handshake_initiated and self.conn.handshake_exc is not None:
+            # A request that the library would not read, because of a header of more than 8 KiB for instance: uvicorn waits on.
+            self.transport.write(
+                b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ncache-control: no-store\r\n\r\n"
+            )
+            self.transport.close()
+
     async def run_asgi(self) -> None:
         line = Line(self.transport, lambda: not self.writable.is_set(), self.writable.wait)
         cast(Scope, self.scope)[LINE] = line

@@ -18,7 +18,7 @@ from starlette.routing import Match
 
 from runcast.errors import ClientError, InvalidRequest, NotFound, RuncastError, Unavailable, describe
 from runcast.session import NOT_FOUND_MESSAGE
-from runcast.transports.wire import Scope, request_id_of
+from runcast.transports.wire import DIALECT, Scope, request_id_of
 
 logger = logging.getLogger("runcast.http")
 
@@ -53,7 +53,7 @@ def problem(
     problems: list[str] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """One error answer."""
+    """One error answer. On a dialect's path it is plain JSON: those clients look for `detail`, and know no other type."""
     body = Problem(
         type="about:blank",
         title=HTTPStatus(status).phrase,
@@ -68,7 +68,10 @@ def problem(
     all_headers = dict(headers or {})
     if retry_after_ms is not None:
         all_headers["retry-after"] = str(math.ceil(retry_after_ms / 1000))  # RFC 9110, section 10.2.3: seconds
-    return Response(msgspec.json.encode(body), status, all_headers, media_type="application/problem+json")
+    if status == 401:
+        all_headers.setdefault("www-authenticate", "Bearer")  # RFC 9110, section 15.5.2; RFC 6750, section 3
+    media_type = "application/json" if DIALECT in scope else "application/problem+json"
+    return Response(msgspec.json.encode(body), status, all_headers, media_type=media_type)
 
 
 class HttpError(ClientError):

@@ -119,9 +119,7 @@ async def read_json(request: Request, kind: type[T], *, optional: bool = False) 
     data = await read_body(request)
     if not data and optional:
         return msgspec.convert({}, kind)
-    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if media_type != "application/json" and not re.fullmatch(r"application/[\w.-]+\+json", media_type):
-        raise HttpError(415, "unsupported_media_type", "Send JSON, with `Content-Type: application/json`.")
+    _check_json(request)
     try:
         text = data.decode()
         if too_deep(text):
@@ -131,6 +129,27 @@ async def read_json(request: Request, kind: type[T], *, optional: bool = False) 
         raise InvalidRequest(f"{error}.") from None
     except (ValueError, RecursionError):  # msgspec.DecodeError and UnicodeDecodeError are ValueErrors
         raise HttpError(400, "invalid_json", "The body is not valid JSON.") from None
+
+
+async def read_text(request: Request) -> str:
+    """The body of a JSON request, not read yet.
+
+    Raises:
+        HttpError: 400 not UTF-8 · 415 another content type.
+        TooLarge: more than 256 KiB.
+    """
+    data = await read_body(request)
+    _check_json(request)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise HttpError(400, "invalid_json", "The body is not UTF-8.") from None
+
+
+def _check_json(request: Request) -> None:
+    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if media_type != "application/json" and not re.fullmatch(r"application/[\w.-]+\+json", media_type):
+        raise HttpError(415, "unsupported_media_type", "Send JSON, with `Content-Type: application/json`.")
 
 
 async def read_body(request: Request) -> bytes:

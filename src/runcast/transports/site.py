@@ -53,8 +53,12 @@ class SiteSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     welcome: str = ""
     starters: tuple[str, ...] = ()
     max_file_bytes: int = 0
+    several_agents: bool = False
+    """The page asks whom a new conversation is with; it learns their names from the API, which knows who asks."""
     file_types: tuple[str, ...] = ()
     """What may be attached to a message; the server checks it too."""
+    sign_in_url: str = ""
+    """Where people sign in; empty: the page only says that it is needed."""
 
 
 class File(NamedTuple):

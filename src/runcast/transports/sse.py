@@ -13,12 +13,13 @@ import anyio
 import anyio.lowlevel
 from starlette.responses import Response
 
+from runcast.auth import LEEWAY_S, Identity
 from runcast.dialects.base import Encoder, Frame
 from runcast.runs import Principal
 from runcast.subscription import RunSubscription, Subscription
-from runcast.transports.gateway import FLUSH_S, Gateway
+from runcast.transports.gateway import FLUSH_S, Gateway, Place
 from runcast.transports.line import Line, line_of
-from runcast.transports.wire import Receive, Scope, Send, StreamCut, request_id_of
+from runcast.transports.wire import IDENTITY, Receive, Scope, Send, StreamCut, request_id_of
 from runcast.updates import ThreadSnapshot, Update
 
 logger = logging.getLogger("runcast.sse")
@@ -29,13 +30,14 @@ PING_S = 15
 
 class EventStream(Response):
     """The ASGI response that writes one subscription. `preface` comes before what it says; `with_ids`:
-    each event that ends a log position carries `<epoch>:<seq>`."""
+    each event that ends a log position carries `<epoch>:<seq>`. It leaves `place` at its end."""
 
     def __init__(
         self,
         gateway: Gateway,
         subscription: Subscription | RunSubscription,
         encoder: Encoder,
+        place: Place,
         *,
         preface: Sequence[Update] = (),
         with_ids: bool = True,
@@ -44,6 +46,7 @@ class EventStream(Response):
         self._gateway = gateway
         self._subscription = subscription
         self._encoder = encoder
+        self._place = place
         self._epoch = subscription.epoch
         self._preface = preface
         self._with_ids = with_ids
@@ -68,7 +71,7 @@ class EventStream(Response):
         """Nothing to say: the protocol has no word for it."""
 
     def stop(self) -> None:
-        self._scope.deadline = anyio.current_time() + FLUSH_S
+        self._scope.deadline = min(self._scope.deadline, anyio.current_time() + FLUSH_S)
 
     def revoke(self, principal: Principal) -> None:
         owner = self._subscription.thread
@@ -78,6 +81,12 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._request_id = request_id_of(scope)
         self._line = line_of(scope)
+        identity: Identity | None = scope.get(IDENTITY)
+        if identity is not None and identity.expires_at is not None:
+            left_s = identity.expires_at / 1000 + LEEWAY_S - self._gateway.clock.now_ms() / 1000
+            self._scope.deadline = (
+                anyio.current_time() + left_s
+            )  # cut like a lost line: the next request says who it is
         try:
             with self._gateway.join(self), self._scope:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -87,6 +96,7 @@ class EventStream(Response):
                     tasks.cancel_scope.cancel()
         finally:
             self._subscription.close()
+            self._place.leave()
         if self._gone:
             return
         if not self._ended:

@@ -40,15 +40,15 @@ from runcast.commands import (
 )
 from runcast.dialects import native
 from runcast.dialects.base import OnClose
-from runcast.errors import ClientError, Forbidden, RuncastError, Unauthenticated
+from runcast.errors import ClientError, Forbidden, RuncastError, TooManyConnections, Unauthenticated
 from runcast.runs import Principal
 from runcast.session import Close, CloseCode, Session, SessionLimits, close_for, negotiate
 from runcast.subscription import Subscription
-from runcast.transports.gateway import FLUSH_S, RETRY_MS, Gateway
+from runcast.transports.gateway import FLUSH_S, RETRY_MS, Gateway, Place
 from runcast.transports.leaving import is_deliberate
 from runcast.transports.line import line_of
 from runcast.transports.straight import straight_of
-from runcast.transports.wire import Receive, Scope, Send, headers_of
+from runcast.transports.wire import Receive, Scope, Send
 from runcast.updates import Events, Resync
 
 sniffio: Any
@@ -122,7 +122,7 @@ class NativeConnection:
         """What the peer had not taken when it was last looked whether it takes anything."""
         self._pumps: dict[int, anyio.CancelScope] = {}
         self._subscriptions: dict[int, Subscription] = {}
-        self._place: Principal | None = None
+        self._place: Place | None = None
         self._timer: asyncio.Handle | None = None
         self._timing = _timing()
         self._drain_asked = False
@@ -156,7 +156,7 @@ class NativeConnection:
                 if self._timer is not None:
                     self._timer.cancel()
                 if self._place is not None:
-                    self._gateway.leave_place(self._place)
+                    self._place.leave()
         if self._close is not None:
             logger.debug("closing %s with %d", self._session.id, self._close.code)
             with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True) as too_late:
@@ -384,16 +384,15 @@ class NativeConnection:
 
     async def _hello(self, hello: Hello) -> None:
         try:
-            identity = await self._gateway.identify_socket(
-                headers_of(self._scope), tuple(self._scope.get("subprotocols", ())), hello.token
-            )
+            identity = await self._gateway.identify_scope(self._scope, token=hello.token)
         except (Unauthenticated, Forbidden) as error:
             self._end(close_for(error))
             return
-        if not self._gateway.take_place(identity.principal):
+        try:
+            self._place = self._gateway.claim(identity.principal).keep()
+        except TooManyConnections:
             self._end(Close(CloseCode.TOO_MANY_CONNECTIONS, "This user has too many connections."))
             return
-        self._place = identity.principal
         frame = self._session.welcome(identity)
         self._look_soon()
         await self._send(frame)
@@ -431,9 +430,7 @@ class NativeConnection:
                     scope.cancel()
                 await self._send(ack)
             case Auth():
-                identity = await self._gateway.identify_socket(
-                    headers_of(self._scope), tuple(self._scope.get("subprotocols", ())), command.token
-                )
+                identity = await self._gateway.renew(self._scope, command.token)
                 renewed = session.renew(command, identity)
                 self._look_soon()
                 if isinstance(renewed, Close):

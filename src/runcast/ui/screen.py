@@ -167,7 +167,10 @@ class Screen:
                 self.line("■ Interrupted: the server was restarted.", YELLOW)
             case "failed" if isinstance(event, e.RunError):
                 known = f" (request {event.request_id})" if isinstance(event.request_id, str) else ""
-                self.line(f"✗ Failed: {event.message}{known}", RED)
+                later = ""
+                if isinstance(event.retry_after_ms, int) and event.retry_after_ms > 0:
+                    later = f" Try again in {-(-event.retry_after_ms // 1000)} s."
+                self.line(f"✗ Failed: {event.message}{later}{known}", RED)
             case _:
                 self._end_line()
 

@@ -129,8 +129,19 @@ const Block = memo(function Block({ text, open }: { text: string; open: boolean 
   );
 });
 
-/** An answer's text. While it is `open`, its last block grows and is completed; earlier blocks never render again. */
-export const Markdown = memo(function Markdown({ text, open = false }: { text: string; open?: boolean }) {
+/**
+ * An answer's text. While it is `open`, its last block grows and is completed; earlier blocks never render again. A text that
+ * was `cut` off stays as it looked then: what it had begun is completed, not shown as raw syntax.
+ */
+export const Markdown = memo(function Markdown({
+  text,
+  open = false,
+  cut = false,
+}: {
+  text: string;
+  open?: boolean;
+  cut?: boolean;
+}) {
   const splitter = useRef<BlockSplitter>(null);
   splitter.current ??= new BlockSplitter();
   const whole = /\[\^[^\]\n]+\]:/.test(text);
@@ -139,8 +150,9 @@ export const Markdown = memo(function Markdown({ text, open = false }: { text: s
   return (
     <div className="prose">
       {blocks.map((block, index) => {
-        const growing = open && index === blocks.length - 1;
-        const shown = growing ? settle(block) : block;
+        const newest = index === blocks.length - 1;
+        const growing = open && newest;
+        const shown = growing || (cut && newest) ? settle(block) : block;
         if (!shown.trim()) return null;
         const needs = links && /\]/.test(shown) ? `${links}\n${shown}` : shown;
         return <Block key={index} text={needs} open={growing && openFence(shown) !== null} />;

@@ -23,15 +23,19 @@ const isApproval = (interrupt: InterruptPart): boolean =>
 export const InterruptCard = memo(function InterruptCard({
   interrupt,
   tool,
+  stopped = false,
   me,
   resolve,
 }: {
   interrupt: InterruptPart;
   tool?: ToolPart | undefined;
+  /** Its run waited and was stopped: what was open was withdrawn with it. */
+  stopped?: boolean;
   me?: string | null;
   resolve: Resolve;
 }) {
-  if (interrupt.status !== "open") return <Answered interrupt={interrupt} tool={tool} me={me ?? null} />;
+  if (interrupt.status !== "open")
+    return <Answered interrupt={interrupt} tool={tool} stopped={stopped} me={me ?? null} />;
   return isApproval(interrupt) ? (
     <Approval interrupt={interrupt} tool={tool} resolve={resolve} />
   ) : (
@@ -342,23 +346,26 @@ function briefly(payload: object): string {
 function Answered({
   interrupt,
   tool,
+  stopped,
   me,
 }: {
   interrupt: InterruptPart;
   tool: ToolPart | undefined;
+  stopped: boolean;
   me: string | null;
 }) {
   const words = strings.approval;
   const payload = interrupt.payload as { approved?: boolean; reason?: string } | string | number | undefined;
   const approved = typeof payload === "object" && payload !== null ? payload.approved : undefined;
   const by = interrupt.by ? words.by(interrupt.by === me ? words.you : interrupt.by) : "";
-  const withdrawn = interrupt.status === "cancelled" && !isApproval(interrupt);
-  const denied = approved === false || interrupt.status === "cancelled";
+  const cancelled = interrupt.status === "cancelled";
+  const withdrawn = cancelled && (stopped || !isApproval(interrupt));
+  const denied = approved === false || cancelled;
   const verdict =
     interrupt.status === "expired"
       ? words.expired
       : withdrawn
-        ? words.withdrawn + by
+        ? (stopped ? words.withdrawnByStop : words.withdrawn) + by
         : denied
           ? words.denied + by
           : approved === true

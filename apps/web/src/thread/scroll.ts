@@ -12,7 +12,7 @@ const NEAR = 24;
 export interface Scroll {
   box: RefObject<HTMLDivElement | null>;
   content: RefObject<HTMLDivElement | null>;
-  /** Something is below that the reader does not see; `news`: it came while he was looking elsewhere. */
+  /** Something is below that the reader does not see; `news`: an agent said it while he was looking elsewhere. */
   below: boolean;
   news: boolean;
   toEnd: () => void;
@@ -23,12 +23,13 @@ export interface Scroll {
 /**
  * Where the thread stands. The reader is in charge: the view follows the newest text only while he is at its end, and
  * any wheel, touch, key, drag or selection of his ends that at once. The content ends with its last turn: below that may be
- * room that is kept free for the answer.
+ * room that is kept free for the answer. `busy`: an agent is at work; what grows while none is, the reader unfolded himself.
  */
-export function useScroll(key: string, turns: number): Scroll {
+export function useScroll(key: string, turns: number, busy: boolean): Scroll {
   const box = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
   const following = useRef(false);
+  const live = useRef(busy);
   const [below, setBelow] = useState(false);
   const [news, setNews] = useState(false);
 
@@ -115,7 +116,7 @@ export function useScroll(key: string, turns: number): Scroll {
               last = area.scrollTop;
             }
             const now = lastTurn(inside)?.offsetHeight ?? 0;
-            if (now > height && distance() > NEAR) setNews(true);
+            if (now > height && distance() > NEAR && live.current) setNews(true);
             height = now;
             look();
           });
@@ -132,6 +133,11 @@ export function useScroll(key: string, turns: number): Scroll {
       grown?.disconnect();
     };
   }, [distance, look, key, turns]);
+
+  // After the paint: the last words of an answer come together with its end.
+  useEffect(() => {
+    live.current = busy;
+  }, [busy]);
 
   return { box, content, below, news, toEnd, toTurn };
 }

@@ -35,9 +35,9 @@ export const Thread = memo(function Thread(props: ThreadProps) {
   const { state, thread, sent, onRetry, onEdit, onChoose, onElsewhere, onAnswered } = props;
   const { path, pending, activity, transcript } = state;
   const turns = path.length + pending.length;
-  const scroll = useScroll(state.status === "loading" ? "loading" : "shown", turns);
   const newest = path.at(-1);
   const busy = state.busy || newest?.status === "waiting";
+  const scroll = useScroll(state.status === "loading" ? "loading" : "shown", turns, busy);
 
   const versionsOf = useVersions(transcript);
   const me = useMe();
@@ -57,14 +57,15 @@ export const Thread = memo(function Thread(props: ThreadProps) {
     [thread, onRetry, onEdit, onChoose, onAnswered, me],
   );
 
-  const { toTurn, content, news } = scroll;
+  const { toTurn, content } = scroll;
   useEffect(() => {
     if (sent === 0) return;
     const last = lastTurn(content.current);
     if (last) toTurn(last);
   }, [sent, toTurn, content]);
 
-  const stands = newest ? shortly(newest, activity)?.words : undefined;
+  const stands = newest ? (shortly(newest, activity)?.words ?? strings.run.done) : undefined;
+  const told = busy || scroll.news ? stands : undefined;
   const queuedBefore = new Map<string, number>();
   path.filter((run) => run.status === "queued").forEach((run, index) => queuedBefore.set(run.id, index + 1));
   const lastEnded = path.findLast((run) => run.status !== "queued");
@@ -127,10 +128,10 @@ export const Thread = memo(function Thread(props: ThreadProps) {
           <button
             type="button"
             className="pill pointer-events-auto"
-            aria-label={strings.thread.down(busy && stands ? stands : news ? strings.thread.newActivity : "")}
+            aria-label={strings.thread.down(told ?? "")}
             onClick={scroll.toEnd}
           >
-            {busy && stands ? stands : news ? strings.thread.newActivity : null}
+            {told}
             <ArrowDown size={15} aria-hidden />
           </button>
         </div>

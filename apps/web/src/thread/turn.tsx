@@ -14,14 +14,15 @@ import type {
 } from "@runcast/client";
 import { Braces, ChevronDown, CircleAlert, CircleStop, Clock, Download, File, RotateCcw, Unplug } from "lucide-react";
 import { useClient } from "@runcast/react";
-import { memo, useId, useRef, useState } from "react";
+import { memo, useEffect, useId, useRef, useState } from "react";
 import { DiagramCard } from "../canvas/card.tsx";
 import { isDiagram } from "../canvas/diagrams.ts";
 import { Markdown, safeHref } from "../markdown/markdown.tsx";
 import { strings } from "../strings.ts";
 import { CopyButton } from "../ui/copy.tsx";
 import { JsonText, JsonTree } from "../ui/json.tsx";
-import { capital, duration, grouped, size, standing } from "../words.ts";
+import { useNow } from "../ui/media.ts";
+import { capital, duration, grouped, isFigures, size, standing, ticking } from "../words.ts";
 import { ActivityLine } from "./activity.tsx";
 import { InterruptCard } from "./approval.tsx";
 import { Attachment } from "./attachment.tsx";
@@ -106,6 +107,8 @@ function Answer({
 }) {
   const groups = grouped(message.parts);
   const running = run.status === "running";
+  // Figures are about the answer: below it, and not before it is there.
+  const figures = running ? [] : message.parts.filter(isFigures);
   return (
     <div role="group" aria-label={strings.thread.agent} className="flex flex-col gap-3">
       <h2 className="sr-only">{strings.thread.agent}</h2>
@@ -130,6 +133,9 @@ function Answer({
         }
         return <AnswerPart key={group.key} part={group.part} run={run} actions={actions} />;
       })}
+      {figures.map((part) => (
+        <Card key={part.id} part={part} />
+      ))}
       {message.parts.some((part) => part.type === "source") && <Sources parts={message.parts} />}
     </div>
   );
@@ -138,7 +144,7 @@ function Answer({
 function AnswerPart({ part, run, actions }: { part: Part; run: TranscriptRun; actions: TurnActions }) {
   switch (part.type) {
     case "text":
-      return <Markdown text={part.text} open={part.open} />;
+      return <Markdown text={part.text} open={part.open} cut={part.incomplete !== undefined} />;
     case "artifact":
       return <Artifact part={part} />;
     case "interrupt":
@@ -146,6 +152,7 @@ function AnswerPart({ part, run, actions }: { part: Part; run: TranscriptRun; ac
         <InterruptCard
           interrupt={part}
           tool={toolOf(run, part.toolCallId)}
+          stopped={run.status === "cancelled"}
           me={actions.me ?? null}
           resolve={actions.resolve}
         />
@@ -305,13 +312,31 @@ function Ending({ run, activity, position, canRetry, actions }: Omit<TurnProps, 
           </p>
         )}
       </div>
-      {canRetry && (
-        <button type="button" className="button" onClick={() => actions.retry(run)}>
-          <RotateCcw size={14} aria-hidden />
-          {strings.run.retry}
-        </button>
-      )}
+      {canRetry && <Retry run={run} onRetry={() => actions.retry(run)} />}
     </div>
+  );
+}
+
+/** The same again; while the run's failure says that it is too early, when it will not be. */
+function Retry({ run, onRetry }: { run: TranscriptRun; onRetry: () => void }) {
+  // The failure's moment is by the server's clock and the wait by this one: never longer than what was said.
+  const [from] = useState(() => Date.now());
+  const whole = run.failure?.retryAfterMs ?? 0;
+  const until = from + Math.min(whole, Math.max(0, (run.endedAt ?? from) + whole - from));
+  const [early, setEarly] = useState(until > from);
+  const now = useNow(early);
+  const left = Math.ceil((until - now) / 1000) * 1000;
+  useEffect(() => setEarly(left > 0), [left]);
+  return (
+    <button
+      type="button"
+      className="button"
+      aria-disabled={left > 0 || undefined} // not `disabled`: whoever has the focus here keeps it
+      onClick={left > 0 ? undefined : onRetry}
+    >
+      <RotateCcw size={14} aria-hidden />
+      <span className="tabular-nums">{left > 0 ? strings.run.retryIn(ticking(left)) : strings.run.retry}</span>
+    </button>
   );
 }
 
@@ -370,7 +395,6 @@ function Footer({ run, last, onRetry }: { run: TranscriptRun; last: boolean; onR
 function Artifact({ part }: { part: ArtifactPart }) {
   if (isDiagram(part))
     return <DiagramCard source={String(part.content ?? "")} open={false} id={`artifact:${part.id}`} name={part.name} />;
-  if (part.kind === "canvas_trigger") return null;
   return <Card part={part} />;
 }
 

@@ -4,6 +4,8 @@ export interface MenuItem {
   key: string;
   icon: ReactNode;
   words: string;
+  /** A second, quieter line. */
+  more?: string;
   run: () => void;
   /** Given: the items are a choice of one, and this says which it is. */
   checked?: boolean;
@@ -115,7 +117,14 @@ export function Menu({
             }}
           >
             {item.icon}
-            {item.words}
+            {item.more ? (
+              <span className="min-w-0 py-1.5">
+                {item.words}
+                <span className="menu-more">{item.more}</span>
+              </span>
+            ) : (
+              item.words
+            )}
           </button>
         ))}
       </div>

@@ -42,7 +42,8 @@ async function follow(following: Following): Promise<void> {
     tell({ op: "snapshot", sub, seq, epoch, thread, transcript });
     after = seq;
   };
-  if (after === undefined && path !== "v1/inbox/events") await snapshot();
+  const inbox = path === "v1/inbox/events";
+  if (after === undefined && !inbox) await snapshot();
   while (!signal.aborted) {
     const wait: number = caughtUp ? WAIT_S : 0;
     const cursor: string = epoch === undefined ? `${after ?? 0}` : `${epoch}:${after ?? 0}`;
@@ -52,7 +53,11 @@ async function follow(following: Following): Promise<void> {
       ack(page, page.head, after ?? 0);
       tell({ op: "resync", sub, reason });
       if (reason === "deleted") return;
-      await snapshot();
+      if (inbox) {
+        // It has no view of its own: whoever follows it asks for the list.
+        ({ head: after, epoch } = page);
+        tell({ op: "snapshot", sub, seq: page.head, epoch: page.epoch, thread: {}, transcript: {} });
+      } else await snapshot();
       continue;
     }
     ack(page, page.head, after ?? 0);

@@ -51,6 +51,7 @@ async function follow(following: Following): Promise<void> {
       if (events.length > 0) frames.push({ op: "events", sub, events });
       if (frames.length === 0) following.tell({ op: "heartbeat" }); // a comment: the line lives
       frames.forEach(following.tell);
+      if (frames.some((frame) => frame.op === "resync" && frame.reason === "deleted")) return; // its last word
     }
   };
   try {

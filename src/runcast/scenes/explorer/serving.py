@@ -11,9 +11,7 @@ from runcast.scenes.explorer import DESCRIPTION, STARTERS
 
 
 class ExplorerAgent(PydanticAIAgent):
-    """Named `explorer`. `starters` are what an empty conversation offers."""
-
-    starters = STARTERS
+    """Named `explorer`."""
 
     def __init__(self, agent: Agent[None, Any]) -> None:
-        super().__init__(agent, name="explorer", description=DESCRIPTION, title="Explorer")
+        super().__init__(agent, name="explorer", description=DESCRIPTION, title="Explorer", starters=STARTERS)

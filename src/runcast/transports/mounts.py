@@ -1,0 +1,159 @@
+"""Which dialect answers at which path.
+
+Every dialect has default paths; the setting `dialects` gives a path to another one, or switches it off. Where several
+patterns match, the one with more fixed segments wins, whatever order they were set in; a path that is switched off answers
+404 and does not fall to a wider pattern. Words that are paths of their own are no session ids.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal, NamedTuple
+
+from runcast.dialects.base import AnswerDialect, Dialect, TalkDialect
+from runcast.dialects.registry import BUILTIN, dialect_named
+from runcast.errors import ConfigError
+from runcast.transports.gateway import Gateway
+from runcast.transports.posting import PostEndpoint
+from runcast.transports.presented import QueryToken
+from runcast.transports.talk import TalkSocket
+from runcast.transports.wire import App
+
+OFF: Final = "off"
+
+Kind = Literal["http", "websocket"]
+
+RESERVED: Final = frozenset(
+    {
+        "api",
+        "agent",
+        "agent-thoughts",
+        "assets",
+        "chat",
+        "health",
+        "off",
+        "openai",
+        "robust",
+        "secure",
+        "ui",
+        "v1",
+        "ws",
+    }
+)
+"""Never a session id or a user id in a path."""
+
+_PARAMETER = re.compile(r"\{([a-z_]+)\}")
+_PATTERN = re.compile(r"(/([A-Za-z0-9._~-]+|\{[a-z_]+\}))+")
+
+
+class Match(NamedTuple):
+    app: App | None
+    """None: switched off."""
+    params: dict[str, str]
+
+
+class Pattern:
+    """A path with parameters: `/ws/{session_id}`. A parameter is one segment, of 1 to 128 characters.
+
+    Raises:
+        ConfigError: it is no such path.
+    """
+
+    def __init__(self, text: str) -> None:
+        if _PATTERN.fullmatch(text) is None:
+            raise ConfigError(
+                f"{text!r} is no path of a dialect; write for example '/ws/chat' or '/ws/{{session_id}}'."
+            )
+        self.text = text
+        names = [found.group(1) for found in _PARAMETER.finditer(text)]
+        if len(names) != len(set(names)):
+            raise ConfigError(f"{text!r} names a parameter twice.")
+        self.fixed = [_PARAMETER.fullmatch(segment) is None for segment in text.split("/")[1:]]
+        self._regex = re.compile(
+            _PARAMETER.sub(
+                lambda found: f"(?P<{found.group(1)}>[^/]{{1,128}})",
+                re.escape(text).replace(r"\{", "{").replace(r"\}", "}"),
+            )
+        )
+
+    @property
+    def shape(self) -> str:
+        """The same for patterns that match the same paths."""
+        return _PARAMETER.sub("{}", self.text)
+
+    def match(self, path: str) -> dict[str, str] | None:
+        found = self._regex.fullmatch(path)
+        if found is None:
+            return None
+        params = found.groupdict()
+        return None if RESERVED.intersection(params.values()) else params
+
+
+class Mounts:
+    """The dialects of one server, by path. `paths`: the setting, path → name of a dialect, or `off`.
+
+    Raises:
+        ConfigError: a path or a name that cannot be used; all problems at once.
+    """
+
+    def __init__(self, gateway: Gateway, paths: Mapping[str, str], *, query_token: QueryToken = "off") -> None:  # noqa: S107
+        self._gateway = gateway
+        self._query_token: QueryToken = query_token
+        self._apps: dict[tuple[Kind, str], tuple[Pattern, App | None]] = {}
+        problems: list[str] = []
+
+        def attempt(add: Callable[[], None]) -> None:
+            try:
+                add()
+            except ConfigError as error:
+                problems.extend(error.problems)
+
+        for name in BUILTIN:
+            self._add_defaults(dialect_named(name))
+        for path, name in paths.items():
+            attempt(lambda path=path, name=name: self._set(path, name))
+        if problems:
+            raise ConfigError("These dialects cannot be served:\n- " + "\n- ".join(problems), problems)
+        # More fixed segments first, earlier ones before later ones.
+        self._ordered = sorted(self._apps.items(), key=lambda item: [not fixed for fixed in item[1][0].fixed])
+
+    def _add_defaults(self, dialect: Dialect) -> None:
+        if isinstance(dialect, TalkDialect):
+            for path in dialect.sockets:
+                self._put("websocket", path, TalkSocket(self._gateway, dialect, query_token=self._query_token))
+        if isinstance(dialect, AnswerDialect):
+            for path, how in dialect.posts.items():
+                self._put("http", path, PostEndpoint(self._gateway, dialect, how, self._query_token))
+
+    def _set(self, path: str, name: str) -> None:
+        if name == OFF:
+            for kind in ("http", "websocket"):
+                self._put(kind, path, None)
+            return
+        dialect = dialect_named(name)
+        if not isinstance(dialect, TalkDialect):
+            raise ConfigError(f"The dialect {name!r} is not spoken over a WebSocket; it cannot be put at {path!r}.")
+        self._put("websocket", path, TalkSocket(self._gateway, dialect, query_token=self._query_token))
+
+    def _put(self, kind: Kind, path: str, app: App | None) -> None:
+        pattern = Pattern(path)
+        self._apps[kind, pattern.shape] = (pattern, app)
+
+    def find(self, kind: Kind, path: str) -> Match | None:
+        """What answers at `path` (without the root path); None if nothing was ever mounted there."""
+        for (of, _), (pattern, app) in self._ordered:
+            if of == kind and (params := pattern.match(path)) is not None:
+                return Match(app, params)
+        return None
+
+    def has(self, path: str) -> bool:
+        """Whether a dialect answers at `path`, over whatever it is spoken."""
+        return any(self.find(kind, path) is not None for kind in ("http", "websocket"))
+
+    def last_words(self, path: str) -> Sequence[str]:
+        """What is said on a WebSocket before it is closed because its page may not talk to this server."""
+        found = self.find("websocket", path)
+        if found is None or not isinstance(found.app, TalkSocket) or not found.app.dialect.answers_refusals:
+            return ()
+        return [frame.data.decode() for frame in found.app.dialect.error("forbidden", "Forbidden", request_id="")]
