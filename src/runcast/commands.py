@@ -1,6 +1,6 @@
 """What a client may ask, decoded: the frames of the native WebSocket and the bodies behind the HTTP routes.
 
-Every command carries a client-made `id`. For those that change something (`send`, `cancel`, `resolve`, `steer`, `edit`, `retry`) one
+Every command carries a client-made `id`. For those that change something (`send`, `return`, `cancel`, `resolve`, `steer`, `edit`, `retry`) one
 that comes again with the same id has one effect and gets the same answer (I5).
 """
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from runcast.runs import Message, OnBranch, OnBusy, OnDisconnect
+from runcast.runs import ClientInput, Message, OnBranch, OnBusy, OnDisconnect, ToolMessage
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", rename="camel", omit_defaults=True):
@@ -47,6 +47,8 @@ class Starting(Command, frozen=True, kw_only=True):
     idempotency, and the body does not matter."""
     on_disconnect: OnDisconnect | None = None
     """What happens to the run when its last watcher is gone; None: its agent's setting, else the server's. Kept in memory."""
+    client: ClientInput | None = None
+    """Tools that the client runs, its state and context. A retry, or an answer, without it: what the run before was given."""
 
 
 class Send(Starting, frozen=True, kw_only=True, tag="send"):
@@ -58,6 +60,17 @@ class Send(Starting, frozen=True, kw_only=True, tag="send"):
     message: Message
     on_busy: OnBusy = "enqueue"
     parent_run_id: str | None = None
+
+
+class Return(Starting, frozen=True, kw_only=True, tag="return"):
+    """Give what came of tool calls that `run` left to the client: starts a run that follows it and goes on with that."""
+
+    id: str
+    run: str
+    results: tuple[ToolMessage, ...]
+    message: Message | None = None
+    """What the person said meanwhile, if anything."""
+    on_busy: OnBranch = "enqueue"
 
 
 class Cancel(Command, frozen=True, kw_only=True, tag="cancel"):
@@ -113,4 +126,4 @@ class Ping(Command, frozen=True, kw_only=True, tag="ping"):
     t: int | float | str | None = None
 
 
-AnyCommand = Hello | Subscribe | Unsubscribe | Send | Cancel | Resolve | Steer | Edit | Retry | Auth | Ping
+AnyCommand = Hello | Subscribe | Unsubscribe | Send | Return | Cancel | Resolve | Steer | Edit | Retry | Auth | Ping

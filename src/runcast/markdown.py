@@ -87,7 +87,7 @@ def _beginning(blob: Blob | None) -> list[str]:
 
 
 def _tool(part: ToolPart) -> list[str]:
-    said = part.summary or part.error or part.status
+    said = part.summary or part.error or ("waiting for the app" if part.status == "pending" else part.status)
     lines = [f"**{part.title or part.name}**: {said}", ""]
     if part.args and part.args != "{}":
         lines += _fenced(part.args, "json")

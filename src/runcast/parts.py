@@ -29,9 +29,12 @@ def shown(default: T) -> T:
 Incomplete = Literal["cancelled", "failed", "interrupted"]
 """Why an open item was closed for it when its run ended."""
 
-ToolStatus = Literal["preparing", "running", "waiting", "done", "failed", "denied", "cancelled", "interrupted"]
+ToolStatus = Literal[
+    "preparing", "running", "waiting", "pending", "done", "failed", "denied", "cancelled", "interrupted"
+]
 """preparing: its arguments still arrive · running: TOOL_CALL_END seen · waiting: its run waits for a person, for an approval
-of it or otherwise · the rest: its result's status, or how its run ended while it had none."""
+of it or otherwise · pending: its run has ended and left it to the client, whose result comes with a run that follows · the
+rest: its result's status, or how its run ended while it had none."""
 
 InterruptStatus = Literal["open", "resolved", "cancelled", "expired"]
 
@@ -85,6 +88,8 @@ class ToolPart(Part, kw_only=True, tag="tool"):
     status: ToolStatus = shown("preparing")
     args: str = shown("")
     """JSON text, whole once `status` has left `preparing`."""
+    client: bool = False
+    """It was left to the client."""
     progress: Progress | None = None
     content: str | list[dict[str, Any]] | None = None
     """What the model read."""
@@ -97,8 +102,8 @@ class ToolPart(Part, kw_only=True, tag="tool"):
     summary: str | None = None
     error: str | None = None
     started_at: int | None = None
-    """Timestamp of TOOL_CALL_START, then of TOOL_CALL_END, then (after an approval) of the resuming run's RUN_STARTED:
-    when it began to do what `status` says."""
+    """Timestamp of TOOL_CALL_START, then of TOOL_CALL_END, then (after an approval) of the resuming run's RUN_STARTED, or (when
+    it is left to the client) of RUN_FINISHED: when it began to do what `status` says."""
     ended_at: int | None = None
 
 

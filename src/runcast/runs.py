@@ -116,6 +116,54 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
         return {"id": self.id, "role": self.role, "content": msgspec.to_builtins(self.content)}
 
 
+class ToolMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What came of a tool call that the client runs: AG-UI 1.0 `ToolMessage`. `content` is what the model reads."""
+
+    id: str
+    role: Literal["tool"] = "tool"
+    tool_call_id: str
+    content: str | list[dict[str, Any]]
+    error: str | None = None
+    """A sentence, if it failed."""
+
+    def as_input(self) -> dict[str, Any]:
+        """As events hold it."""
+        return {"role": self.role, **msgspec.to_builtins(self)}
+
+
+class ClientTool(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A tool that the client runs: AG-UI 1.0 `Tool`."""
+
+    name: str
+    description: str = ""
+    parameters: Any = None
+    """The JSON Schema of its arguments."""
+    metadata: dict[str, Any] | None = None
+
+
+class ClientContext(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Something about the client that the agent may want to know: AG-UI 1.0 `Context`."""
+
+    description: str
+    value: str
+
+
+class ClientInput(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What a client brings along beside its messages: the fields of AG-UI 1.0 `RunAgentInput`, and `history`."""
+
+    tools: tuple[ClientTool, ...] = ()
+    state: Any = None
+    """The shared state as the client has it. None and `{}` say nothing: the thread's own counts."""
+    context: tuple[ClientContext, ...] = ()
+    forwarded_props: Any = None
+    protocol_version: str | None = None
+    history: tuple[dict[str, Any], ...] = ()
+    """What was said before, elsewhere: messages in AG-UI's shape, oldest first, that the thread's log does not have."""
+
+    def tool(self, name: str) -> ClientTool | None:
+        return next((tool for tool in self.tools if tool.name == name), None)
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A person's answer to one interrupt: AG-UI 1.0 `ResumeEntry`, and who gave it."""
 
@@ -141,6 +189,9 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True):
 
     messages: tuple[Message, ...] = ()
     answers: tuple[Answer, ...] = ()
+    tool_results: tuple[ToolMessage, ...] = ()
+    """What came of calls that the parent run left to the client."""
+    client: ClientInput | None = None
     on_disconnect: OnDisconnect | None = None
     """Of this run; None: its agent's, else the server's. Not in the log: after a restart it is None."""
 
@@ -161,6 +212,10 @@ class RunInput(msgspec.Struct, frozen=True, kw_only=True):
     resumes: str | None = None
     """The waiting run whose interrupts `answers` answers."""
     answers: tuple[Answer, ...] = ()
+    tool_results: tuple[ToolMessage, ...] = ()
+    """What came of tool calls that the run `parent` left to the client, by `tool_call_id`."""
+    client: ClientInput = ClientInput()
+    """What the client brought along: its tools, its state and context."""
     attempt: int = 1
     """More than 1: the same run goes on after its process died."""
 

@@ -15,7 +15,7 @@ import anyio
 import msgspec
 
 from runcast.agents.base import Agent
-from runcast.commands import Cancel, Edit, Resolve, Retry, Send, Starting, Steer, Subscribe
+from runcast.commands import Cancel, Edit, Resolve, Retry, Return, Send, Starting, Steer, Subscribe
 from runcast.errors import (
     ClientError,
     ConfigError,
@@ -29,12 +29,13 @@ from runcast.errors import (
 from runcast.events import Record
 from runcast.export import everything, zipped
 from runcast.forms import PAYLOAD_BYTES
+from runcast.histories import newest
 from runcast.hub import Hub
 from runcast.ids import CLIENT_ID, EXTERNAL_ID, Clock, IdSource, SystemClock, Uuid7Source
 from runcast.jsonvalue import is_portable
 from runcast.paths import along, path_of
 from runcast.running import Limits, Runner
-from runcast.runs import Answer, Brief, Message, Principal, Run, RunStatus, Thread
+from runcast.runs import Answer, Brief, Message, Principal, Run, RunStatus, Thread, ToolMessage
 from runcast.stores.base import MAX_EVENTS, Page, Receipt, Store
 from runcast.subscription import RunSubscription, Subscription
 from runcast.transcript import dump, load
@@ -45,6 +46,10 @@ from runcast.uploads import FileLimits, Uploads
 MESSAGE_BYTES = 32 * 1024
 """The longest message, UTF-8."""
 TITLE_LENGTH = 200
+CLIENT_BYTES = 64 * 1024
+"""What a client may bring along beside its messages, and how much all results of its tools may have: JSON, UTF-8."""
+HISTORY_BYTES = 64 * 1024
+"""How much of what was said elsewhere is taken: JSON, UTF-8, the newest of it."""
 MAX_WAIT_S = 60.0
 HEAD = "head"
 """In place of a run: the head run of the thread."""
@@ -313,7 +318,7 @@ class Service:
             self.runner.send(
                 principal,
                 thread,
-                _brief_of(command, message),
+                self._brief(command, message),
                 agent=agent,
                 on_busy=command.on_busy,
                 parent=command.parent_run_id,
@@ -363,6 +368,37 @@ class Service:
         """Ask a run's message again, under its id: a run beside it, with its parent. Raises as `edit`."""
         return await self._branch(principal, command, None)
 
+    async def return_results(self, principal: Principal, command: Return) -> Sent:
+        """Give what came of tool calls that a run left to its client (`pendingToolCallIds`): starts the run that follows it
+        and goes on with that. A call without a result counts as one that nobody will answer.
+
+        Results may be given again, under another key: the answer to them is then made once more, in a run beside the first.
+
+        Raises:
+            InvalidRequest: among others, the run left no such call. TooLarge, NotFound, RunActive, QueueFull,
+                IdempotencyConflict, Unavailable.
+        """
+        message = None if command.message is None else self._message(command.message)
+        self._check_results(command.results)
+        run = None if command.run_alias is None else await self._my_run(principal, command.run)
+        receipt = _receipt_of(command.id, command, None if run is None else run.thread)
+        known = await self._replayed(principal, receipt, Sent)
+        if known is not None:
+            return known
+        run = run or await self._my_run(principal, command.run)
+        self._agent(run.agent)
+        thread = await self._mine(principal, run.thread)
+        left = await self.runner.left_to_client(thread, run)
+        for result in command.results:
+            if result.tool_call_id not in left:
+                raise InvalidRequest(f"The run {run.id!r} left no call {result.tool_call_id[:64]!r} to its client.")
+        message = None if message is None else await self.uploads.completed(principal, message)
+        brief = msgspec.structs.replace(self._brief(command, message), tool_results=command.results)
+        returning = self.runner.send(
+            principal, thread, brief, agent=run.agent, on_busy=command.on_busy, parent=run.id, receipt=receipt
+        )
+        return await self._sent(principal, receipt, returning)
+
     async def _branch(self, principal: Principal, command: Edit | Retry, message: Message | None) -> Sent:
         run = None if command.run_alias is None else await self._my_run(principal, command.run)
         receipt = _receipt_of(command.id, command, None if run is None else run.thread)
@@ -374,7 +410,7 @@ class Service:
         run = run or await self._my_run(principal, command.run)
         self._agent(run.agent)
         thread = await self._mine(principal, run.thread)
-        brief = _brief_of(command, message)
+        brief = self._brief(command, message)
         branching = self.runner.branch(principal, thread, run, brief, on_busy=command.on_busy, receipt=receipt)
         return await self._sent(principal, receipt, branching)
 
@@ -442,7 +478,7 @@ class Service:
         )
         try:
             resuming, seq = await self.runner.resolve(
-                principal, thread, run, answer, receipt=receipt, brief=_brief_of(command)
+                principal, thread, run, answer, receipt=receipt, brief=self._brief(command)
             )
         except SequenceConflict:
             known = await self._replayed(principal, receipt, ResolveResult)
@@ -635,6 +671,46 @@ class Service:
             raise InvalidRequest("Message is required.")
         return message
 
+    def _check_results(self, results: Sequence[ToolMessage]) -> None:
+        if not results:
+            raise InvalidRequest("Give at least one result.")
+        calls = [result.tool_call_id for result in results]
+        for result in results:
+            if not CLIENT_ID.match(result.id):
+                raise InvalidRequest("A message's id must be 1-128 of the characters A-Z a-z 0-9 . _ : @ -.")
+            if calls.count(result.tool_call_id) > 1:
+                raise InvalidRequest(f"There are two results of the call {result.tool_call_id[:64]!r}.")
+        size = len(msgspec.json.encode(results))
+        if size > CLIENT_BYTES:
+            raise TooLarge(f"The results of tools have at most {CLIENT_BYTES} bytes in all, these {size}.")
+
+    def _brief(self, command: Starting, *messages: Message | None) -> Brief:
+        """What the run begins with that `command` starts.
+
+        Raises:
+            InvalidRequest, TooLarge: what the client brings along cannot be taken.
+        """
+        client = command.client
+        if client is not None:
+            names = [tool.name for tool in client.tools]
+            for name in names:
+                if not 0 < len(name) <= 128 or names.count(name) > 1:
+                    raise InvalidRequest(f"The client's tools need different names of 1-128 characters: {name[:64]!r}.")
+            history = newest(client.history, HISTORY_BYTES)
+            client = msgspec.structs.replace(client, history=())
+            size = len(msgspec.json.encode(client))
+            if size > CLIENT_BYTES:
+                raise TooLarge(
+                    f"What a client brings along (tools, state, context, forwardedProps) has at most {CLIENT_BYTES} bytes, "
+                    f"this {size}."
+                )
+            client = msgspec.structs.replace(client, history=history)
+        return Brief(
+            messages=tuple(one for one in messages if one is not None),
+            client=client,
+            on_disconnect=command.on_disconnect,
+        )
+
     async def _replayed(self, principal: Principal, receipt: Receipt, kind: type[Answered]) -> Answered | None:
         """What this command did when it was carried out before; None if it was not.
 
@@ -652,10 +728,6 @@ class Service:
         return answer if isinstance(answer, Thread) else msgspec.structs.replace(answer, replayed=True)
 
 
-def _brief_of(command: Starting, *messages: Message | None) -> Brief:
-    return Brief(messages=tuple(one for one in messages if one is not None), on_disconnect=command.on_disconnect)
-
-
 class _Begun(msgspec.Struct):
     """What every answer says that tells of a run."""
 
@@ -670,9 +742,7 @@ def _alias_key(thread: str, alias: str) -> str:
     return f"{_ALIASED}{thread}/{alias}"
 
 
-def _receipt_of(
-    key: str, command: Send | Cancel | Resolve | Steer | Edit | Retry, thread: str | None = None
-) -> Receipt:
+def _receipt_of(key: str, command: Starting | Cancel | Steer, thread: str | None = None) -> Receipt:
     """The receipt of a command under its key, or under the name that the client gave to the run it starts in `thread`.
     Its own `id` does not count: a retry may carry a new one.
 

@@ -34,7 +34,7 @@ from runcast.running.opening import started
 from runcast.running.recorder import Recorder
 from runcast.running.runner import Runner
 from runcast.running.takeover import Takeover
-from runcast.runs import Answer, Run
+from runcast.runs import Brief, Run
 from runcast.subscription import Subscription
 from runcast.testing import MemoryStore
 from runcast.transcript import Transcript
@@ -437,10 +437,10 @@ def a_drain_that_takes_and_forgets() -> Generator[None]:
     """A server that is about to stop says yes to a message that it will not write."""
     original = Runner.send
 
-    async def send(self: Runner, principal: Any, thread: Any, message: Any, **more: Any) -> tuple[Run, int]:
+    async def send(self: Runner, principal: Any, thread: Any, brief: Any, **more: Any) -> tuple[Run, int]:
         if self.draining:
             run = Run(
-                id=f"{message.id}-run",
+                id=f"{brief.messages[0].id}-run",
                 thread=thread.id,
                 agent=more["agent"],
                 status="queued",
@@ -448,7 +448,7 @@ def a_drain_that_takes_and_forgets() -> Generator[None]:
                 first_seq=1,
             )
             return run, 1
-        return await original(self, principal, thread, message, **more)
+        return await original(self, principal, thread, brief, **more)
 
     with patch.object(Runner, "send", send):
         yield
@@ -542,7 +542,7 @@ def an_approval_that_is_used_twice() -> Generator[None]:
         waiting = lane.waiting
         answer = await original(self, lane, *args, **kwargs)
         if lane.waiting is None and waiting is not None:
-            lane.waiting = WaitingRun(waiting.run, waiting.interrupts)
+            lane.waiting = WaitingRun(waiting.run, waiting.interrupts, waiting.brief)
         return answer
 
     with patch.object(Interrupts, "resolve", resolve):
@@ -554,13 +554,11 @@ def a_no_that_is_taken_for_a_yes() -> Generator[None]:
     """Whoever answers approves."""
     original = Executions.launch
 
-    def launch(
-        self: Executions, lane: Lane, run: Run, messages: Any, principal: Any, answers: tuple[Answer, ...] = ()
-    ) -> None:
+    def launch(self: Executions, lane: Lane, run: Run, brief: Brief, principal: Any) -> None:
         yes = tuple(
-            msgspec.structs.replace(answer, status="resolved", payload={"approved": True}) for answer in answers
+            msgspec.structs.replace(answer, status="resolved", payload={"approved": True}) for answer in brief.answers
         )
-        original(self, lane, run, messages, principal, yes)
+        original(self, lane, run, msgspec.structs.replace(brief, answers=yes), principal)
 
     with patch.object(Executions, "launch", launch):
         yield

@@ -133,6 +133,7 @@ export const strings = {
       preparing: "Preparing",
       running: "Running",
       waiting: "Waiting for approval",
+      pending: "Waiting for the app",
       done: "Done",
       failed: "Failed",
       denied: "Denied",

@@ -1,6 +1,16 @@
 /** What each event does to a transcript: see `transcript.ts`. JSON null is the default of a JSON field, and a default is not written. */
 import type { JsonObject, WireEvent } from "./events.js";
-import { addInterrupt, endRun, goOn, isOpenTool, resolveInterrupt, settle } from "./fold-ends.js";
+import {
+  addInterrupt,
+  endRun,
+  giveUp,
+  goOn,
+  isOpenTool,
+  leaveToClient,
+  leftToClient,
+  resolveInterrupt,
+  settle,
+} from "./fold-ends.js";
 import { addInputs, addPosted, isObject, messageOf } from "./fold-messages.js";
 import { stepAside, takePlace } from "./fold-tree.js";
 import type { Folding, Place } from "./folding.js";
@@ -183,7 +193,7 @@ const RUN: RunHandlers = {
   },
   TOOL_CALL_RESULT(f, event, i) {
     const { toolCallId, status = "success", content, result, blob, resultBlob, summary, error, timestamp } = event;
-    const place = f.findInChain(i, "tool", toolCallId);
+    const place = f.findInChain(i, "tool", toolCallId) ?? leftToClient(f, i, toolCallId);
     if (!place) return;
     const hasResult = result !== undefined || undefined;
     const returned = { content, result: result ?? undefined, hasResult, blob, resultBlob };
@@ -274,6 +284,7 @@ const RUN: RunHandlers = {
     addInputs(f, i, event, event.input);
     f.answer(i, event);
     for (const link of f.chain(i).slice(1)) goOn(f, link, timestamp);
+    giveUp(f, i, event.input, timestamp);
     takePlace(f, i, f.headBefore);
   },
   RUN_STEERED(f, event, i, run) {
@@ -310,6 +321,7 @@ const RUN: RunHandlers = {
       usage: usage?.length ? usage : undefined,
       reason: reason || run.reason,
     });
+    if (outcome?.type === "success") leaveToClient(f, i, outcome.pendingToolCallIds ?? [], timestamp);
     if (outcome?.type !== "interrupt")
       return endRun(f, i, timestamp, outcome?.type === "cancelled" ? "cancelled" : "done");
     for (const interrupt of outcome.interrupts ?? []) addInterrupt(f, i, event, interrupt);

@@ -35,7 +35,7 @@ export function addInputs(f: Folding, i: number, event: WireEvent, input: RunInp
   let place = answered >= 0 ? answered : messages.length;
   for (const value of Array.isArray(input?.messages) ? input.messages : []) {
     const message = messageOf(value, event);
-    if (!message) continue;
+    if (!message || message.role === "tool") continue; // a result is shown with its call
     const known = messages.findIndex(({ id }) => id === message.id);
     if (known >= 0 && known < place) messages[known] = { ...message, createdAt: messages[known]!.createdAt };
     else messages.splice(place++, 0, message);

@@ -12,10 +12,10 @@ export type RunStatus = "queued" | "running" | "waiting" | "done" | "failed" | "
 export type Incomplete = "cancelled" | "failed" | "interrupted";
 /**
  * preparing: its arguments still arrive; running: they are whole; waiting: its run waits for a person, for an approval of it or
- * otherwise; the rest: its result's status, or how its run ended while it had none.
+ * otherwise; pending: its run has ended and left it to the client, whose result comes with a run that follows; the rest: its result's status, or how its run ended while it had none.
  */
 export type ToolStatus =
-  "preparing" | "running" | "waiting" | "done" | "failed" | "denied" | "cancelled" | "interrupted";
+  "preparing" | "running" | "waiting" | "pending" | "done" | "failed" | "denied" | "cancelled" | "interrupted";
 export type InterruptStatus = "open" | "resolved" | "cancelled" | "expired";
 export type SubagentStatus = "running" | "waiting" | "done" | "failed" | "cancelled" | "interrupted";
 
@@ -64,6 +64,8 @@ export interface ToolPart extends PartBase {
   readonly status: ToolStatus;
   /** JSON text, whole once `status` has left `preparing`. */
   readonly args: string;
+  /** It was left to the client. */
+  readonly client?: boolean | undefined;
   readonly progress?: Progress | undefined;
   /** What the model read. */
   readonly content?: string | readonly JsonObject[] | undefined;

@@ -43,6 +43,8 @@ from runcast.agents.base import Kept, OnCrash, Turn
 from runcast.agents.context import RunContext
 from runcast.agents.function import NAME
 from runcast.agents.pydantic_ai_checkpoint import Steps, kept, recover, unheard
+from runcast.agents.pydantic_ai_client import client_toolset, elsewhere, with_state
+from runcast.agents.pydantic_ai_client import results as returned
 from runcast.agents.pydantic_ai_files import Sent, prompt_of
 from runcast.agents.pydantic_ai_guard import Guard
 from runcast.agents.pydantic_ai_history import arguments, messages_of, save
@@ -161,12 +163,17 @@ class PydanticAIAgent:
     async def run(self, input: RunInput, context: RunContext) -> AsyncIterator[Event]:
         turns = await context.history()
         history = await messages_of(turns, context)
+        if input.client.history:
+            history = [*repair_messages(await elsewhere(input.client.history, context)), *history]
         recovered = None if context.left is None else await recover(context.left, context)
         if recovered is not None:
             history = [*repair_messages(history), *recovered.messages]
             results, resumed = recovered.results, recovered.again
         else:
             results, resumed = _results(input, turns, history)
+            if input.tool_results:
+                results = returned(input.tool_results, _open_calls(history))
+                resumed = frozenset[str](results.calls if results is not None else ())
             if results is None:
                 history = repair_messages(history)  # a question that was never answered must not block the next message
         before = recovered.messages if recovered else []
@@ -176,6 +183,7 @@ class PydanticAIAgent:
         stream = Stream(
             new_id=context.new_id,
             resumed=resumed,
+            returned=resumed if input.tool_results else frozenset[str](),
             text_field=self._text_field,
             structured=self._structured,
             sentences=lambda name: self._tools.get(name, ToolText()),
@@ -189,8 +197,11 @@ class PydanticAIAgent:
         }
         if self._output_type is not None:
             options["output_type"] = self._output_type
+        tools = self._client_tools(input)
+        if tools is not None:
+            options["toolsets"] = [tools]
         async with AsyncExitStack() as stack:
-            options["deps"] = await self._make_deps(context, stack)
+            options["deps"] = with_state(await self._make_deps(context, stack), context)
             again = unheard(context.left, recovered.checkpoint, input.messages) if context.left and recovered else ()
             steerer = Steerer(context, prompt.sent, again)
             options["capabilities"] = [steerer] if guard is None else [guard, steerer]
@@ -244,6 +255,10 @@ class PydanticAIAgent:
         """What a finished run says last: artifacts and its result, or the questions it waits for."""
         usage = usage_of(messages)
         if isinstance(output, DeferredToolRequests):
+            left = [call.tool_call_id for call in output.calls if input.client.tool(call.tool_name) is not None]
+            if len(left) == len(output.calls) and not output.approvals:
+                outcome = e.Outcome(type="success", pending_tool_call_ids=left)
+                return [e.RunFinished(thread_id=input.thread, outcome=outcome, usage=usage or UNSET)]
             asked = _questions(input, output, dict(_definitions(self.agent.toolsets)))
             outcome = e.Outcome(type="interrupt", interrupts=[one.interrupt for one in asked])
             return [*asked, e.RunFinished(thread_id=input.thread, outcome=outcome, usage=usage or UNSET)]
@@ -262,6 +277,16 @@ class PydanticAIAgent:
                 events = _shown_whole(cast(object, given), context.new_id())
         outcome = e.Outcome(type="success")
         return [*events, e.RunFinished(thread_id=input.thread, outcome=outcome, result=result, usage=usage or UNSET)]
+
+    def _client_tools(self, input: RunInput) -> Any:
+        if not input.client.tools:
+            return None
+        if self._output_type is None and not _allows_deferred(self.agent.output_type):
+            logger.warning(
+                "agent %s cannot leave calls to the client: its output type lacks DeferredToolRequests", self.name
+            )
+            return None
+        return client_toolset(input.client, frozenset(name for name, _ in _definitions(self.agent.toolsets)))
 
     def kept(self, turn: Turn) -> Kept | None:
         """What of an attempt stays if the next one goes on from its last complete step."""

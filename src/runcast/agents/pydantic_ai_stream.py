@@ -102,13 +102,15 @@ class _Open:
 
 
 class Stream:
-    """`events(e)` for each event of the run, in order. `resumed`: calls that an earlier run has shown already."""
+    """`events(e)` for each event of the run, in order. `resumed`: calls that an earlier run has shown already; `returned`: those
+    of them whose results are shown too."""
 
     def __init__(
         self,
         *,
         new_id: IdSource,
         resumed: frozenset[str] = frozenset(),
+        returned: frozenset[str] = frozenset(),
         text_field: str | None = None,
         structured: Literal["no", "tool", "text"] = "no",
         sentences: Callable[[str], ToolText] = lambda name: ToolText(),
@@ -123,6 +125,7 @@ class Stream:
         """Calls whose tool works, or is about to, by id: the tool's name."""
         self._new_id = new_id
         self._resumed = resumed
+        self._told = set(returned)
         self._text_field = text_field
         self._structured = structured
         self._sentences = sentences
@@ -148,8 +151,13 @@ class Stream:
                 return self._delta(event)
             case PartEndEvent():
                 return self._end(event)
+            case FunctionToolCallEvent(part=part) if part.tool_call_id in self._told:
+                return []
             case FunctionToolCallEvent():
                 return self._running(event.part)
+            case FunctionToolResultEvent(part=part) if part.tool_call_id in self._told:
+                self._told.discard(part.tool_call_id)  # the model may use the id again
+                return []
             case FunctionToolResultEvent():
                 return self._returned(event.part)
             case OutputToolResultEvent():

@@ -72,9 +72,10 @@ class Yields:
         return WORDS[word](self, fields)
 
     def finish(self) -> list[Event]:
-        """End the open message, and the small dicts' tool calls that never got a result."""
+        """End the open message, and the small dicts' tool calls that never got a result, but for those of the client's tools."""
         events = self._draft.close()
-        for call in list(self._calls):
+        client = self._context.input.client
+        for call in [call for call, name in self._calls.items() if client.tool(name) is None]:
             events += self._result(call, content="")
         return events
 

@@ -146,6 +146,12 @@ class Index:
                 return part
         return None
 
+    def left_to_client(self, run: TranscriptRun, id: str) -> ToolPart | None:
+        """A tool call that the run before this one left to the client and that has no result yet."""
+        parent = self.runs.get(run.parent) if run.parent else None
+        part = self.tool(parent, id) if parent is not None else None
+        return part if part is not None and part.client and part.content is None else None
+
     def grow(self, part: TextPart | ReasoningPart | ToolPart, delta: str) -> None:
         if self.growing is not part:
             self.flush()

@@ -188,7 +188,7 @@ def tool_progress(at: Index, run: TranscriptRun, event: ToolCallProgress) -> Non
 
 
 def tool_result(at: Index, run: TranscriptRun, event: ToolCallResult) -> None:
-    part = at.tool(run, event.tool_call_id)
+    part = at.tool(run, event.tool_call_id) or at.left_to_client(run, event.tool_call_id)
     if part is None:
         return
     status = "success" if event.status is UNSET else event.status

@@ -124,7 +124,23 @@ def run_started(at: Index, run: TranscriptRun, event: RunStarted) -> None:
     for link in at.chain(run):
         if link is not run:
             resumed(at, link, event)
+    given_up(at, run, event)
     tree.take_place(at, run)
+
+
+def given_up(at: Index, run: TranscriptRun, event: RunStarted) -> None:
+    """What the run before left to the client, and this one does not bring the result of: nobody waits for it any more."""
+    parent = at.runs.get(run.parent) if run.parent else None
+    messages: Any = None if event.input is UNSET else event.input.get("messages")
+    brought: set[str] = set()
+    for value in cast(list[Any], messages) if isinstance(messages, list) else []:
+        if isinstance(value, Mapping):
+            brought.add(str(cast(Mapping[str, Any], value).get("toolCallId")))
+    for link in at.chain(parent) if parent is not None else ():
+        answer = at.answers.get(link.id)
+        for part in answer.parts if answer else []:
+            if isinstance(part, ToolPart) and part.status == "pending" and part.id not in brought:
+                part.status, part.ended_at = "cancelled", given(event.timestamp)
 
 
 def resumed(at: Index, run: TranscriptRun, event: RunStarted) -> None:
@@ -148,7 +164,7 @@ def inputs(at: Index, run: TranscriptRun, event: Event, input: dict[str, Any] | 
     place = next((at for at, message in enumerate(run.messages) if message is answer), len(run.messages))
     for value in cast(list[Any], messages) if isinstance(messages, list) else []:
         message = _message(value, event)
-        if message is None:
+        if message is None or message.role == "tool":  # a result is shown with its call
             continue
         for position in range(place):
             if run.messages[position].id == message.id:
@@ -197,6 +213,10 @@ def run_finished(at: Index, run: TranscriptRun, event: RunFinished) -> None:
     usage(at, run, event)
     outcome = None if event.outcome is UNSET else event.outcome
     if outcome is None or outcome.type == "success":
+        pending = [] if outcome is None else outcome.pending_tool_call_ids or []
+        for part in [at.tool(run, call) for call in pending]:
+            if part is not None and part.status in ("preparing", "running", "waiting"):
+                part.status, part.client, part.started_at = "pending", True, given(event.timestamp)
         end(at, run, event, "done")
     elif outcome.type == "cancelled":
         run.reason = given(event.reason) or run.reason

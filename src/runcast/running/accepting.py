@@ -19,7 +19,7 @@ from runcast.ids import Clock, IdSource
 from runcast.running.appender import Appender
 from runcast.running.executions import Executions
 from runcast.running.lane import Lane, QueuedRun
-from runcast.running.opening import queued, started, title_of
+from runcast.running.opening import opened, queued, title_of
 from runcast.runs import Brief, Principal, Run, Thread
 from runcast.stores.base import Receipt
 
@@ -75,7 +75,7 @@ class Acceptance:
             status="running" if starts else "queued",
             parent=parent,
             replaces=None if stopped is None else stopped.run.id,
-            message_id=brief.messages[0].id,
+            message_id=brief.messages[0].id if brief.messages else None,
             created_at=now,
             started_at=now if starts else None,
             first_seq=lane.head + 1,
@@ -84,12 +84,14 @@ class Acceptance:
         tip = lane.tip if lane.tip is not None and _is_behind(lane, moved, lane.tip, run.id) else run.id
         answer = {"thread": run.thread, "run": run.id, "seq": run.first_seq, "status": run.status}
         # Behind the new one: readers then see what follows the old run follow the new one first.
-        left = [] if stopped is None or stopped.entry is None else [leaving(stopped, lane.head + 2, now)]
+        opening = opened(run, brief) if starts else [queued(run, brief)]
+        place = lane.head + len(opening) + 1
+        left = [] if stopped is None or stopped.entry is None else [leaving(stopped, place, now)]
         await self._appender.write(
             lane,
-            [started(run, brief) if starts else queued(run, brief), *(event for event, _ in left)],
+            [*opening, *(event for event, _ in left)],
             runs=[*(row for _, row in left), *moved.values(), run],
-            title=None if lane.title else title_of(brief.messages[0]),
+            title=None if lane.title or not brief.messages else title_of(brief.messages[0]),
             head_run=tip,
             receipt=receipt._replace(result=msgspec.json.encode(answer)),
             files=brief.files,

@@ -7,6 +7,8 @@ its place: what was queued behind it follows the new one. Two runs never run at 
 
 from __future__ import annotations
 
+import msgspec
+
 from runcast.errors import InvalidRequest, RunActive
 from runcast.running.accepting import Acceptance, Stopped
 from runcast.running.executions import Executions
@@ -58,7 +60,7 @@ class Branching:
                 )
         if not brief.messages:
             brief = again(await self._recall.brief(first), brief)
-        if not brief.messages:
+        if not brief.messages and not brief.tool_results:
             raise InvalidRequest(f"The run {run.id!r} was asked nothing that could be asked again.")
         stopped = await self._stop(lane, principal, first)
         if stopped is None and lane.busy:
@@ -102,4 +104,9 @@ class Branching:
 
 def again(asked: Brief, given: Brief) -> Brief:
     """What was asked, with what is said of this try of it."""
-    return Brief(messages=asked.messages, on_disconnect=given.on_disconnect)
+    return msgspec.structs.replace(
+        asked,
+        answers=(),
+        client=given.client if given.client is not None else asked.client,
+        on_disconnect=given.on_disconnect,
+    )

@@ -32,6 +32,12 @@ class End(NamedTuple):
     """For a run that waits: its questions in order, by id."""
 
     @property
+    def pending(self) -> list[str]:
+        """Calls that the client is to run."""
+        outcome = self.terminal.outcome if isinstance(self.terminal, e.RunFinished) else UNSET
+        return [] if outcome is UNSET else outcome.pending_tool_call_ids or []
+
+    @property
     def expires_at(self) -> int | None:
         """When the first of its questions expires, in Unix milliseconds."""
         return min((one.expires_at for one in self.interrupts.values() if one.expires_at is not None), default=None)
@@ -70,7 +76,7 @@ def end_of(run: Run, execution: Execution, new_id: IdSource) -> End:
             failure = msgspec.structs.replace(failure, usage=usage)
         return End("interrupted" if failure.code == "interrupted" else "failed", failure, {})
     if finish is None:
-        return End("done", e.RunFinished(thread_id=run.thread, outcome=e.Outcome(type="success"), usage=usage), {})
+        finish = e.RunFinished(thread_id=run.thread, outcome=e.Outcome(type="success"))
     terminal = msgspec.structs.replace(finish, thread_id=run.thread, usage=usage)
     if finish.outcome is not UNSET and finish.outcome.type == "cancelled":
         return End("cancelled", terminal, {})
@@ -83,7 +89,24 @@ def end_of(run: Run, execution: Execution, new_id: IdSource) -> End:
         outcome = msgspec.structs.replace(finish.outcome, interrupts=asked)
         terminal = msgspec.structs.replace(terminal, outcome=outcome)
         return End("waiting", terminal, {one.id: question_of(one) for one in asked})
+    pending = left_to_client(execution)
+    if pending or (finish.outcome is not UNSET and finish.outcome.pending_tool_call_ids is not UNSET):
+        outcome = e.Outcome(type="success", pending_tool_call_ids=pending or UNSET)
+        terminal = msgspec.structs.replace(terminal, outcome=outcome)
     return End("done", terminal, {})
+
+
+def left_to_client(execution: Execution) -> list[str]:
+    """The calls without a result that the client is to run: those of its tools, and those that the agent itself names. Ids
+    as in the log, in the order of the calls."""
+    client = execution.input.client
+    finish = execution.finish
+    outcome = UNSET if finish is None else finish.outcome
+    named = [] if outcome is UNSET else outcome.pending_tool_call_ids or []
+    named = {execution.recorder.called(one) for one in named}
+    return [
+        call for call, name in execution.recorder.unanswered.items() if call in named or client.tool(name) is not None
+    ]
 
 
 def interrupted(sentence: str, usage: list[e.TokenUsage] | UnsetType = UNSET) -> e.RunError:

@@ -16,7 +16,7 @@ import anyio
 from runcast.agents.base import Agent, RunContext, Turn
 from runcast.agents.steering import Steering
 from runcast.errors import RunEnded
-from runcast.events import Event, Outcome, RunError, RunFinished
+from runcast.events import Event, Outcome, RunError, RunFinished, StateSnapshot
 from runcast.ids import Clock, IdSource
 from runcast.running.parking import Asking, Parking
 from runcast.running.question import date
@@ -119,13 +119,19 @@ class Execution:
         self._more = asyncio.Event()
         self._room = asyncio.Event()
         if goes_on is not None:
-            self.context.go_on(input)
             self.driver.now = self
+            self.context.go_on(input)
 
     @property
     def brief(self) -> Brief:
         """What the run began with."""
-        return Brief(messages=self.input.messages, answers=self.input.answers, on_disconnect=self._on_disconnect)
+        return Brief(
+            messages=self.input.messages,
+            answers=self.input.answers,
+            tool_results=self.input.tool_results,
+            client=self.input.client,
+            on_disconnect=self._on_disconnect,
+        )
 
     async def emit(self, event: Event) -> None:
         """Take one event of the agent; waits while the buffer is full.
@@ -157,6 +163,21 @@ class Execution:
             self._room.clear()
             await self._room.wait()
 
+    async def take_clients_state(self) -> None:
+        """Begin with the shared state as the client has it, if it says one: it may have changed it."""
+        state = self.input.client.state
+        context = self.context
+        if (
+            state is None
+            or state == {}
+            or state == context.state
+            or context.left is not None
+            or self.driver is not self
+        ):
+            return
+        await self.emit(StateSnapshot(snapshot=state))
+        context.state = state
+
     async def flush(self) -> None:
         """Wait until everything that was emitted so far is in the log.
 
@@ -172,6 +193,7 @@ class Execution:
             await self._settled.wait()
 
     async def _flush_now(self) -> None:
+        await self.asking.unparked()
         await self.now.flush()
 
     def _settle(self) -> None:

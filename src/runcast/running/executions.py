@@ -29,14 +29,14 @@ from runcast.running.execution import SHUTDOWN, Execution
 from runcast.running.lane import Lane, WaitingRun
 from runcast.running.lanes import Lanes
 from runcast.running.limits import Limits
-from runcast.running.opening import queued, started
+from runcast.running.opening import opened, queued
 from runcast.running.parking import Parking, Unparked
 from runcast.running.recall import Recall
 from runcast.running.recorder import Recorder
 from runcast.running.restarting import GoesOn, Restarting, policy_of
 from runcast.running.unread import join, requeued
 from runcast.running.watchdog import Driven
-from runcast.runs import Brief, Message, Principal, Run, RunInput, Thread
+from runcast.runs import Brief, ClientInput, Message, Principal, Run, RunInput, Thread
 from runcast.stores.files import Files
 
 logger = logging.getLogger("runcast.runner")
@@ -158,6 +158,8 @@ class Executions:
                 parent=run.parent,
                 resumes=run.resumes,
                 answers=brief.answers,
+                tool_results=brief.tool_results,
+                client=brief.client or ClientInput(),
                 attempt=attempt,
             ),
             principal,
@@ -190,7 +192,7 @@ class Executions:
         run = msgspec.structs.replace(
             entry.run, status="running", started_at=entry.run.not_before(self._clock.now_ms())
         )
-        await self._appender.write(lane, [started(run, entry.brief)], runs=[run])
+        await self._appender.write(lane, opened(run, entry.brief), runs=[run])
         lane.queue.popleft()
         self.launch(lane, run, entry.brief, entry.principal)
 
@@ -231,6 +233,7 @@ class Executions:
         try:
             execution.context.state = await self._recall.state(lane.thread, run)
             execution.offer_by(partial(self._appender.offer, lane, execution))
+            await execution.take_clients_state()
             if execution.driver is execution:
                 # Not in the task group: an agent that never stops must not keep the server from stopping.
                 agent = asyncio.create_task(execution.drive())  # noqa: TID251
@@ -265,7 +268,9 @@ class Executions:
             return
         end = end_of(run, execution, self._new_id)
         rest = execution.drain()
-        closing: list[Event] | None = None if failed else [*rest, *execution.recorder.close(end.status)]
+        closing: list[Event] | None = None
+        if not failed:
+            closing = [*rest, *execution.recorder.close(end.status, unanswered=end.pending)]
         delays = iter(_RETRY_DELAYS_S)
         while not lane.lost:
             try:
@@ -277,7 +282,9 @@ class Executions:
                     if closing is None:
                         # I4: what the store refused was seen by nobody and is dropped; the log alone says what is open.
                         self._hub.note_head(lane.thread.id, lane.head)
-                        closing = (await self._recall.recorder(lane.thread, run)).close(end.status)
+                        closing = (await self._recall.recorder(lane.thread, run)).close(
+                            end.status, unanswered=end.pending
+                        )
                         unread = await self._recall.unread(lane.thread, run.id)
                     events = [*closing, e.of_run(end.terminal, run.id)]
                     now = self._clock.now_ms()

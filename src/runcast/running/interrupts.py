@@ -217,4 +217,8 @@ class Interrupts:
 def going_on(waiting: Brief, given: Brief | None, answers: tuple[Answer, ...]) -> Brief:
     """What a run begins with that goes on with `answers`: what they say of it, else what was said of the run that waits."""
     given = given or Brief()
-    return Brief(answers=answers, on_disconnect=given.on_disconnect or waiting.on_disconnect)
+    return Brief(
+        answers=answers,
+        client=given.client if given.client is not None else waiting.client,
+        on_disconnect=given.on_disconnect or waiting.on_disconnect,
+    )

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import UNSET
 
 from runcast import events as e
 from runcast.events import Event
-from runcast.runs import Answer, Brief, Message, Run
+from runcast.runs import Answer, Brief, ClientInput, Message, Run, ToolMessage
 
 TITLE_CHARACTERS = 80
+
+_OF_CLIENT = tuple(field.encode_name for field in msgspec.structs.fields(ClientInput))
+
+
+def opened(run: Run, brief: Brief) -> list[Event]:
+    """Its first events: RUN_STARTED, then the results that it brings of calls that the run before it left to the client."""
+    return [started(run, brief), *(_result(run, one) for one in brief.tool_results)]
 
 
 def started(run: Run, brief: Brief) -> Event:
@@ -51,16 +58,34 @@ def _input(run: Run, brief: Brief) -> dict[str, Any]:
     given: dict[str, Any] = {
         "threadId": run.thread,
         "runId": run.id,
-        "messages": [message.as_input() for message in brief.messages],
+        "messages": [message.as_input() for message in (*brief.tool_results, *brief.messages)],
     }
+    if brief.client is not None:
+        given |= msgspec.to_builtins(brief.client)
     if brief.answers:
         given["resume"] = [msgspec.to_builtins(answer) for answer in brief.answers]
     return given
 
 
+def _result(run: Run, message: ToolMessage) -> Event:
+    return e.ToolCallResult(
+        run_id=run.id,
+        message_id=message.id,
+        tool_call_id=message.tool_call_id,
+        content=message.content,
+        role="tool",
+        status="success" if message.error is None else "error",
+        error=UNSET if message.error is None else message.error,
+    )
+
+
 def brief_of(input: Mapping[str, Any]) -> Brief:
     """The brief in the input of a run's first event: the opposite of what `started` and `queued` write."""
+    messages = cast(list[dict[str, Any]], input.get("messages") or [])
+    client = {name: input[name] for name in _OF_CLIENT if input.get(name) is not None}
     return Brief(
-        messages=tuple(msgspec.convert(one, Message) for one in input.get("messages") or ()),
+        messages=tuple(msgspec.convert(one, Message) for one in messages if one.get("role") != "tool"),
+        tool_results=tuple(msgspec.convert(one, ToolMessage) for one in messages if one.get("role") == "tool"),
+        client=msgspec.convert(client, ClientInput) if client else None,
         answers=tuple(msgspec.convert(one, Answer) for one in input.get("resume") or ()),
     )

@@ -20,7 +20,7 @@ from runcast.running.question import question_of
 from runcast.running.recorder import Recorder
 from runcast.runs import Answer, Brief, Message, Run, Thread
 from runcast.stores.base import Store
-from runcast.transcript import ActivityPart, InterruptPart, Transcript, fold
+from runcast.transcript import ActivityPart, InterruptPart, ToolPart, Transcript, fold
 
 
 class Recall:
@@ -103,6 +103,19 @@ class Recall:
         event = records[0].event if records else None
         input = event.input if isinstance(event, (e.RunQueued, e.RunStarted)) else UNSET
         return brief_of({} if input is UNSET else input)
+
+    async def left_to_client(self, thread: Thread, run: Run) -> frozenset[str]:
+        """The tool calls that the run left to its client, those with a result too."""
+        async with self._hub.transcript(thread) as transcript:
+            runs = {one.id: one for one in transcript.runs}
+            calls: set[str] = set()
+            link = runs.get(run.id)
+            while link is not None:
+                runs.pop(link.id)
+                parts = [part for message in link.messages for part in message.parts]
+                calls |= {part.id for part in parts if isinstance(part, ToolPart) and part.client}
+                link = runs.get(link.resumes) if link.resumes else None
+        return frozenset(calls)
 
     async def unread(self, thread: Thread, run: str) -> tuple[Message, ...]:
         """What was handed to the run's agent and, as far as the log knows, not read by it."""

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Literal, TypeVar, cast
 
 import msgspec
@@ -120,6 +120,15 @@ class Recorder:
                         pass
         return recorder
 
+    @property
+    def unanswered(self) -> Mapping[str, str]:
+        """Calls without a result, by id, in order: their names."""
+        return self._unanswered
+
+    def called(self, call: str) -> str:
+        """The id in the log of the call that the agent gave last under `call`."""
+        return self._names.get(("call", call), call)
+
     def date_by(self, expiry: Callable[[], str]) -> None:
         """Take the dates on which questions expire whose agent says none from here."""
         self._expiry = expiry
@@ -185,18 +194,20 @@ class Recorder:
             return False
         return True
 
-    def close(self, ending: Ending, *, unanswered: Collection[str] = ()) -> list[Event]:
+    def close(self, ending: Ending, *, unanswered: Collection[str] = (), open: Collection[str] = ()) -> list[Event]:
         """What closes everything that is open, in the order: progress held back, texts, calls, results, steps, subagents.
 
-        A run that ends as *waiting* keeps its unanswered calls: the run that resumes it brings their results. One that is
-        restarted keeps those in `unanswered`: they are made again.
+        A run that ends as *waiting* keeps its unanswered calls: the run that resumes it brings their results. Those in
+        `unanswered` stay so too: the client brings their results, or the run is restarted and makes them again. One that is
+        restarted also keeps the texts in `open`, which go on.
         """
         out: list[Event] = []
         incomplete = ending if ending in ("cancelled", "failed", "interrupted") else UNSET
         for call in tuple(self._progress):
             out.extend(self._flush_progress(call))
         for item in tuple(self._texts):
-            out.append(self._end_text(item, incomplete))
+            if item not in open:
+                out.append(self._end_text(item, incomplete))
         for item in tuple(self._reasoning):
             out.append(self._end_reasoning(item, incomplete))
         for item in tuple(self._spans):

@@ -279,6 +279,10 @@ class Runner:
                 await self._appender.write(lane, [], receipt=done(status))
             return status
 
+    async def left_to_client(self, thread: Thread, run: Run) -> frozenset[str]:
+        """The tool calls that `run` left to its client, those with a result too."""
+        return await self._recall.left_to_client(thread, run)
+
     async def resolve(
         self,
         principal: Principal,

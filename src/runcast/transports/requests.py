@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, NamedTuple, TypeVar
 
+import anyio
 import msgspec
 from fastapi import Header, Query, Request
 from starlette.requests import ClientDisconnect
@@ -18,6 +19,8 @@ from runcast.transports.problems import HttpError
 from runcast.transports.wire import StreamCut
 
 MAX_BODY = 256 * 1024
+BODY_S = 30.0
+"""How long a body may take to come."""
 MAX_WAIT_S = 60
 MAX_PAGE = 500
 
@@ -160,12 +163,15 @@ async def read_body(request: Request) -> bytes:
         raise TooLarge(f"The body has {declared[:20]} bytes; at most {MAX_BODY} are taken.")
     data = bytearray()
     try:
-        async for chunk in request.stream():
-            data += chunk
-            if len(data) > MAX_BODY:
-                raise TooLarge(f"The body has more than {MAX_BODY} bytes.")
+        with anyio.fail_after(BODY_S):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > MAX_BODY:
+                    raise TooLarge(f"The body has more than {MAX_BODY} bytes.")
     except ClientDisconnect:
         raise StreamCut from None
+    except TimeoutError:
+        raise HttpError(408, "timeout", f"The body took longer than {BODY_S:g} s.") from None
     return bytes(data)
 
 

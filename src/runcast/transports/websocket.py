@@ -31,6 +31,7 @@ from runcast.commands import (
     Ping,
     Resolve,
     Retry,
+    Return,
     Steer,
     Subscribe,
     Unsubscribe,
@@ -59,7 +60,7 @@ except ModuleNotFoundError:
 
 logger = logging.getLogger("runcast.websocket")
 
-Change = SendMessage | Cancel | Resolve | Steer | Edit | Retry
+Change = SendMessage | Return | Cancel | Resolve | Steer | Edit | Retry
 Request = Subscribe | Unsubscribe | Auth | Change
 """What is answered by an ack or an error."""
 
@@ -437,7 +438,7 @@ class NativeConnection:
                     self._end(renewed)
                     return
                 await self._send(renewed)
-            case SendMessage() | Cancel() | Resolve() | Steer() | Edit() | Retry():
+            case SendMessage() | Return() | Cancel() | Resolve() | Steer() | Edit() | Retry():
                 with anyio.fail_after(COMMAND_TIMEOUT_S, shield=True):
                     result = await self._change(command)
                 await self._send(session.ack(command.id, result))
@@ -451,6 +452,8 @@ class NativeConnection:
         match command:
             case SendMessage():
                 return await service.send(principal, command)
+            case Return():
+                return await service.return_results(principal, command)
             case Cancel():
                 return await service.cancel(principal, command)
             case Resolve():

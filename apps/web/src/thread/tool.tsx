@@ -1,5 +1,5 @@
 import type { ToolPart, ToolStatus } from "@runcast/client";
-import { Ban, Check, CircleAlert, CircleDashed, CircleStop, Hand, LoaderCircle, Unplug } from "lucide-react";
+import { AppWindow, Ban, Check, CircleAlert, CircleDashed, CircleStop, Hand, LoaderCircle, Unplug } from "lucide-react";
 import { memo, useId, useState, type ReactNode } from "react";
 import { strings } from "../strings.ts";
 import { CopyButton } from "../ui/copy.tsx";
@@ -13,6 +13,7 @@ const ICONS: Record<ToolStatus, ReactNode> = {
   preparing: <CircleDashed size={14} aria-hidden />,
   running: <LoaderCircle size={14} className="animate-spin text-accent [animation-duration:1.4s]" aria-hidden />,
   waiting: <Hand size={14} className="text-amber" aria-hidden />,
+  pending: <AppWindow size={14} className="text-amber" aria-hidden />,
   done: <Check size={14} className="text-green" aria-hidden />,
   failed: <CircleAlert size={14} className="text-red" aria-hidden />,
   denied: <Ban size={14} aria-hidden />,
@@ -42,7 +43,15 @@ export const ToolCard = memo(function ToolCard({ tool }: { tool: ToolPart }) {
         {tool.startedAt !== undefined && <span>{ticking(now - tool.startedAt)}</span>}
       </>
     ) : (
-      <span className={tool.status === "failed" ? "text-red" : tool.status === "waiting" ? "text-amber" : ""}>
+      <span
+        className={
+          tool.status === "failed"
+            ? "text-red"
+            : tool.status === "waiting" || tool.status === "pending"
+              ? "text-amber"
+              : ""
+        }
+      >
         {[state, spent].filter(Boolean).join(" · ")}
       </span>
     );
