@@ -17,6 +17,7 @@ import msgspec
 from runcast.agents.base import Agent
 from runcast.commands import Cancel, Edit, Resolve, Retry, Return, Send, Starting, Steer, Subscribe
 from runcast.errors import (
+    ClientError,
     ConfigError,
     IdempotencyConflict,
     InvalidRequest,
@@ -293,9 +294,16 @@ class Service:
         if command.run_alias is not None and command.thread is None:
             raise InvalidRequest("A run has a name of the client's only within a thread: say which.")
         receipt = _receipt_of(message.id, command, command.thread)
-        known = await self._replayed(principal, receipt, Sent)
-        if known is not None:
+        try:
+            return await self._send(principal, command, message, receipt)
+        except (ClientError, Unavailable):
+            # Nearly no message comes twice. What is refused may have been taken when it came first.
+            known = await self._replayed(principal, receipt, Sent)
+            if known is None:
+                raise
             return known
+
+    async def _send(self, principal: Principal, command: Send, message: Message, receipt: Receipt) -> Sent:
         if command.agent:
             self._agent(command.agent)
         message = await self.uploads.completed(principal, message)

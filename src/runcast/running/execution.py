@@ -269,7 +269,8 @@ class Execution:
         """Stop the agent where it awaits; not one that is parked. If only detached tools keep it, the run goes without them
         at once."""
         if not self.parked and self.driver.now is self:
-            self.driver._scope.cancel()
+            if not self.driver.done.is_set():
+                self.driver._scope.cancel()
             if self.context.sheltered.has("detach") and not self.context.sheltered.has("finish"):
                 self.seal()
 

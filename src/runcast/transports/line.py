@@ -75,6 +75,8 @@ def line_of(scope: Scope) -> Line | None:
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
+    is_full = False
+    """Whether who sends should wait: the opposite of uvicorn's `writable`, without a call."""
     _frames = 0
     _window_ends = 0.0
     _pong_owed = b""
@@ -115,7 +117,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         # The peer does not read: it gets the last pong when it does (RFC 6455, section 5.5.3).
         self._pong_owed = ([b"", *self.conn.data_to_send()])[-1] or self._pong_owed
 
+    def pause_writing(self) -> None:
+        self.is_full = True
+        super().pause_writing()
+
     def resume_writing(self) -> None:
+        self.is_full = False
         super().resume_writing()
         if self._pong_owed and self.conn.state is State.OPEN and not self.transport.is_closing():
             pong, self._pong_owed = self._pong_owed, b""
