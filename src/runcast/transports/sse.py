@@ -59,13 +59,26 @@ class Framing(NamedTuple):
                 lines.append(b"event: %b\n" % frame.name.encode())
             if self.ids and frame.seq is not None and frame.last:
                 lines.append(b"id: %b:%d\n" % (epoch.encode(), frame.seq))
-            lines.append(b"data: %b\n\n" % frame.data)
+            lines.append(b"data: %b\n\n" % (frame.data if frame.data.isascii() else one_line(frame.data)))
             if frame.ends and self.tail:
                 lines.append(b"data: %b\n\n" % self.tail)
         return b"".join(lines)
 
 
 NATIVE: Final = Framing()
+
+
+_BREAKS: Final = tuple((chr(code).encode(), b"\\u%04x" % code) for code in (0x85, 0x2028, 0x2029))
+
+
+def one_line(data: bytes) -> bytes:
+    """JSON without the characters that some readers of lines break at besides LF and CR: Python's `splitlines`, and so httpx's
+    `iter_lines`. In JSON they can only stand inside of strings, where an escape is the same."""
+    if data[:1] in (b"{", b"["):
+        for character, escape in _BREAKS:
+            if character in data:
+                data = data.replace(character, escape)
+    return data
 
 
 def comment(words: str) -> bytes:
