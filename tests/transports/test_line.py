@@ -1,11 +1,13 @@
-"""What a reader costs that does not read, and when it is let go (I8, I10, I11)."""
+"""What a reader costs that does not read, when it is let go (I8, I10, I11), and that whoever sends no request is let go too."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from core import Gated, Told
@@ -15,7 +17,7 @@ from runcast.agents.base import RunContext
 from runcast.events import Event
 from runcast.runs import RunInput
 from runcast.transports import line, requests
-from runcast.transports.line import MAX_FRAMES, WRITE_BUFFER, SocketProtocol
+from runcast.transports.line import MAX_FRAMES, WRITE_BUFFER, Line, SocketProtocol
 from serving import DEADLINE_S, Running, serving
 
 pytestmark = pytest.mark.anyio
@@ -97,6 +99,17 @@ async def test_a_stuck_reader_has_one_frame_waiting(kind: str) -> None:
             await until(lambda: transport.get_write_buffer_size() > WRITE_BUFFER)
             await anyio.sleep(0.2)
             assert transport.get_write_buffer_size() < WRITE_BUFFER + 2 * PIECE + 65536
+
+
+async def test_a_line_that_is_gone_has_nothing_pending() -> None:
+    """The kernel has given the peer up, and the socket is closed before the connection's task is told."""
+    async with serving() as running:
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, "127.0.0.1", running.port)
+        gone = Line(transport, lambda: False, anyio.lowlevel.checkpoint)
+        transport.write(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        transport.abort()
+        await until(lambda: transport.get_extra_info("socket").fileno() == -1)
+        assert gone.pending() == 0
 
 
 # --- what comes in ----------------------------------------------------------------------------------------------------

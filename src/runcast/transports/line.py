@@ -39,6 +39,10 @@ MAX_PIPELINED = 64
 """Requests that may wait for the one before them on a connection; uvicorn makes all that it has read."""
 
 
+HEAD_TIMEOUT_S = 30.0
+"""How long a connection may take until the line and the headers of a request are there."""
+
+
 class Line:
     def __init__(
         self, transport: asyncio.Transport, is_full: Callable[[], bool], wait: Callable[[], Awaitable[object]]
@@ -208,9 +212,10 @@ def http_protocol() -> type[asyncio.Protocol] | Literal["auto"]:
 
 
 def _unacknowledged(transport: asyncio.Transport) -> int:
-    """What lies in the kernel (Linux and BSD: SIOCOUTQ, tcp(7)); 0 where that cannot be asked."""
+    """What lies in the kernel (Linux and BSD: SIOCOUTQ, tcp(7)); 0 where that cannot be asked, and once the socket is closed:
+    the connection's task may look before it is told that the line is gone."""
     socket = transport.get_extra_info("socket")
-    if socket is None:
+    if socket is None or socket.fileno() < 0:
         return 0
     try:
         import fcntl

@@ -115,7 +115,7 @@ async def read_json(request: Request, kind: type[T], *, optional: bool = False) 
     """The request's body as a `kind`; with `optional` an empty body is an empty object.
 
     Raises:
-        HttpError: 400 not JSON · 415 another content type.
+        HttpError: 400 not JSON · 408 it did not come · 415 another content type.
         TooLarge: more than 256 KiB.
         InvalidRequest: JSON, but not a `kind`.
     """
