@@ -14,35 +14,31 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
-from functools import partial
 from typing import Final
 
 import anyio
 import anyio.abc
-import anyio.lowlevel
 
 from runcast.auth import LEEWAY_S, read_offer
 from runcast.commands import Cancel
 from runcast.dialects.base import Ask, BadFrame, Encoder, Frame, Options, PushDialect, Start, TalkDialect
 from runcast.dialects.messages import conversation_fault
-from runcast.errors import ClientError, Forbidden, NotFound, RuncastError, TooManyConnections, Unauthenticated, describe
-from runcast.events import TERMINAL
+from runcast.errors import ClientError, Forbidden, NotFound, RuncastError, TooManyConnections, Unauthenticated
 from runcast.runs import Principal, Thread
 from runcast.service import Sent
-from runcast.session import NOT_FOUND_MESSAGE, Close, CloseCode, close_for
-from runcast.subscription import RunSubscription, Subscription
+from runcast.session import Close, CloseCode, close_for
+from runcast.subscription import Subscription
 from runcast.transports.asking import ask_agent, thread_of
 from runcast.transports.gateway import FLUSH_S, Gateway, Place
 from runcast.transports.inflow import Inflow
 from runcast.transports.leaving import is_deliberate
 from runcast.transports.outlet import Outlet
 from runcast.transports.presented import QueryToken
-from runcast.transports.turns import MAX_WAITING, EndedRuns, Turns
-from runcast.transports.whole import is_cut, whole
+from runcast.transports.speech import Speech
+from runcast.transports.turns import MAX_WAITING, Turns
+from runcast.transports.whole import whole
 from runcast.transports.wire import Receive, Scope, Send, query_of, request_id_of
-from runcast.updates import Events, Resync, Update
+from runcast.updates import Events, Update
 
 logger = logging.getLogger("runcast.talk")
 
@@ -86,6 +82,7 @@ class TalkConnection:
         self._receive = receive
         self._asgi_send = send
         self._outlet = Outlet(gateway, scope, send)
+        self._speech = Speech(gateway, dialect, self._outlet, request_id_of(scope))
         self._options: Options = query_of(scope)
         self._principal: Principal
         self._place: Place
@@ -97,22 +94,18 @@ class TalkConnection:
         self._asks = 0
         self._run: str | None = None
         """What the newest message started, until its last frame was sent."""
-        self._ended = EndedRuns()
         self._cancels = False
         """Whether the client closed the connection to stop what it asked for."""
         self._expires_at: int | None = None
         """When the client's token ends, Unix milliseconds."""
         self._inflow = Inflow(gateway.clock.monotonic())
         self._pushes = 0
-        self._at_end = False
-        """Whether the last frame was an end: of a run, or of what the client asked."""
         self._last_words = ""
         """What is said before the close, in a dialect that says something; the close's reason otherwise."""
         self._wake = anyio.Event()
         self._stop_asked = False
         self._revoked = False
         self._close: Close | None = None
-        self._over = False
         self._tasks: anyio.abc.TaskGroup
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -124,16 +117,12 @@ class TalkConnection:
         self._close = await self._enter()
         if self._close is None:
             try:
-                with ExitStack() as joined:
-                    joined.enter_context(self._gateway.join(self))
+                with self._gateway.join(self):
                     async with anyio.create_task_group() as self._tasks:
-                        if isinstance(self._dialect, PushDialect):
-                            id = self._scope.get("path_params", {}).get("client_id")
-                            joined.enter_context(self._gateway.clients.join(self, id, self._principal))
                         await self._live()
                         self._tasks.cancel_scope.cancel()
             finally:
-                self._over = True
+                self._speech.over = True
                 self._place.leave()
         await self._say_goodbye()
 
@@ -144,25 +133,39 @@ class TalkConnection:
 
     async def _live(self) -> None:
         """Follow the thread that the URL names; then let the client in, so that it misses nothing from then on."""
+        followed: tuple[Subscription, Encoder] | None = None
         try:
             if self._conversation is not None:
                 thread = await thread_of(self._gateway, self._principal, self._conversation)
-                await self._follow(thread)
+                followed = await self._follow(thread)
         except Exception as error:
             await self._accept_socket()
-            await self._say_error(error)
+            await self._speech.say_error(error)
             self._end(Close(CloseCode.INTERNAL, "Something went wrong on the server."))
             return
-        await self._accept_socket()
+        try:
+            await self._accept_socket()
+        except BaseException:
+            if followed is not None:
+                followed[0].close()
+            raise
+        if followed is not None:
+            self._tasks.start_soon(self._pump, *followed)
         self._tasks.start_soon(self._keep_time)
         self._tasks.start_soon(self._work)
-        await self._guarded_read()
+        if isinstance(self._dialect, PushDialect):
+            id = self._scope.get("path_params", {}).get("client_id")
+            with self._gateway.clients.join(self, id, self._principal):
+                await self._guarded_read()
+        else:
+            await self._guarded_read()
 
     async def _enter(self) -> Close | None:
         """Who is there, and where; the close that follows if they may not come in."""
         try:
             identity = await self._gateway.identify_scope(self._scope, query_token=self._query_token)
             self._principal, self._expires_at = identity.principal, identity.expires_at
+            self._speech.principal = identity.principal
             if fault := self._misplaced():
                 raise Forbidden(fault)
         except (Unauthenticated, Forbidden) as error:
@@ -193,8 +196,11 @@ class TalkConnection:
         logger.debug("closing with %d", self._close.code, extra={"request_id": request_id_of(self._scope)})
         with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True) as too_late:
             try:
-                if self._dialect.answers_refusals and not self._at_end:
-                    await self._say_last(self._close)
+                if self._dialect.answers_refusals:
+                    close = self._close
+                    restarts = close.code is CloseCode.RESTART
+                    words = self._last_words or (RESTARTING if restarts else close.reason)
+                    await self._speech.say_last(close.code.name.lower(), words)
                 await self._asgi_send(
                     {"type": "websocket.close", "code": int(self._close.code), "reason": self._close.reason}
                 )
@@ -202,13 +208,6 @@ class TalkConnection:
                 pass
         if too_late.cancelled_caught:
             self._outlet.abort()
-
-    async def _say_last(self, close: Close) -> None:
-        """Its clients have no word for a connection that just closes."""
-        words = self._last_words or (RESTARTING if close.code is CloseCode.RESTART else close.reason)
-        code = close.code.name.lower()
-        for frame in self._dialect.error(code, words, request_id=request_id_of(self._scope)):
-            await self._outlet.send(frame.data)
 
     def drain(self) -> None:
         """Nothing to say: these protocols have no word for it."""
@@ -226,37 +225,13 @@ class TalkConnection:
         """Stop all tasks; the first reason counts. Without a reason the peer is gone."""
         if self._close is None:
             self._close = close
-        self._over = True
+        self._speech.over = True
         self._tasks.cancel_scope.cancel()
 
-    # --- out ------------------------------------------------------------------------------------------------------
-
-    async def _say(self, frames: Iterable[Frame]) -> None:
-        for frame in frames:
-            try:
-                await self._outlet.send(frame.data)
-            except OSError:  # uvicorn's ClientDisconnected is one
-                self._over = True
-                return
-            self._at_end = frame.ends
-
-    async def _refuse(self, code: str, message: str) -> None:
-        """Something that the client asked comes to nothing."""
-        await self._say(self._dialect.error(code, message, request_id=request_id_of(self._scope)))
-        self._at_end = True
-
-    async def _say_error(self, error: BaseException) -> None:
-        request_id = request_id_of(self._scope)
-        code, message = describe(error)
-        if isinstance(error, NotFound):
-            message = NOT_FOUND_MESSAGE
-        if not isinstance(error, ClientError):
-            level = logging.WARNING if isinstance(error, RuncastError) else logging.ERROR
-            logger.log(level, "message failed", exc_info=error, extra={"request_id": request_id})
-        await self._refuse(code, message)
+    # --- server code ----------------------------------------------------------------------------------------------
 
     def push(self, text: str) -> bool:
-        if self._over or self._pushes >= MAX_PUSHES:
+        if self._speech.over or self._pushes >= MAX_PUSHES:
             return False
         self._pushes += 1
         self._tasks.start_soon(self._push, text)
@@ -264,50 +239,8 @@ class TalkConnection:
 
     async def _push(self, text: str) -> None:
         assert isinstance(self._dialect, PushDialect)
-        await self._say(self._dialect.pushed(text))
+        await self._speech.say(self._dialect.pushed(text))
         self._pushes -= 1
-
-    def _deliver(self, encoder: Encoder, update: Events) -> bool:
-        """What a reader that is caught up is given inside the step that commits; whether it could be. How runs end is left to
-        the reader, and so is what must be read first."""
-        if self._over or not self._outlet.has_room:
-            return False
-        if any(isinstance(record.event, TERMINAL) for record in update.records):
-            return False
-        if self._dialect.whole_results and is_cut(update):
-            return False
-        for frame in newest(encoder.update(update)):
-            self._outlet.write(frame.data)
-            self._at_end = False
-        return True
-
-    async def _tell(
-        self, subscription: Subscription | RunSubscription, encoder: Encoder, *, until_run: str | None = None
-    ) -> bool:
-        """Say what a subscription says, in this dialect. With `until_run` it returns true behind that run's last frame; false
-        when the subscription is over before."""
-        subscription.deliver_to(partial(self._deliver, encoder))
-        async for update in subscription:
-            if self._dialect.whole_results:
-                update = await whole(self._gateway.service, self._principal, update)
-            frames = newest(encoder.update(update))
-            await self._say(frames)
-            if self._over:
-                return False
-            if isinstance(update, Events):
-                for record in update.records:
-                    if isinstance(record.event, TERMINAL) and isinstance(record.event.run_id, str):
-                        self._ended.add(record.event.run_id)
-                if until_run is not None and until_run in self._ended:
-                    return True
-            elif isinstance(update, Resync) and update.reason == "deleted":
-                return False
-            frames = update = ()  # while this reader is stuck it holds nothing but what is in its socket (I10)
-            if self._outlet.is_full:
-                await self._outlet.room()
-            else:
-                await anyio.lowlevel.checkpoint()  # a replay may never wait otherwise, and others want their turn
-        return False
 
     # --- what was asked -------------------------------------------------------------------------------------------
 
@@ -316,7 +249,7 @@ class TalkConnection:
             while True:
                 turn = await self._turns.take()
                 if isinstance(turn, BadFrame):
-                    await self._refuse("invalid_request", turn.message)
+                    await self._speech.refuse("invalid_request", turn.message)
                 else:
                     await self._answer(turn)
                 self._asks += 1
@@ -324,10 +257,10 @@ class TalkConnection:
                     self._end(Close(CloseCode.NORMAL, ""))
                     return
         except Exception as error:
-            await self._say_error(error)
+            await self._speech.say_error(error)
             self._end(Close(CloseCode.INTERNAL, "Something went wrong on the server."))
 
-    async def _follow(self, thread: Thread) -> None:
+    async def _follow(self, thread: Thread) -> tuple[Subscription, Encoder]:
         """Read along from here on. A run that goes on is folded from its start, so that what follows makes sense."""
         self._thread = thread
         service = self._gateway.service
@@ -344,15 +277,15 @@ class TalkConnection:
             encoder.update(update)
             cursor = records[-1].seq
         subscription = await service.follow(self._principal, thread.id, after=cursor)
-        self._tasks.start_soon(self._pump, subscription, encoder)
+        return subscription, encoder
 
     async def _pump(self, subscription: Subscription, encoder: Encoder) -> None:
         try:
-            await self._tell(subscription, encoder)
-            if not self._over:  # the thread was deleted
+            await self._speech.tell(subscription, encoder)
+            if not self._speech.over:  # the thread was deleted
                 self._end(Close(CloseCode.NORMAL, "The conversation was deleted."))
         except Exception as error:
-            await self._say_error(error)
+            await self._speech.say_error(error)
             self._end(Close(CloseCode.INTERNAL, "Something went wrong on the server."))
         finally:
             subscription.close()
@@ -362,14 +295,14 @@ class TalkConnection:
         try:
             sent = await self._accept(ask)
         except Exception as error:
-            await self._say_error(error)
+            await self._speech.say_error(error)
             return
         self._run = sent.run
         try:
             if self._conversation is not None and self._thread is not None and sent.thread == self._thread.id:
-                await self._ended.until(sent.run)  # `_pump` says it
-            elif not await self._tell_run(sent, ask) and not self._over:
-                await self._say_error(NotFound("The conversation was deleted."))
+                await self._speech.ended.until(sent.run)  # `_pump` says it
+            elif not await self._tell_run(sent, ask) and not self._speech.over:
+                await self._speech.say_error(NotFound("The conversation was deleted."))
             self._run = None
         finally:
             if self._run is not None:  # the client went while its run goes on
@@ -405,7 +338,7 @@ class TalkConnection:
                 ask.conversation or self._conversation or sent.thread,
                 {**self._options, **ask.options},
             )
-            return await self._tell(subscription, self._dialect.encoder(start), until_run=sent.run)
+            return await self._speech.tell(subscription, self._dialect.encoder(start), until_run=sent.run)
         finally:
             subscription.close()
 
@@ -426,10 +359,10 @@ class TalkConnection:
             self._end(Close(CloseCode.INTERNAL, "Something went wrong on the server."))
 
     async def _read(self) -> None:
-        while not self._over:
+        while not self._speech.over:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
-                self._over = True
+                self._speech.over = True
                 await self._leave(is_deliberate(message))
                 return
             text: str | None = message.get("text")
@@ -450,11 +383,9 @@ class TalkConnection:
         if asks is not None and self._asks + len(self._turns) + (self._run is not None) >= asks:
             return  # the rest of what such a client says means nothing
         if not self._turns.add(turn):
-            at_end = self._at_end  # it is no end of the answer under way
-            await self._refuse(
+            await self._speech.refuse(
                 "queue_full", f"More than {MAX_WAITING} messages wait for an answer; wait for the next one."
             )
-            self._at_end = at_end
 
     async def _leave(self, deliberate: bool) -> None:
         """What the client's going means; there is nobody left to be answered."""
@@ -499,7 +430,7 @@ class TalkConnection:
             if silence is not None:
                 quiet_since = max(self._inflow.last_heard, self._outlet.last_sent)
                 if clock.monotonic() >= quiet_since + silence.after_s:
-                    self._tasks.start_soon(self._say, [Frame(silence.frame)])
+                    self._tasks.start_soon(self._speech.say, [Frame(silence.frame)])
                     quiet_since = clock.monotonic()
                 deadline = min(deadline, quiet_since + silence.after_s)
             self._wake = anyio.Event()
@@ -519,10 +450,3 @@ class TalkConnection:
             while self._run is not None:
                 await anyio.sleep(0.01)
         self._end(Close(CloseCode.RESTART, "The server restarts."))
-
-
-def newest(frames: Iterable[Frame]) -> Sequence[Frame]:
-    """Without the frames that a later one of the same batch supersedes."""
-    kept = list(frames)
-    last = max((index for index, frame in enumerate(kept) if frame.supersedes), default=-1)
-    return [frame for index, frame in enumerate(kept) if not frame.supersedes or index == last]
