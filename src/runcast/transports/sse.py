@@ -7,7 +7,7 @@ data. A stream that has not said its protocol's last word is cut, never ended cl
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import anyio
 import anyio.lowlevel
@@ -30,7 +30,8 @@ PING_S = 15
 
 class EventStream(Response):
     """The ASGI response that writes one subscription. `preface` comes before what it says; `with_ids`:
-    each event that ends a log position carries `<epoch>:<seq>`. It leaves `place` at its end."""
+    each event that ends a log position carries `<epoch>:<seq>`. `complete` is given each update before it is encoded. It leaves
+    `place` at its end."""
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class EventStream(Response):
         preface: Sequence[Update] = (),
         with_ids: bool = True,
         headers: Mapping[str, str] | None = None,
+        complete: Callable[[Update], Awaitable[Update]] | None = None,
     ) -> None:
         self._gateway = gateway
         self._subscription = subscription
@@ -50,6 +52,7 @@ class EventStream(Response):
         self._epoch = subscription.epoch
         self._preface = preface
         self._with_ids = with_ids
+        self._complete = complete
         # Starlette's own initialiser is for a body that is there already.
         self.status_code = 200
         self.background = None
@@ -123,6 +126,8 @@ class EventStream(Response):
                         return
                     await self._put(send, b": ping\n\n")
                     continue
+                if self._complete is not None:
+                    update = await self._complete(update)
                 if isinstance(update, ThreadSnapshot):
                     self._epoch = update.epoch
                 frames = self._encoder.update(update)
