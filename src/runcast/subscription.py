@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import cast
 
 import anyio
@@ -269,6 +270,16 @@ class RunSubscription(_Updates):
                 return Events(mine)
         self.close()
         raise StopAsyncIteration
+
+    def deliver_to(self, sink: Sink) -> None:
+        """As `Subscription.deliver_to`; the run's terminal event is always left to the reader."""
+        self.inner.deliver_to(partial(self._pass_on, sink))
+
+    def _pass_on(self, sink: Sink, update: Events) -> bool:
+        mine = [record for record in update.records if record.event.run_id == self.run.id]
+        if any(isinstance(record.event, TERMINAL) for record in mine):
+            return False
+        return not mine or sink(update if len(mine) == len(update.records) else Events(mine))
 
     def close(self) -> None:
         self.inner.close()

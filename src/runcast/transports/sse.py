@@ -14,7 +14,7 @@ All dialects write by this. What differs between them stands in a `Framing`:
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import anyio
@@ -88,7 +88,7 @@ def comment(words: str) -> bytes:
 
 class EventStream(Response):
     """The ASGI response that writes one subscription. `preface` comes before what it says; with `with_ids` false no event has
-    an id, whatever `framing` says. It leaves `place` at its end."""
+    an id, whatever `framing` says. `complete` is given each update before it is encoded. It leaves `place` at its end."""
 
     def __init__(
         self,
@@ -101,6 +101,7 @@ class EventStream(Response):
         with_ids: bool = True,
         framing: Framing = NATIVE,
         headers: Mapping[str, str] | None = None,
+        complete: Callable[[Update], Awaitable[Update]] | None = None,
     ) -> None:
         self._gateway = gateway
         self._subscription = subscription
@@ -109,6 +110,7 @@ class EventStream(Response):
         self._epoch = subscription.epoch
         self._preface = preface
         self._framing = framing if with_ids else framing._replace(ids=False)
+        self._complete = complete
         # Starlette's own initialiser is for a body that is there already.
         self.status_code = 200
         self.background = None
@@ -186,6 +188,8 @@ class EventStream(Response):
                         return
                     await self._put(send, comment(self._framing.ping))
                     continue
+                if self._complete is not None:
+                    update = await self._complete(update)
                 if isinstance(update, ThreadSnapshot):
                     self._epoch = update.epoch
                 frames = self._encoder.update(update)
