@@ -109,8 +109,8 @@ class EventStream(Response):
         self._place = place
         self._epoch = subscription.epoch
         self._preface = preface
-        self._framing = framing if with_ids else framing._replace(ids=False)
         self._complete = complete
+        self._framing = framing if with_ids else framing._replace(ids=False)
         # Starlette's own initialiser is for a body that is there already.
         self.status_code = 200
         self.background = None
