@@ -125,7 +125,9 @@ visiting("versions of a message", server, (visit) => {
     await page.keyboard.press("Escape");
     await editor(reader).waitFor({ state: "detached" });
     // The focus comes back a moment after the editor is gone.
-    await expect.poll(() => page.evaluate(() => document.activeElement?.getAttribute("aria-label"))).toBe("Edit message");
+    await expect
+      .poll(() => page.evaluate(() => document.activeElement?.getAttribute("aria-label")))
+      .toBe("Edit message");
     await page.keyboard.press("Enter");
     await editor(reader).fill("two");
     await page.keyboard.press("Enter");
