@@ -11,6 +11,7 @@ from 127.0.0.1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urljoin
 
@@ -25,7 +26,7 @@ class LocalClient(TestClient):
     """Made by `client_of`. Everything else is TestClient's."""
 
     def websocket_connect(
-        self, url: str, subprotocols: list[str] | tuple[str, ...] | None = None, **options: Any
+        self, url: str, subprotocols: Sequence[str] | None = None, **options: Any
     ) -> WebSocketTestSession:  # TestClient's own says `testserver`, whatever its base is
         return super().websocket_connect(urljoin(WEBSOCKET, url), subprotocols, **options)
 
