@@ -152,7 +152,7 @@ class RunContext:
         Only an agent that says so (`@runcast.agent(steerable=True)`) is handed any. What is not read before the run ends
         becomes a message of its own, queued behind it.
         """
-        if (known := self._heard_before()) is not None:
+        if (known := await self._heard_before()) is not None:
             return known
         if timeout_s > 0:
             with anyio.move_on_after(timeout_s):
@@ -164,13 +164,16 @@ class RunContext:
             return message
         return None
 
-    def _heard_before(self) -> Message | None:
-        return None if self._journal is None else self._journal.look()
+    async def _heard_before(self) -> Message | None:
+        if self._journal is None or (known := self._journal.look()) is None:
+            return None
+        await self._write(self.draft.before(e.RunSteered(message=known.as_input(), consumed=True)))  # as the first time
+        return known
 
     async def steering(self) -> AsyncGenerator[Message]:
         """The messages handed to this run, as they come, until whoever iterates stops or the run ends."""
         while True:
-            if (known := self._heard_before()) is not None:
+            if (known := await self._heard_before()) is not None:
                 yield known
                 continue
             await self.handed.wait()
