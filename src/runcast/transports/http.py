@@ -20,6 +20,7 @@ from runcast.errors import InvalidRequest
 from runcast.runs import Message, Principal, Thread
 from runcast.service import CancelResult, EventPage, ResolveResult, Sent, Service
 from runcast.transports import openapi, problems
+from runcast.transports.ag_ui import ag_ui_routes
 from runcast.transports.answers import answer_of, event_list, resync_of, thread_view
 from runcast.transports.bodies import (
     Again,
@@ -79,7 +80,7 @@ def build_api(gateway: Gateway) -> FastAPI:
     )
     problems.install(app)
     messages = (message_routes, event_routes, run_routes, branch_routes)
-    for routes in (health_routes, thread_routes, *messages, file_routes, own_routes):
+    for routes in (health_routes, thread_routes, *messages, file_routes, own_routes, ag_ui_routes):
         app.include_router(routes(gateway))
     openapi.install(app)
 
