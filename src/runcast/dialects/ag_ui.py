@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-import msgspec
 from msgspec import UNSET
 
 from runcast import events as e
@@ -27,14 +26,15 @@ from runcast.dialects.ag_ui_events import (
     custom,
     frames,
     ours,
-    owner_of,
     plain,
     present_fields,
     shared_delta,
+    text_of,
     with_ours,
     within_content,
 )
-from runcast.dialects.ag_ui_history import Standing, ending, messages_of, result_id, run_shown, standing, text_of
+from runcast.dialects.ag_ui_history import ending, messages_of, run_shown, standing
+from runcast.dialects.ag_ui_items import Items
 from runcast.dialects.base import Attach, Frame, Options, Start
 from runcast.events import Event, Record
 from runcast.jsonpatch import PatchError
@@ -81,9 +81,7 @@ class AgUiEncoder:
         self._modern = is_modern(start.options.get("protocolVersion"))
         self._cancelled_is_error = cancelled_is_error
         self._begun = False
-        self._at = Standing()
-        self._brought: set[str] = set()
-        """Calls whose results the client brought: it has them."""
+        self._items = Items(rich=self._modern)
 
     # --- the log, event by event ----------------------------------------------------------------------------------
 
@@ -92,9 +90,9 @@ class AgUiEncoder:
         if self._run is not None and event.run_id != self._run:
             return ()
         if isinstance(event, e.DELTAS):
-            if isinstance(event, e.ReasoningMessageContent) and event.message_id in self._at.silent:
+            if isinstance(event, e.ReasoningMessageContent) and event.message_id in self._items.silent:
                 return self._first_thought(record, event)
-            return (Frame(shared_delta(record), record.seq),) if self._takes(event) else ()
+            return (Frame(shared_delta(record), record.seq),) if self._items.takes(event) else ()
         ends = isinstance(event, e.TERMINAL)
         return frames(self._told(event), record.seq, ends=ends)
 
@@ -107,25 +105,11 @@ class AgUiEncoder:
             case _:
                 return ()
 
-    def _takes(self, event: Event) -> bool:
-        match event:
-            case e.TextMessageContent():
-                return bool(event.delta) and event.message_id in self._at.texts
-            case e.ReasoningMessageContent():
-                return bool(event.delta) and event.message_id in self._at.thoughts
-            case e.ToolCallArgs():
-                if not event.delta or event.tool_call_id not in self._at.calls:
-                    return False
-                self._at.calls[event.tool_call_id] = True
-                return True
-            case _:
-                return False
-
     def _first_thought(self, record: Record, event: e.ReasoningMessageContent) -> Sequence[Frame]:
         start = e.ReasoningMessageStart(
             message_id=event.message_id, role="reasoning", subagent_run_id=event.subagent_run_id
         )
-        return (*frames(self._thought(start), record.seq, more=True), Frame(shared_delta(record), record.seq, 1))
+        return (*frames(self._items.thought(start), record.seq, more=True), Frame(shared_delta(record), record.seq, 1))
 
     def _told(self, event: Event) -> list[Event]:
         match event:
@@ -136,29 +120,30 @@ class AgUiEncoder:
             case _ if not self._begun:
                 return []
             case e.TextMessageStart() | e.TextMessageEnd():
-                return self._text(event)
+                return self._items.text(event)
             case e.ReasoningStart() | e.ReasoningEnd() | e.ReasoningMessageStart() | e.ReasoningMessageEnd():
-                return self._thought(event)
+                return self._items.thought(event)
             case e.ToolCallStart() | e.ToolCallEnd() | e.ToolCallResult():
-                return self._call(event)
+                return self._items.call(event)
             case e.StepStarted() | e.StepFinished():
-                return self._step(event)
+                return self._items.step(event)
             case e.SubagentStarted() | e.SubagentFinished() | e.SubagentError():
-                return self._subagent(event)
+                return self._items.subagent(event)
             case e.RunRestarted() if event.anew is True:
-                return [*self._close(), custom(event)]
+                return [*self._items.close(), custom(event)]
             case _:
-                return [*self._of_subagent(event), *self._other(event)]
+                return [*self._items.of_subagent(event), *self._other(event)]
 
     def _start(self, event: e.RunStarted) -> list[Event]:
         if self._begun:  # told already, by a snapshot
             return []
         given: dict[str, Any] = {} if event.input is UNSET else event.input
         messages = cast("list[dict[str, Any]]", given.get("messages") or [])
-        self._at = Standing(told=self._at.told if event.resumes is not UNSET else set(), artifacts=self._at.artifacts)
+        told = self._items.told if event.resumes is not UNSET else set[str]()
+        self._items = Items(rich=self._modern, told=told, artifacts=self._items.artifacts)
         run = event.run_id if event.run_id is not UNSET else ""
         if self._asked_by_client:
-            self._brought = {str(one.get("toolCallId")) for one in messages if one.get("role") == "tool"}
+            self._items.brought = {str(one.get("toolCallId")) for one in messages if one.get("role") == "tool"}
             input: Any = UNSET
         else:
             said = [one for one in messages if one.get("role") != "tool"]
@@ -188,7 +173,7 @@ class AgUiEncoder:
                 return []  # nobody was told that it is queued
             before = [self._begin(run, timestamp=event.timestamp)]
         outcome = event.outcome if isinstance(event, e.RunFinished) else UNSET
-        before += self._close(outcome)
+        before += self._items.close(outcome)
         self._begun = False
         common: dict[str, Any] = {"timestamp": event.timestamp}
         if isinstance(event, e.RunError):
@@ -214,156 +199,6 @@ class AgUiEncoder:
         value = {} if reason is UNSET else {"reason": reason}
         return [*before, e.Custom(name="run_cancelled", value=value), e.RunFinished(metadata=said, **common)]
 
-    # --- items: opened once, closed once --------------------------------------------------------------------------
-
-    def _text(self, event: e.TextMessageStart | e.TextMessageEnd) -> list[Event]:
-        open = self._at.texts
-        if isinstance(event, e.TextMessageEnd):
-            if event.message_id not in open:
-                return []
-            del open[event.message_id]
-            return [plain(event, text=UNSET, incomplete=UNSET, metadata=with_ours(event, incomplete=event.incomplete))]
-        if event.message_id in open:
-            return []
-        open[event.message_id] = owner_of(event)
-        if event.role in (UNSET, "assistant"):
-            self._at.group = None
-        return [*self._of_subagent(event), plain(event)]
-
-    def _thought(self, event: Event) -> list[Event]:
-        at = self._at
-        match event:
-            case e.ReasoningStart() if event.message_id not in at.spans:
-                at.spans[event.message_id] = owner_of(event)
-                return [*self._of_subagent(event), plain(event)]
-            case e.ReasoningMessageStart() if event.message_id not in at.thoughts:
-                at.thoughts[event.message_id] = owner_of(event)
-                at.silent.pop(event.message_id, None)
-                return [*self._of_subagent(event), plain(event)]
-            case e.ReasoningMessageEnd() if event.message_id in at.thoughts:
-                del at.thoughts[event.message_id]
-                return [
-                    plain(event, text=UNSET, incomplete=UNSET, metadata=with_ours(event, incomplete=event.incomplete))
-                ]
-            case e.ReasoningEnd() if event.message_id in at.spans:
-                del at.spans[event.message_id]
-                return [plain(event)]
-            case e.ReasoningEnd() if (
-                event.message_id in at.thoughts
-            ):  # opened anew from a snapshot, which knows no spans
-                del at.thoughts[event.message_id]
-                return [e.ReasoningMessageEnd(message_id=event.message_id, timestamp=event.timestamp)]
-            case _:
-                return []
-
-    def _call(self, event: e.ToolCallStart | e.ToolCallEnd | e.ToolCallResult) -> list[Event]:
-        at, id = self._at, event.tool_call_id
-        match event:
-            case e.ToolCallStart():
-                if id in at.told:  # also one that a run goes on with: only its result is new
-                    return []
-                at.told.add(id)
-                at.calls[id] = False
-                at.group = at.group or id
-                said = with_ours(event, title=event.title)
-                told = plain(event, parent_message_id=at.group, title=UNSET, idempotent=UNSET, metadata=said)
-                return [*self._of_subagent(event), told]
-            case e.ToolCallEnd():
-                if id not in at.calls:
-                    return []
-                had_args = at.calls.pop(id)
-                missing = [] if had_args else [e.ToolCallArgs(tool_call_id=id, delta=event.args or "{}")]
-                said = with_ours(event, incomplete=event.incomplete)
-                return [*missing, plain(event, args=UNSET, incomplete=UNSET, metadata=said)]
-            case e.ToolCallResult():
-                if id in self._brought:
-                    return []
-                opened = [e.ToolCallEnd(tool_call_id=id)] if at.calls.pop(id, None) is not None else []
-                return [*opened, *self._of_subagent(event), self._result(event)]
-
-    def _result(self, event: e.ToolCallResult) -> Event:
-        failed = event.status not in (UNSET, "success")
-        return e.ToolCallResult(
-            message_id=result_id(event.tool_call_id),
-            tool_call_id=event.tool_call_id,
-            content=event.content if self._modern else text_of(event.content),
-            role="tool",
-            timestamp=event.timestamp,
-            subagent_run_id=event.subagent_run_id,
-            metadata=with_ours(
-                event,
-                status=event.status if failed else UNSET,
-                error=event.error,
-                summary=event.summary,
-                blob=event.blob,
-            ),
-        )
-
-    def _step(self, event: e.StepStarted | e.StepFinished) -> list[Event]:
-        step = (owner_of(event), event.step_name)
-        if isinstance(event, e.StepStarted):
-            if step in self._at.steps:
-                return []
-            self._at.steps.append(step)
-            return [*self._of_subagent(event), plain(event)]
-        if step not in self._at.steps:
-            return []
-        self._at.steps.remove(step)
-        return [plain(event)]
-
-    def _subagent(self, event: e.SubagentStarted | e.SubagentFinished | e.SubagentError) -> list[Event]:
-        at, id = self._at, event.subagent_run_id
-        if isinstance(event, e.SubagentStarted):
-            if id in at.named:
-                return []
-            at.named.add(id)
-            at.subagents.append(id)
-            return [plain(event)]
-        if id not in at.subagents:
-            return []
-        at.subagents.remove(id)
-        return [*self._close_items(id), plain(event)]
-
-    def _of_subagent(self, event: Event) -> list[Event]:
-        """The start of the subagent whose item this is, if the client was not told: a run may go on with one of the run before."""
-        id = event.subagent_run_id
-        if id is UNSET or id in self._at.named:
-            return []
-        self._at.named.add(id)
-        self._at.subagents.append(id)
-        return [e.SubagentStarted(subagent_run_id=id, name=id, timestamp=event.timestamp)]
-
-    def _close_items(self, owner: str | None) -> list[Event]:
-        """What ends the items of one owner."""
-        at = self._at
-        closing: list[Event] = []
-        for id in [id for id, of in at.texts.items() if of == owner]:
-            del at.texts[id]
-            closing.append(e.TextMessageEnd(message_id=id))
-        for id in [id for id, of in at.thoughts.items() if of == owner]:
-            del at.thoughts[id]
-            closing.append(e.ReasoningMessageEnd(message_id=id))
-        for id in [id for id, of in at.spans.items() if of == owner]:
-            del at.spans[id]
-            closing.append(e.ReasoningEnd(message_id=id))
-        for step in [step for step in at.steps if step[0] == owner]:
-            at.steps.remove(step)
-            closing.append(e.StepFinished(step_name=step[1]))
-        return [one if owner is None else plain(one, subagent_run_id=owner) for one in closing]
-
-    def _close(self, outcome: e.Outcome | msgspec.UnsetType = UNSET) -> list[Event]:
-        """What ends everything that is open, the innermost first."""
-        at = self._at
-        closing: list[Event] = [e.ToolCallEnd(tool_call_id=id) for id in at.calls]
-        at.calls.clear()
-        waits = [] if outcome is UNSET or outcome.interrupts is UNSET else [one.id for one in outcome.interrupts]
-        how = e.SubagentOutcome(type="suspended", interrupt_ids=waits) if waits else UNSET
-        for id in reversed(at.subagents):
-            closing += self._close_items(id)
-            closing.append(e.SubagentFinished(subagent_run_id=id, outcome=how))
-        at.subagents.clear()
-        return [*closing, *self._close_items(None)]
-
     # --- what AG-UI has no type for -------------------------------------------------------------------------------
 
     def _other(self, event: Event) -> list[Event]:
@@ -376,7 +211,7 @@ class AgUiEncoder:
                 return [activity(event, f"source:{event.source_id}", "source", content)]
             case e.ArtifactSnapshot():
                 content = present_fields(event, "name", "mime_type", "content", "url", "version", "tool_call_id")
-                self._at.artifacts[event.artifact_id] = (event.kind, content.get("content"))
+                self._items.artifacts[event.artifact_id] = (event.kind, content.get("content"))
                 return [activity(event, event.artifact_id, event.kind, content)]
             case e.ArtifactDelta():
                 return self._amended(event)
@@ -392,7 +227,7 @@ class AgUiEncoder:
                 return []
 
     def _amended(self, event: e.ArtifactDelta) -> list[Event]:
-        known = self._at.artifacts.get(event.artifact_id)
+        known = self._items.artifacts.get(event.artifact_id)
         if known is None:
             return []
         kind, content = known
@@ -406,7 +241,7 @@ class AgUiEncoder:
             except PatchError:  # as in every fold: what makes no sense changes nothing
                 return []
             patch = [within_content(one) for one in operations]
-        self._at.artifacts[event.artifact_id] = (kind, content)
+        self._items.artifacts[event.artifact_id] = (kind, content)
         delta = e.ActivityDelta(
             message_id=event.artifact_id,
             activity_type=kind,
@@ -419,7 +254,7 @@ class AgUiEncoder:
     def _steered(self, event: e.RunSteered) -> list[Event]:
         """What a person said into the run, as the message that it is."""
         id, text = str(event.message.get("id")), text_of(event.message.get("content"))
-        self._at.group = None
+        self._items.group = None
         said = [e.TextMessageContent(message_id=id, delta=text)] if text else []
         return [e.TextMessageStart(message_id=id, role="user"), *said, e.TextMessageEnd(message_id=id)]
 
@@ -428,7 +263,7 @@ class AgUiEncoder:
     def _tell_anew(self, seq: int, transcript: Transcript) -> Sequence[Frame]:
         """Everything, for a reader that has nothing, or that has what no longer counts: it may come any number of times."""
         run = run_shown(transcript, self._run)
-        told: list[Event] = self._close() if self._begun else [self._begin("" if run is None else run.id)]
+        told: list[Event] = self._items.close() if self._begun else [self._begin("" if run is None else run.id)]
         if run is None and not transcript.posted:
             return frames([*told, *self._end(e.RunFinished(thread_id=""))], seq, ends=True)
         path = [] if run is None else path_to(transcript, run.id)
@@ -436,7 +271,7 @@ class AgUiEncoder:
         told.append(e.MessagesSnapshot(messages=messages_of(transcript, path, rich=self._modern)))
         if transcript.state is not None:
             told.append(e.StateSnapshot(snapshot=transcript.state))
-        self._at, opening = standing(path)
+        self._items, opening = standing(path, rich=self._modern)
         if run is not None and not run.ended:
             return frames([*told, *opening], seq)
         ended = e.RunFinished(thread_id="") if run is None else ending(run)

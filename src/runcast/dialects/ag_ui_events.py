@@ -70,6 +70,19 @@ def within_content(operation: dict[str, Any]) -> dict[str, Any]:
     return {**operation, **moved}
 
 
+def result_id(call: str) -> str:
+    """The id of the message that holds a call's result: made of the call's, because the fold knows no other."""
+    return f"{call}.result"
+
+
+def text_of(content: Any) -> str:
+    """A content's text: of a list of parts those that are text, a line each."""
+    if isinstance(content, str):
+        return content
+    parts = [cast("dict[str, Any]", part) for part in cast("list[Any]", content or []) if isinstance(part, dict)]
+    return "\n".join(str(part["text"]) for part in parts if part.get("type") == "text" and "text" in part)
+
+
 def frames(events: Sequence[Event], seq: int, *, ends: bool = False, more: bool = False) -> Sequence[Frame]:
     """The frames of one log position; `more`: others of it follow."""
     last = len(events) - (not more)

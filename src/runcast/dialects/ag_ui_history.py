@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
 from runcast import events as e
-from runcast.dialects.ag_ui_events import OURS
+from runcast.dialects.ag_ui_events import OURS, result_id, text_of
+from runcast.dialects.ag_ui_items import Items
 from runcast.events import Event
 from runcast.histories import edited_id
 from runcast.transcript import (
@@ -37,34 +37,6 @@ from runcast.transcript import (
 
 DIGEST = 12
 """Characters behind the colon of an edited message's id (`histories.edited_id`)."""
-
-
-def result_id(call: str) -> str:
-    """The id of the message that holds a call's result: made of the call's, because the fold knows no other."""
-    return f"{call}.result"
-
-
-@dataclass
-class Standing:
-    """What a client has open, by id; the value says which subagent's it is, None: the agent's own."""
-
-    texts: dict[str, str | None] = field(default_factory=dict[str, str | None])
-    thoughts: dict[str, str | None] = field(default_factory=dict[str, str | None])
-    silent: dict[str, str | None] = field(default_factory=dict[str, str | None])
-    """Thoughts that are open and of which nothing was said; maybe only spans of thinking. They are opened with their first piece."""
-    spans: dict[str, str | None] = field(default_factory=dict[str, str | None])
-    calls: dict[str, bool] = field(default_factory=dict[str, bool])
-    """Whether any of its arguments were given."""
-    steps: list[tuple[str | None, str]] = field(default_factory=list[tuple[str | None, str]])
-    subagents: list[str] = field(default_factory=list[str])
-    named: set[str] = field(default_factory=set[str])
-    """All subagents of this run."""
-    told: set[str] = field(default_factory=set[str])
-    """All calls of this run, and of those that it goes on with."""
-    group: str | None = None
-    """The message that holds the calls in a row."""
-    artifacts: dict[str, tuple[str, Any]] = field(default_factory=dict[str, tuple[str, Any]])
-    """Kind and content."""
 
 
 def run_shown(transcript: Transcript, run: str | None) -> TranscriptRun | None:
@@ -203,20 +175,12 @@ def present(value: msgspec.Struct, *names: str) -> dict[str, Any]:
     return {wire[name]: found for name in names if (found := getattr(value, name)) is not None}
 
 
-def text_of(content: Any) -> str:
-    """A content's text: of a list of parts those that are text, a line each."""
-    if isinstance(content, str):
-        return content
-    parts = [cast("dict[str, Any]", part) for part in cast("list[Any]", content or []) if isinstance(part, dict)]
-    return "\n".join(str(part["text"]) for part in parts if part.get("type") == "text" and "text" in part)
-
-
 # --- what is open, and how it ended -----------------------------------------------------------------------------------
 
 
-def standing(path: Sequence[TranscriptRun]) -> tuple[Standing, list[Event]]:
+def standing(path: Sequence[TranscriptRun], *, rich: bool) -> tuple[Items, list[Event]]:
     """What is open in the last run of a path, and the events that open it at a client that has its messages."""
-    at = Standing()
+    at = Items(rich=rich)
     opening: list[Event] = []
     for run in path:
         for part in [part for message in run.messages for part in message.parts]:
@@ -232,7 +196,7 @@ def standing(path: Sequence[TranscriptRun]) -> tuple[Standing, list[Event]]:
     return at, opening
 
 
-def _reopened(at: Standing, part: AnyPart) -> list[Event]:
+def _reopened(at: Items, part: AnyPart) -> list[Event]:
     owner = part.subagent_run_id
     subagent = UNSET if owner is None else owner
     match part:

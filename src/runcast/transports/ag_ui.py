@@ -46,9 +46,9 @@ class ToCancel(Struct, frozen=True, kw_only=True, rename="camel"):
     reason: str | None = None
 
 
-def ag_ui_routes(gateway: Gateway, dialect: AgUi | None = None) -> APIRouter:
+def ag_ui_routes(gateway: Gateway, dialect: AgUi) -> APIRouter:
     router = APIRouter(prefix="/ag-ui", tags=["ag-ui"])
-    routes = _Routes(gateway, dialect or AgUi())
+    routes = _Routes(gateway, dialect)
 
     @router.post("/{agent}", include_in_schema=False)
     async def run_agent(request: Request, agent: str, on_disconnect: OnGone = None) -> Response:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from runcast.commands import Edit, Resolve, Retry, Return, Send
-from runcast.dialects.ag_ui_history import text_of
+from runcast.dialects.ag_ui_events import text_of
 from runcast.dialects.native import fault_of_message
 from runcast.errors import InvalidRequest
 from runcast.histories import Placed, place

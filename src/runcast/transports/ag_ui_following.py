@@ -44,7 +44,10 @@ class Following:
             self._took_back = False
         update = await self._inner.next(timeout_s)
         if isinstance(update, Events):
-            self._took_back = any(self._takes_back(record.event) for record in update.records)
+            for place, record in enumerate(update.records, 1):
+                if self._takes_back(record.event):
+                    self._took_back = True
+                    return Events(update.records[:place])  # the snapshot has the rest, perhaps with the run's end
         return update
 
     def close(self) -> None:
