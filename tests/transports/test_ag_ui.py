@@ -253,14 +253,12 @@ async def test_a_client_that_hangs_up_may_mean_stop() -> None:
 
 
 async def test_a_stopping_server_never_ends_a_stream_cleanly() -> None:
-    gated = Gated()
-    async with serving(gated) as running:
-        await whole_of_stop(running, gated)
-
-
-async def whole_of_stop(running: Running, gated: Gated) -> None:
-    """Stopped in the middle: either the end of the run is told, or the line is cut."""
-    async with running.http() as http, http.stream("POST", PATH, json=asking(user("u", "Hi"))) as response:
+    """Either the end of the run is told, or the line is cut."""
+    async with (
+        serving(Gated()) as running,
+        running.http() as http,
+        http.stream("POST", PATH, json=asking(user("u", "Hi"))) as response,
+    ):
         stream = Stream(response)
         await stream.until("TEXT_MESSAGE_CONTENT")
         running.process.should_exit = True
@@ -313,3 +311,15 @@ async def test_conversations_are_each_users_own() -> None:
             assert (await http.post(f"{PATH}/cancel", json={"threadId": "t"})).status_code == 404
         own = await whole(running, asking(user("u", "Hi")), headers=bob)
         assert own.events[1]["type"] == "TEXT_MESSAGE_START", "a conversation of bob's own"
+
+
+@agent(name="chat")
+async def chat(prompt: str) -> str:
+    return "Hi."
+
+
+async def test_it_can_be_switched_off_whatever_the_agents_name() -> None:
+    async with opened(chat) as running:
+        assert (await whole(running, asking(user("u", "Hi")), "/ag-ui/chat")).texts == ["Hi."]
+    async with opened(chat, dialects={"/ag-ui/{agent}": "off"}) as running:
+        assert await refused(running, asking(user("u", "Hi")), "/ag-ui/chat") == (404, "not_found")

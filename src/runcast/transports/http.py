@@ -40,6 +40,7 @@ from runcast.transports.bodies import (
     ThreadList,
     ThreadView,
 )
+from runcast.transports.durable_streams import durable_streams_routes
 from runcast.transports.files import file_routes
 from runcast.transports.gateway import Gateway, Place
 from runcast.transports.leaving import unless_gone
@@ -82,7 +83,7 @@ def build_api(gateway: Gateway, *, ag_ui: AgUi | None = None) -> FastAPI:
     )
     problems.install(app)
     messages = (message_routes, event_routes, run_routes, branch_routes)
-    for routes in (health_routes, thread_routes, *messages, file_routes, own_routes):
+    for routes in (health_routes, thread_routes, *messages, file_routes, own_routes, durable_streams_routes):
         app.include_router(routes(gateway))
     app.include_router(ag_ui_routes(gateway, ag_ui or AgUi()))
     openapi.install(app)

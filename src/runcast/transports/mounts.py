@@ -91,7 +91,8 @@ class Pattern:
         if found is None:
             return None
         params = found.groupdict()
-        return None if RESERVED.intersection(params.values()) else params
+        named = {value for name, value in params.items() if name != "agent"}  # an agent may be called `chat`
+        return None if RESERVED.intersection(named) else params
 
 
 class Mounts:
