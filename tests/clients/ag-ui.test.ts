@@ -326,11 +326,13 @@ describe.each(versions)("@ag-ui/client %s", (version, library) => {
   test("the server dies in the middle: no clean end, and the conversation goes on", async () => {
     server.shut();
     const client = agent(library);
+    let killed: Promise<void> | undefined;
     const cut = await withoutStrays(() =>
       ask(client, "hold", {}, ({ type }) => {
-        if (type === "TEXT_MESSAGE_CONTENT") void server.kill();
+        if (type === "TEXT_MESSAGE_CONTENT") killed = server.kill();
       }),
     );
+    await killed;
     expect(cut.error ?? last(cut)["type"]).toBeTruthy();
     expect(types(cut)).not.toContain("RUN_FINISHED");
     await server.start();

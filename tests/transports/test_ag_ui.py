@@ -274,6 +274,8 @@ async def test_what_is_refused_is_said_in_words() -> None:
     async with opened() as running:
         assert await refused(running, asking(user("u", "Hi")), "/ag-ui/nobody") == (404, "not_found")
         assert await refused(running, asking()) == (422, "invalid_request")
+        async with running.http() as http:
+            assert (await http.get(PATH)).json()["code"] == "invalid_request"
         assert await refused(running, {"threadId": "t"}) == (422, "invalid_request")
         assert await refused(running, b"{") == (400, "invalid_json")
         assert await refused(running, asking(user("u", "Hi"), run="a/b")) == (422, "invalid_request")

@@ -34,7 +34,7 @@ from runcast.transports.sse import EventStream
 MAX_BODY = 4 * 1024 * 1024
 """Bytes of a `RunAgentInput`: it has the whole conversation in it."""
 
-ThreadId = Annotated[str, Query(alias="threadId", description="The client's own id of the conversation.")]
+ThreadId = Annotated[str | None, Query(alias="threadId", description="The client's own id of the conversation.")]
 RunId = Annotated[str | None, Query(alias="runId", description="The client's own id of the run.")]
 Version = Annotated[str | None, Query(alias="protocolVersion")]
 OnGone = Annotated[Literal["continue", "cancel"] | None, Query(alias="onDisconnect")]
@@ -59,9 +59,11 @@ def ag_ui_routes(gateway: Gateway, dialect: AgUi) -> APIRouter:
 
     @router.get("/{agent}", include_in_schema=False)
     async def attach(
-        request: Request, agent: str, thread: ThreadId, run: RunId = None, version: Version = None
+        request: Request, agent: str, thread: ThreadId = None, run: RunId = None, version: Version = None
     ) -> Response:
-        principal = await routes.enter(request, agent)
+        principal = await routes.enter(request, agent)  # before anything that is asked is looked at
+        if thread is None:
+            raise InvalidRequest("Say which conversation: `?threadId=`.")
         return await routes.attach(principal, thread, run, version)
 
     @router.post("/{agent}/cancel", include_in_schema=False)
