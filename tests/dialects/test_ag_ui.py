@@ -52,6 +52,11 @@ def snapshot(records: Sequence[Record]) -> ThreadSnapshot:
     return ThreadSnapshot(transcript.seq, "epoch", row, dump(transcript))
 
 
+def logged(*events: e.Event, run: str = "r1") -> list[Record]:
+    stamped = [e.stamp(e.of_run(event, run), seq, 0) for seq, event in enumerate(events, 1)]
+    return [Record(event, encode(event)) for event in stamped]
+
+
 def encoder(run: str | None = None, **options: str) -> Any:
     return AgUi().encoder(Start(THREAD, "epoch", 0, run, "mine", options))
 
@@ -170,21 +175,62 @@ class TestAgUi(DialectSuite):
         assert json.loads(call["function"]["arguments"]) == {"path": "a.txt"}
         assert sum(one["role"] == "tool" for one in client.messages) == 1
 
+        stream = encoder("r2")
+        stream.knows(["c1"])
+        alone = [json.loads(frame.data)["type"] for frame in stream.update(Events(again))]
+        assert [kind for kind in alone if kind.startswith("TOOL")] == ["TOOL_CALL_RESULT"], "a stream of its own"
+
+    def test_what_a_person_says_into_a_run_is_their_message(self) -> None:
+        message = {"id": "s1", "role": "user", "content": "Shorter!"}
+        frames = encoder(**MODERN).update(
+            Events(
+                logged(
+                    e.RunStarted(thread_id=THREAD),
+                    e.RunSteered(message=message, consumed=False),
+                    e.RunSteered(message=message, consumed=True),
+                    e.RunFinished(thread_id=THREAD),
+                )
+            )
+        )
+        assert Client().take(frames).said == [message]
+
+    def test_what_the_log_leaves_open_is_closed(self) -> None:
+        records = logged(
+            e.RunStarted(thread_id=THREAD),
+            e.StepStarted(step_name="plan"),
+            e.SubagentStarted(subagent_run_id="s", name="digger"),
+            e.StepStarted(step_name="dig", subagent_run_id="s"),
+            e.ReasoningStart(message_id="span", subagent_run_id="s"),
+            e.TextMessageStart(message_id="m"),
+            e.ToolCallStart(tool_call_id="c", tool_call_name="add"),
+            e.RunFinished(thread_id=THREAD),
+        )
+        assert Client().take(encoder(**MODERN).update(Events(records))).last == "RUN_FINISHED"
+
+    def test_a_subagent_that_goes_on_in_another_run_is_introduced(self) -> None:
+        records = logged(
+            e.RunStarted(thread_id=THREAD, resumes="r0"),
+            e.TextMessageStart(message_id="m", subagent_run_id="s"),
+            e.TextMessageContent(message_id="m", delta="On.", subagent_run_id="s"),
+            e.TextMessageEnd(message_id="m", subagent_run_id="s"),
+            e.SubagentFinished(subagent_run_id="s"),
+            e.RunFinished(thread_id=THREAD),
+        )
+        client = Client().take(encoder("r1", **MODERN).update(Events(records)))
+        assert client.said[-1]["content"] == "On."
+
     def test_results_that_the_client_brought_are_not_told_to_it(self) -> None:
         given = {
             "threadId": THREAD,
             "runId": "r2",
             "messages": [{"id": "x", "role": "tool", "toolCallId": "c1", "content": "1"}],
         }
-        events: list[e.Event] = [
+        records = logged(
             e.RunStarted(thread_id=THREAD, input=given),
             e.ToolCallResult(message_id="x", tool_call_id="c1", content="1"),
             e.RunFinished(thread_id=THREAD),
-        ]
-        records: list[Record] = []
-        for seq, event in enumerate(events, 1):
-            stamped = e.stamp(e.of_run(event, "r2"), seq, 0)
-            records.append(Record(stamped, encode(stamped)))
+            run="r2",
+        )
         own = [json.loads(frame.data)["type"] for frame in encoder("r2").update(Events(records))]
         watching = [json.loads(frame.data)["type"] for frame in encoder().update(Events(records))]
         assert own == ["RUN_STARTED", "RUN_FINISHED"]

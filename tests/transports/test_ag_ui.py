@@ -152,6 +152,24 @@ async def test_whoever_attaches_reads_along_and_may_do_so_again() -> None:
         assert (await attached(running, threadId="t")).texts == ["before after"]
 
 
+async def test_a_message_waits_its_turn() -> None:
+    gated = Gated()
+    async with serving(gated) as running, running.http() as http:
+        async with http.stream("POST", PATH, json=asking(user("u1", "Hi"))) as response:
+            first = Stream(response)
+            await first.until("TEXT_MESSAGE_CONTENT")
+            body = asking(user("u1", "Hi"), *first.client.messages, user("u2", "And?"), run="run 2")
+            async with running.http() as other, other.stream("POST", PATH, json=body) as queued:
+                assert queued.status_code == 200
+                second = Stream(queued)
+                gated.gate.set()
+                await first.rest()
+                await second.rest()
+        assert first.texts == second.texts == ["before after"]
+        assert [second.events[at]["runId"] for at in (0, -1)] == ["run 2", "run 2"]
+        assert [input.text for input in gated.inputs] == ["Hi", "And?"]
+
+
 async def test_what_was_taken_back_is_told_anew() -> None:
     async def wavering(input: RunInput, context: RunContext) -> AsyncIterator[e.Event]:
         for id, text in (("m1", "Wrong"), ("m2", "Right")):

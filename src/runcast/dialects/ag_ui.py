@@ -15,7 +15,7 @@ Options of a stream: `run`, what the client calls the run; `protocolVersion`, as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
 from msgspec import UNSET
@@ -83,6 +83,10 @@ class AgUiEncoder:
         self._begun = False
         self._items = Items(rich=self._modern)
 
+    def knows(self, calls: Iterable[str]) -> None:
+        """The client was told of these calls, by the run that the one to come goes on with."""
+        self._items.told.update(calls)
+
     # --- the log, event by event ----------------------------------------------------------------------------------
 
     def encode(self, record: Record) -> Sequence[Frame]:
@@ -135,15 +139,17 @@ class AgUiEncoder:
                 return [*self._items.of_subagent(event), *self._other(event)]
 
     def _start(self, event: e.RunStarted) -> list[Event]:
-        if self._begun:  # told already, by a snapshot
-            return []
         given: dict[str, Any] = {} if event.input is UNSET else event.input
         messages = cast("list[dict[str, Any]]", given.get("messages") or [])
+        brought = {str(one.get("toolCallId")) for one in messages if one.get("role") == "tool"}
+        if self._begun:  # told already, by a snapshot that came while it was queued
+            self._items.brought = brought if self._asked_by_client else set()
+            return []
         told = self._items.told if event.resumes is not UNSET else set[str]()
         self._items = Items(rich=self._modern, told=told, artifacts=self._items.artifacts)
         run = event.run_id if event.run_id is not UNSET else ""
         if self._asked_by_client:
-            self._items.brought = {str(one.get("toolCallId")) for one in messages if one.get("role") == "tool"}
+            self._items.brought = brought
             input: Any = UNSET
         else:
             said = [one for one in messages if one.get("role") != "tool"]

@@ -237,7 +237,14 @@ def ending(run: TranscriptRun) -> Event:
     common: dict[str, Any] = {"run_id": run.id, "timestamp": UNSET if run.ended_at is None else run.ended_at}
     common["usage"] = msgspec.convert(run.usage, list[e.TokenUsage]) if run.usage else UNSET
     if (failure := run.failure) is not None:
-        return e.RunError(message=failure.message, code=failure.code, retryable=failure.retryable, **common)
+        return e.RunError(
+            message=failure.message,
+            code=failure.code,
+            retryable=failure.retryable,
+            retry_after_ms=UNSET if failure.retry_after_ms is None else failure.retry_after_ms,
+            request_id=failure.request_id or UNSET,
+            **common,
+        )
     parts = [part for message in run.messages for part in message.parts]
     asked = [_interrupt(part) for part in parts if isinstance(part, InterruptPart) and part.status == "open"]
     pending = [part.id for part in parts if isinstance(part, ToolPart) and part.status == "pending"]

@@ -11,6 +11,7 @@ here also `?onDisconnect=` for one run.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -106,7 +107,7 @@ class _Routes:
                 inner = await service.follow(principal, thread.id, after=run.first_seq - 1)
             else:
                 inner = await service.subscribe(principal, Subscribe(id="", thread=thread.id))
-            return self._stream(principal, thread, run, inner, given.thread_id, options, place)
+            return self._stream(principal, thread, run, inner, given.thread_id, options, place, asked.calls)
 
     async def attach(self, principal: Principal, thread_id: str, run_id: str | None, version: str | None) -> Response:
         service = self._gateway.service
@@ -130,10 +131,13 @@ class _Routes:
         called: str,
         options: Options,
         place: Place,
+        calls: Iterable[str] = (),
     ) -> Response:
         start = Start(thread.id, inner.epoch, inner.start, None if run is None else run.id, called, options)
         updates = Following(self._gateway.service, principal, inner, None if run is None else run.id)
-        return EventStream(self._gateway, updates, self._dialect.encoder(start), place.keep(), with_ids=False)
+        encoder = self._dialect.encoder(start)
+        encoder.knows(calls)
+        return EventStream(self._gateway, updates, encoder, place.keep(), with_ids=False)
 
     async def cancel(self, principal: Principal, given: ToCancel) -> Response:
         service = self._gateway.service

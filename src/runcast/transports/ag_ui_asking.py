@@ -19,7 +19,7 @@ from runcast.errors import InvalidRequest
 from runcast.histories import Placed, place
 from runcast.runs import ClientContext, ClientInput, ClientTool, Message, OnDisconnect, Principal, Thread, ToolMessage
 from runcast.service import Service
-from runcast.transcript import InterruptPart, Transcript, load
+from runcast.transcript import InterruptPart, ToolPart, Transcript, load
 from runcast.transports.problems import HttpError
 
 
@@ -50,6 +50,8 @@ class Asked(NamedTuple):
     """The run that is meant: our id."""
     is_new: bool
     """It was started by this; else the client may have seen some of it."""
+    calls: frozenset[str] = frozenset()
+    """Calls of the run that it goes on with, which wait for their results."""
 
 
 class Asking:
@@ -154,7 +156,7 @@ class Asking:
             )
             result = await self._service.resolve(self._principal, command)
             if is_last and result.run is not None:
-                return Asked(result.run, is_new=not result.replayed)
+                return Asked(result.run, not result.replayed, open_calls(transcript))
         raise interrupts_open(list(open_interrupts(await self._transcript())))
 
     async def _transcript(self) -> Transcript:
@@ -187,6 +189,18 @@ def open_interrupts(transcript: Transcript) -> list[str]:
         for part in message.parts
         if isinstance(part, InterruptPart) and part.status == "open"
     ]
+
+
+def open_calls(transcript: Transcript) -> frozenset[str]:
+    """The calls without a result in the runs that wait."""
+    return frozenset(
+        part.id
+        for run in transcript.runs
+        if run.status == "waiting"
+        for message in run.messages
+        for part in message.parts
+        if isinstance(part, ToolPart) and part.content is None
+    )
 
 
 def interrupts_open(ids: Sequence[str]) -> HttpError:
