@@ -131,14 +131,14 @@ async def read_json(request: Request, kind: type[T], *, optional: bool = False) 
         raise HttpError(400, "invalid_json", "The body is not valid JSON.") from None
 
 
-async def read_text(request: Request) -> str:
+async def read_text(request: Request, max_bytes: int = MAX_BODY) -> str:
     """The body of a JSON request, not read yet.
 
     Raises:
         HttpError: 400 not UTF-8 · 415 another content type.
-        TooLarge: more than 256 KiB.
+        TooLarge: more than `max_bytes`.
     """
-    data = await read_body(request)
+    data = await read_body(request, max_bytes)
     _check_json(request)
     try:
         return data.decode()
@@ -152,18 +152,18 @@ def _check_json(request: Request) -> None:
         raise HttpError(415, "unsupported_media_type", "Send JSON, with `Content-Type: application/json`.")
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, max_bytes: int = MAX_BODY) -> bytes:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise HttpError(415, "unsupported_media_type", "Send the body without a content encoding.")
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and (len(declared) > 12 or int(declared) > MAX_BODY):
-        raise TooLarge(f"The body has {declared[:20]} bytes; at most {MAX_BODY} are taken.")
+    if declared.isdigit() and (len(declared) > 12 or int(declared) > max_bytes):
+        raise TooLarge(f"The body has {declared[:20]} bytes; at most {max_bytes} are taken.")
     data = bytearray()
     try:
         async for chunk in request.stream():
             data += chunk
-            if len(data) > MAX_BODY:
-                raise TooLarge(f"The body has more than {MAX_BODY} bytes.")
+            if len(data) > max_bytes:
+                raise TooLarge(f"The body has more than {max_bytes} bytes.")
     except ClientDisconnect:
         raise StreamCut from None
     return bytes(data)
