@@ -294,4 +294,39 @@ describe("Chat", () => {
     expect(chunks).toContain('"status":"interrupted"');
     expect(chunks.endsWith("data: [DONE]\n\n")).toBe(true);
   });
+
+  test("over a WebSocket: a conversation, an approval, a stop and a resumed stream", async () => {
+    const transport = new ai7.WebSocketChatTransport({ url: `${server.url.replace("http", "ws")}/api/chat/ws` });
+    const make = (id: string = crypto.randomUUID()): Chat<ai7.UIMessage> =>
+      new Chat<ai7.UIMessage>({
+        id,
+        transport,
+        sendAutomaticallyWhen: ai7.lastAssistantMessageIsCompleteWithApprovalResponses,
+      });
+    const one = make();
+    const two = make();
+    await Promise.all([one.sendMessage({ text: "plain" }), two.sendMessage({ text: "approve" })]);
+    expect(text(last(one))).toBe("Hello you.");
+    await two.addToolApprovalResponse({ id: tools(last(two))[0]?.approval?.id ?? "", approved: true });
+    await vi.waitFor(() => expect(text(last(two))).toBe("One moment. Deleted."));
+    expect(two.messages).toHaveLength(2);
+    await one.resumeStream(); // nothing is active
+    expect(one.status).toBe("ready");
+
+    const held = make();
+    const asked = held.sendMessage({ text: "hold" });
+    await vi.waitFor(() => expect(text(last(held))).toBe("before "));
+    await held.stop();
+    await asked;
+    const resumed = held.resumeStream();
+    await vi.waitFor(() => expect(held.status).toBe("streaming"));
+    server.open();
+    await resumed;
+    expect(text(last(held))).toBe("before after.");
+
+    const failing = make();
+    await failing.sendMessage({ text: "fail" });
+    expect(failing.error?.message).toBe("The library is closed on Sundays.");
+    transport.close();
+  });
 });

@@ -48,6 +48,8 @@ BELOW: Final[dict[str, tuple[What, str]]] = {
     "/{chat_id}/stop": ("stop", "POST"),
 }
 """What stands at and below the path of a chat, and its method."""
+SOCKET: Final = "/ws"
+"""Where, below it, `WebSocketChatTransport` finds its WebSocket (`transports.ai_sdk_socket`)."""
 
 
 def ai_sdk_endpoints(gateway: Gateway, dialect: AiSdk, query_token: QueryToken) -> dict[str, App]:
