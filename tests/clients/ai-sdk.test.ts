@@ -4,7 +4,9 @@ import * as ai5 from "ai-5";
 import * as ai6 from "ai-6";
 import * as ai7 from "ai-7";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { serve, type Served } from "./server.ts";
+import { fileURLToPath } from "node:url";
+import { ServerProcess } from "../e2e/server.ts";
+import { serve, Served } from "./server.ts";
 
 let server: Served;
 beforeAll(async () => {
@@ -295,6 +297,16 @@ describe("Chat", () => {
     expect(chunks.endsWith("data: [DONE]\n\n")).toBe(true);
   });
 
+  test("a version that is not said", async () => {
+    const one = new Chat<ai7.UIMessage>({
+      transport: new ai7.DefaultChatTransport({ api: `${server.url}/api/chat` }),
+      sendAutomaticallyWhen: ai7.lastAssistantMessageIsCompleteWithApprovalResponses,
+    });
+    await one.sendMessage({ text: "approve" });
+    await one.addToolApprovalResponse({ id: tools(last(one))[0]?.approval?.id ?? "", approved: true });
+    await vi.waitFor(() => expect(text(last(one))).toBe("One moment. Deleted."));
+  });
+
   test("over a WebSocket: a conversation, an approval, a stop and a resumed stream", async () => {
     const transport = new ai7.WebSocketChatTransport({ url: `${server.url.replace("http", "ws")}/api/chat/ws` });
     const make = (id: string = crypto.randomUUID()): Chat<ai7.UIMessage> =>
@@ -328,5 +340,40 @@ describe("Chat", () => {
     await failing.sendMessage({ text: "fail" });
     expect(failing.error?.message).toBe("The library is closed on Sundays.");
     transport.close();
+  });
+});
+
+/** Tools that the page runs: `page_tools.py`. */
+describe("a tool in the page", () => {
+  let served: Served;
+  beforeAll(async () => {
+    const agent = fileURLToPath(new URL("page_tools.py", import.meta.url));
+    served = new Served(ServerProcess.of(`${agent}:agent`));
+    await served.start();
+  });
+  afterAll(() => served.end());
+
+  test("is asked once, and the message goes on with what came of it", async () => {
+    const asked: string[] = [];
+    const one: Chat<ai7.UIMessage> = new Chat<ai7.UIMessage>({
+      transport: new ai7.DefaultChatTransport({
+        api: `${served.url}/api/chat`,
+        body: { tools: { place: { description: "Where it is", inputSchema: { type: "object" } } } },
+      }),
+      sendAutomaticallyWhen: ai7.lastAssistantMessageIsCompleteWithToolCalls,
+      onToolCall: ({ toolCall }) => {
+        asked.push(toolCall.toolName);
+        void one.addToolOutput({ tool: toolCall.toolName, toolCallId: toolCall.toolCallId, output: "Bern" } as never);
+      },
+    });
+    await one.sendMessage({ text: "Where am I?" });
+    await vi.waitFor(() => expect(text(one.messages.at(-1) as Told)).toBe("Where are you? You are in Bern."));
+    await vi.waitFor(() => expect(one.status).toBe("ready"));
+    expect(asked).toEqual(["place"]); // not the server's own tool, nor twice
+    expect(one.messages).toHaveLength(2);
+    expect(tools(one.messages.at(-1) as Told).map((part) => part.state)).toEqual([
+      "output-available",
+      "output-available",
+    ]);
   });
 });

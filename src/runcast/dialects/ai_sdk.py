@@ -20,39 +20,21 @@ Sources: `uiMessageChunkSchema` and `processUIMessageStream` of `ai` 5.0.277, 6.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import UNSET
 
 from runcast import events as e
+from runcast.dialects.ai_sdk_data import Chunk, DataParts, transient
+from runcast.dialects.ai_sdk_ends import Version, add_usage, last_chunks, status_of
 from runcast.dialects.base import NO_OPTIONS, Attach, Frame, Options, RecordEncoder, Start
-from runcast.dialects.kept_values import KeptValues
 from runcast.dialects.run_fold import arguments_of
 from runcast.events import Record
-
-Version = Literal[5, 6, 7]
-"""Of the package `ai`, on the client's side."""
 
 VERSIONS: Final[Mapping[str, Version]] = {"5": 5, "6": 6, "7": 7}
 DEFAULT: Final[Version] = 6
 DONE: Final = b"[DONE]"
-
-Chunk = dict[str, Any]
-
-_OWN: Final = frozenset(
-    {"state", "state-delta", "run-status", "interrupt", "tool-progress", "subagent", "custom", "steer"}
-)
-"""Data parts that are ours; an artifact of such a kind is called `artifact-<kind>`."""
-
-_COUNTS: Final = (
-    ("input_tokens", "inputTokens"),
-    ("output_tokens", "outputTokens"),
-    ("total_tokens", "totalTokens"),
-    ("reasoning_tokens", "reasoningTokens"),
-    ("cached_input_tokens", "cachedInputTokens"),
-)
-"""A run's usage, and what `LanguageModelUsage` of the AI SDK calls it."""
 
 
 class AiSdk:
@@ -127,7 +109,7 @@ class AiSdkEncoder(RecordEncoder):
         """Interrupts of this message, by id."""
         self._approvals: set[str] = set()
         """Those that were told as a request for approval."""
-        self._values = KeptValues()
+        self._data = DataParts()
         self._has_status = False
         self._usage: dict[str, int] = {}
 
@@ -137,7 +119,7 @@ class AiSdkEncoder(RecordEncoder):
             text = isinstance(event, e.TextMessageContent)
             if event.message_id not in (self._texts if text else self._thoughts) or not event.delta:
                 return ()
-            if not self._values.is_behind and record.seq > self._shown_after:
+            if not self._data.is_behind and record.seq > self._shown_after:
                 return _deltas(record, "text" if text else "reasoning", event.message_id, event.delta)
         chunks = self._fold(event)
         if record.seq <= self._shown_after:
@@ -161,7 +143,7 @@ class AiSdkEncoder(RecordEncoder):
     def _fold(self, event: e.Event) -> list[Chunk]:
         chunks: list[Chunk] = []
         if not isinstance(event, e.ArtifactDelta | e.ActivityDelta):
-            chunks += self._values.caught_up()
+            chunks += self._data.caught_up()
         match event:
             case e.TextMessageContent():
                 chunks.append({"type": "text-delta", "id": event.message_id, "delta": event.delta})
@@ -182,12 +164,12 @@ class AiSdkEncoder(RecordEncoder):
             case e.ToolCallStart() | e.ToolCallArgs() | e.ToolCallEnd() | e.ToolCallResult() | e.ToolCallProgress():
                 chunks += self._tool(event)
             case e.RunQueued():
-                chunks.append(_transient("run-status", {"runId": event.run_id, "status": "queued"}))
+                chunks.append(transient("run-status", {"runId": event.run_id, "status": "queued"}))
             case e.RunStarted():
                 chunks += self._begin(event)
             case e.RunCancelRequested():
                 status = {"runId": event.run_id, "status": "running", "cancelling": True}
-                chunks.append(_transient("run-status", status))
+                chunks.append(transient("run-status", status))
             case e.RunRestarted() if event.anew is True:
                 chunks += self._take_back(self._step)
             case e.MessageRetracted():
@@ -199,8 +181,10 @@ class AiSdkEncoder(RecordEncoder):
                 chunks += self._answer(event)
             case e.RunFinished() | e.RunError() | e.RunDequeued():
                 chunks += self._end(event)
+            case e.StepStarted():
+                self._new_step = self._new_step or bool(self._step)
             case _:
-                chunks += self._beside(event)
+                chunks += self._data.take(event)
         return chunks
 
     # --- begin and end --------------------------------------------------------------------------------------------
@@ -254,20 +238,11 @@ class AiSdkEncoder(RecordEncoder):
             self._message = run  # it never started
         chunks = self._close()
         usage = UNSET if isinstance(event, e.RunDequeued) else event.usage
-        self._count(usage if usage is not UNSET else ())
-        outcome = event.outcome if isinstance(event, e.RunFinished) else UNSET
-        status: Chunk = {"runId": run, "status": "done"}
+        add_usage(self._usage, usage if usage is not UNSET else ())
+        status = status_of(event)
         left: Collection[str] = ()
-        if isinstance(event, e.RunError):
-            code = event.code if event.code is not UNSET else "agent_error"
-            status = {"runId": run, "status": "interrupted" if code == "interrupted" else "failed", "code": code}
-            status |= {"message": event.message, "retryable": event.retryable is True}
-        elif isinstance(event, e.RunDequeued) or (outcome is not UNSET and outcome.type == "cancelled"):
-            status = {"runId": run, "status": "cancelled"}
-            if event.reason is not UNSET and event.reason:
-                status["reason"] = event.reason
-        elif outcome is not UNSET and outcome.type == "interrupt":
-            status = {"runId": run, "status": "waiting"}
+        outcome = event.outcome if isinstance(event, e.RunFinished) else UNSET
+        if status["status"] == "waiting" and outcome is not UNSET:
             left = list(self._calls)
             for interrupt in outcome.interrupts if outcome.interrupts is not UNSET else ():
                 if interrupt.id not in self._asked:
@@ -286,29 +261,7 @@ class AiSdkEncoder(RecordEncoder):
         if status["status"] != "done" or self._has_status:
             self._has_status = True
             chunks.append({"type": "data-run-status", "id": "run-status", "data": status})
-        return [*chunks, *self._last(status, left)]
-
-    def _last(self, status: Chunk, left: Collection[str]) -> list[Chunk]:
-        metadata = {"messageMetadata": {"usage": dict(self._usage)}} if self._usage else {}
-        match status["status"]:
-            case "done" | "waiting":
-                reason = "tool-calls" if left or status["status"] == "waiting" else "stop"
-                return [{"type": "finish", "finishReason": reason, **metadata}]
-            case "cancelled":
-                chunks = [{"type": "message-metadata", **metadata}] if metadata else []
-                why = {"reason": status["reason"]} if self._version >= 6 and "reason" in status else {}
-                return [*chunks, {"type": "abort", **why}]
-            case how:
-                reason = "interrupted" if how == "interrupted" and self._version >= 7 else "error"
-                chunks = [{"type": "message-metadata", **metadata}] if metadata else []
-                error = {"type": "error", "errorText": status["message"]}
-                return [*chunks, error, {"type": "finish", "finishReason": reason}]
-
-    def _count(self, usage: Sequence[e.TokenUsage]) -> None:
-        for one in usage:
-            for name, wire in _COUNTS:
-                if (number := getattr(one, name)) is not UNSET:
-                    self._usage[wire] = self._usage.get(wire, 0) + number
+        return [*chunks, *last_chunks(status, self._version, waits=bool(left), usage=self._usage)]
 
     def _take_back(self, ids: Collection[str]) -> list[Chunk]:
         """`ai` 7 can drop a whole step; otherwise what was said stays."""
@@ -347,7 +300,7 @@ class AiSdkEncoder(RecordEncoder):
                 return [self._result(event)]
             case e.ToolCallProgress():
                 data = {"toolCallId": event.tool_call_id, **_fields(event, "progress", "total", "message", "data")}
-                return [_transient("tool-progress", data)]
+                return [transient("tool-progress", data)]
             case _:
                 return []
 
@@ -399,53 +352,9 @@ class AiSdkEncoder(RecordEncoder):
         data = {**cast("Chunk", msgspec.to_builtins(interrupt)), "status": event.status}
         return [*chunks, {"type": "data-interrupt", "id": interrupt.id, "data": data}]
 
-    # --- what stands beside the answer ----------------------------------------------------------------------------
-
-    def _beside(self, event: e.Event) -> list[Chunk]:
-        match event:
-            case e.StateSnapshot() | e.StateDelta() | e.ActivitySnapshot() | e.ActivityDelta():
-                return self._values.take(event)
-            case e.ArtifactSnapshot() if event.kind == "file" and event.url is not UNSET:
-                type = event.mime_type if event.mime_type is not UNSET else "application/octet-stream"
-                return [{"type": "file", "url": event.url, "mediaType": type}]
-            case e.ArtifactSnapshot():
-                return self._values.take(event, f"artifact-{event.kind}" if event.kind in _OWN else event.kind)
-            case e.ArtifactDelta():
-                return self._values.take(event)
-            case e.Source() if event.url is not UNSET:
-                title = {"title": event.title} if event.title is not UNSET else {}
-                return [{"type": "source-url", "sourceId": event.source_id, "url": event.url, **title}]
-            case e.Source():
-                type = event.media_type if event.media_type is not UNSET else "text/plain"
-                title = event.title if event.title is not UNSET else event.source_id
-                return [{"type": "source-document", "sourceId": event.source_id, "mediaType": type, "title": title}]
-            case e.StepStarted():
-                self._new_step = self._new_step or bool(self._step)
-            case e.Custom():
-                return [_transient("custom", {"name": event.name, "value": event.value})]
-            case e.RunSteered() if event.consumed:
-                return [{"type": "data-steer", "id": str(event.message.get("id")), "data": event.message}]
-            case e.SubagentStarted():
-                return [_subagent(event.subagent_run_id, "running", name=event.name)]
-            case e.SubagentFinished():
-                return [_subagent(event.subagent_run_id, "done")]
-            case e.SubagentError():
-                return [_subagent(event.subagent_run_id, "failed", message=event.message)]
-            case _:
-                pass
-        return []
-
-
-def _transient(name: str, data: Chunk) -> Chunk:
-    return {"type": f"data-{name}", "data": data, "transient": True}
-
 
 def _failed(call: str, sentence: str) -> Chunk:
     return {"type": "tool-output-error", "toolCallId": call, "errorText": sentence, "dynamic": True}
-
-
-def _subagent(id: str, status: str, **more: str) -> Chunk:
-    return {"type": "data-subagent", "id": id, "data": {"status": status, **more}}
 
 
 def _fields(event: e.Event, *names: str) -> Chunk:

@@ -1,8 +1,9 @@
-"""Values that a log changes piece by piece, for protocols that can only say a whole value again: `data-<name>` of the AI SDK.
+"""What stands beside the answer in the AI SDK's stream: data parts, sources and files.
 
-State, artifacts and activities; each is one data part under its own id. A text that grows would be sent again with every piece:
-it is sent at once while it is short, then when a quarter of it is new or a second of log time has passed, and before whatever
-else follows, so that the last word is always whole.
+State, artifacts and activities are data parts, `data-<name>`, each under its own id. A log changes them piece by piece, the stream
+can only say a whole value again. A text that grows would be sent again with every piece: it is sent at once while it is short,
+then when a quarter of it is new or a second of log time has passed, and before whatever else follows, so that the last word is
+always whole.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ GROWTH: Final = 1.25
 PAUSE_MS: Final = 1000
 
 Chunk = dict[str, Any]
-Changing = e.StateSnapshot | e.StateDelta | e.ArtifactSnapshot | e.ArtifactDelta | e.ActivitySnapshot | e.ActivityDelta
+
+_OWN: Final = frozenset(
+    {"custom", "interrupt", "run-status", "state", "state-delta", "steer", "subagent", "tool-progress"}
+)
+"""Data parts that are ours; an artifact of such a kind is called `artifact-<kind>`, an activity `activity-<type>`."""
 
 _STATE: Final = ("state", "state")
 
@@ -39,7 +44,7 @@ class _Value:
         self.sent_at = 0
 
 
-class KeptValues:
+class DataParts:
     def __init__(self) -> None:
         self._values: dict[tuple[str, str], _Value] = {}
         self._behind: dict[tuple[str, str], None] = {}
@@ -53,8 +58,8 @@ class KeptValues:
         """What was not said yet."""
         return [self._say(key) for key in list(self._behind)]
 
-    def take(self, event: Changing, name: str = "") -> list[Chunk]:
-        """The chunks of one change; `name` is what an artifact's part is called."""
+    def take(self, event: e.Event) -> list[Chunk]:
+        """The chunks of one event; none for events that are no data."""
         match event:
             case e.StateSnapshot():
                 return [self._set(_STATE, _Value("state", event.snapshot, None))]
@@ -63,10 +68,18 @@ class KeptValues:
                     return [{"type": "data-state-delta", "data": event.delta, "transient": True}]
                 return self._patch(_STATE, event.delta)
             case e.ActivitySnapshot():
-                return [self._set(("", event.message_id), _Value(event.activity_type, event.content, None))]
+                return [
+                    self._set(
+                        ("", event.message_id), _Value(_named("activity", event.activity_type), event.content, None)
+                    )
+                ]
             case e.ActivityDelta():
                 return self._patch(("", event.message_id), event.patch)
+            case e.ArtifactSnapshot() if event.kind == "file" and event.url is not UNSET:
+                type = event.mime_type if event.mime_type is not UNSET else "application/octet-stream"
+                return [{"type": "file", "url": event.url, "mediaType": type}]
             case e.ArtifactSnapshot():
+                name = _named("artifact", event.kind)
                 more = {
                     wire: value
                     for wire, value in (
@@ -87,6 +100,26 @@ class KeptValues:
                 if event.append is not UNSET:
                     return self._append(key, event.append, event.timestamp if event.timestamp is not UNSET else 0)
                 return self._patch(key, event.patch if event.patch is not UNSET else [])
+
+            case e.Source() if event.url is not UNSET:
+                title = {"title": event.title} if event.title is not UNSET else {}
+                return [{"type": "source-url", "sourceId": event.source_id, "url": event.url, **title}]
+            case e.Source():
+                type = event.media_type if event.media_type is not UNSET else "text/plain"
+                title = event.title if event.title is not UNSET else event.source_id
+                return [{"type": "source-document", "sourceId": event.source_id, "mediaType": type, "title": title}]
+            case e.Custom():
+                return [transient("custom", {"name": event.name, "value": event.value})]
+            case e.RunSteered() if event.consumed:
+                return [{"type": "data-steer", "id": str(event.message.get("id")), "data": event.message}]
+            case e.SubagentStarted():
+                return [_subagent(event.subagent_run_id, "running", name=event.name)]
+            case e.SubagentFinished():
+                return [_subagent(event.subagent_run_id, "done")]
+            case e.SubagentError():
+                return [_subagent(event.subagent_run_id, "failed", message=event.message)]
+            case _:
+                return []
 
     def _set(self, key: tuple[str, str], value: _Value) -> Chunk:
         self._values[key] = value
@@ -121,3 +154,16 @@ class KeptValues:
             value.sent = len(value.content)
         data = value.content if value.more is None else {**value.more, "content": value.content}
         return {"type": f"data-{value.name}", "id": key[1], "data": data}
+
+
+def transient(name: str, data: Chunk) -> Chunk:
+    """A data part that the client hands to `onData` and does not keep."""
+    return {"type": f"data-{name}", "data": data, "transient": True}
+
+
+def _named(what: str, kind: str) -> str:
+    return f"{what}-{kind}" if kind in _OWN else kind
+
+
+def _subagent(id: str, status: str, **more: str) -> Chunk:
+    return {"type": "data-subagent", "id": id, "data": {"status": status, **more}}
