@@ -309,3 +309,28 @@ async def test_a_slow_reader_gets_the_same_text_in_fewer_frames() -> None:
         deltas = [frame["content"] for frame in frames if frame["type"] == "text_delta"]
         assert "".join(deltas) == frames[-2]["content"] == "".join(f"{number} 🙂 " for number in range(count))
         assert len(deltas) < count
+
+
+async def test_closing_on_purpose_in_the_stream_stops_the_run() -> None:
+    """The server may meet the closed socket first by writing to it."""
+    stopped = anyio.Event()
+
+    async def endless(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        yield e.TextMessageStart(message_id="m")
+        try:
+            while True:
+                yield e.TextMessageContent(message_id="m", delta="on and on ")
+                await anyio.sleep(0)
+        finally:
+            stopped.set()
+
+    for _ in range(5):
+        stopped = anyio.Event()
+        async with serving(Told(endless), disconnect_grace_s=60) as running:
+            async with running.socket(PATH, subprotocols=None) as socket:
+                await socket.send(json.dumps(ask("x", deltas=True)))
+                for _ in range(20):
+                    await socket.recv()
+            with anyio.fail_after(DEADLINE_S):
+                await stopped.wait()
+            assert await status_of(running) == "cancelled"
