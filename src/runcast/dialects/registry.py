@@ -13,7 +13,9 @@ from urllib.parse import parse_qsl
 
 from runcast.dialects.ai_sdk import AiSdk
 from runcast.dialects.base import Dialect, Options
+from runcast.dialects.chat_stream import ChatStream
 from runcast.dialects.text import Text
+from runcast.dialects.thoughts import Thoughts
 from runcast.errors import ConfigError
 
 GROUP: Final = "runcast.dialects"
@@ -23,7 +25,9 @@ Factory = Callable[[Options], Dialect]
 
 BUILTIN: Mapping[str, Factory] = {
     "ai-sdk": AiSdk,
+    "chat-stream": ChatStream,
     "text": Text,
+    "thoughts": Thoughts,
 }
 
 
