@@ -234,3 +234,18 @@ async def test_what_is_handed_over_at_once_and_what_is_read_make_one_order(seed:
     hub.push("t", [])
     await store.close()
     assert handed or seed, "the first seed shows that something is handed over at all"
+
+
+async def test_a_reader_that_may_not_join_gets_every_record_as_it_stands() -> None:
+    async with core(Told(counting)) as service:
+        sent = await service.send(ME, send("300"))
+        await ended(service, sent)
+        subscription = await service.follow(ME, sent.thread, after=0)
+        subscription.joins = False
+        seqs: list[int] = []
+        try:
+            while isinstance(update := await subscription.next(DEADLINE_S), Events):
+                seqs += [record.seq for record in update.records]
+        finally:
+            subscription.close()
+        assert seqs == list(range(1, subscription.head + 1))

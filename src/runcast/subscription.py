@@ -52,6 +52,7 @@ class Subscription(_Updates):
     `thread` is the row at the time of subscribing, `epoch` and `head` the log's then, `start` the seq after which the
     reader gets events (the `from` of the ack; for a snapshot, 0). `cursor` is the last seq given. One reader at a time; it
     may take as long as it likes between two updates. `close()` wakes and ends the iteration; whoever made it closes it.
+    `joins` may be set to false before the first update: then records come as they stand in the log, each for itself.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Subscription(_Updates):
         self.head = max(thread.head, feed.head)
         self.start = 0 if after is None or resync else after
         self.cursor = self.start
+        self.joins = True
         self._feed = feed
         self._store = store
         self._snapshot = snapshot
@@ -114,7 +116,7 @@ class Subscription(_Updates):
         self._wake.set()
 
     def _takes(self, sink: Sink, pushed: Sequence[Record]) -> bool:
-        if self._closed or self._feed.deleted:
+        if self._closed or self._feed.deleted or not self.joins:
             return False
         if pushed[0].seq != self.cursor + 1:
             pushed = [record for record in pushed if record.seq > self.cursor]
@@ -173,7 +175,7 @@ class Subscription(_Updates):
                 self._feed.note_head(self.cursor)
         if records:
             self.cursor = records[-1].seq
-            return Events(join(records) if len(records) > 1 else records)
+            return Events(join(records) if self.joins and len(records) > 1 else records)
         if not self._caught_up:
             self._caught_up = True
             return CaughtUp(self.cursor)
