@@ -23,7 +23,7 @@ MAX_PAGE = 500
 
 _CURSOR = re.compile(r"(?:([a-z2-7]{1,32}):)?([0-9]{1,16})\Z")
 
-T = TypeVar("T", bound=msgspec.Struct)
+T = TypeVar("T")
 
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for it, at most 60.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most events of one page.")]
@@ -108,15 +108,15 @@ def wants_stream(request: Request) -> bool:
     )
 
 
-async def read_json(request: Request, kind: type[T], *, optional: bool = False) -> T:
+async def read_json(request: Request, kind: type[T], *, optional: bool = False, max_bytes: int = MAX_BODY) -> T:
     """The request's body as a `kind`; with `optional` an empty body is an empty object.
 
     Raises:
         HttpError: 400 not JSON · 415 another content type.
-        TooLarge: more than 256 KiB.
+        TooLarge: more than `max_bytes`.
         InvalidRequest: JSON, but not a `kind`.
     """
-    data = await read_body(request)
+    data = await read_body(request, max_bytes)
     if not data and optional:
         return msgspec.convert({}, kind)
     _check_json(request)
@@ -152,18 +152,18 @@ def _check_json(request: Request) -> None:
         raise HttpError(415, "unsupported_media_type", "Send JSON, with `Content-Type: application/json`.")
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, max_bytes: int = MAX_BODY) -> bytes:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise HttpError(415, "unsupported_media_type", "Send the body without a content encoding.")
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and (len(declared) > 12 or int(declared) > MAX_BODY):
-        raise TooLarge(f"The body has {declared[:20]} bytes; at most {MAX_BODY} are taken.")
+    if declared.isdigit() and (len(declared) > 12 or int(declared) > max_bytes):
+        raise TooLarge(f"The body has {declared[:20]} bytes; at most {max_bytes} are taken.")
     data = bytearray()
     try:
         async for chunk in request.stream():
             data += chunk
-            if len(data) > MAX_BODY:
-                raise TooLarge(f"The body has more than {MAX_BODY} bytes.")
+            if len(data) > max_bytes:
+                raise TooLarge(f"The body has more than {max_bytes} bytes.")
     except ClientDisconnect:
         raise StreamCut from None
     return bytes(data)

@@ -7,7 +7,7 @@ data. A stream that has not said its protocol's last word is cut, never ended cl
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import anyio
 import anyio.lowlevel
@@ -30,7 +30,8 @@ PING_S = 15
 
 class EventStream(Response):
     """The ASGI response that writes one subscription. `preface` comes before what it says; `with_ids`:
-    each event that ends a log position carries `<epoch>:<seq>`. It leaves `place` at its end."""
+    each event that ends a log position carries `<epoch>:<seq>`. `epilogue` is written behind the protocol's last word;
+    `on_end` is awaited when nothing more is written, however that came to be. It leaves `place` at its end."""
 
     def __init__(
         self,
@@ -42,6 +43,8 @@ class EventStream(Response):
         preface: Sequence[Update] = (),
         with_ids: bool = True,
         headers: Mapping[str, str] | None = None,
+        epilogue: bytes = b"",
+        on_end: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._gateway = gateway
         self._subscription = subscription
@@ -50,6 +53,8 @@ class EventStream(Response):
         self._epoch = subscription.epoch
         self._preface = preface
         self._with_ids = with_ids
+        self._epilogue = epilogue
+        self._on_end = on_end
         # Starlette's own initialiser is for a body that is there already.
         self.status_code = 200
         self.background = None
@@ -97,6 +102,9 @@ class EventStream(Response):
         finally:
             self._subscription.close()
             self._place.leave()
+            if self._on_end is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._on_end()
         if self._gone:
             return
         if not self._ended:
@@ -128,7 +136,7 @@ class EventStream(Response):
                 frames = self._encoder.update(update)
                 if frames:
                     self._ended = any(frame.ends for frame in frames)
-                    await self._put(send, self._format(frames))
+                    await self._put(send, self._format(frames) + (self._epilogue if self._ended else b""))
                 frames = update = None  # while this reader is stuck it holds nothing but what is in its socket (I10)
                 if self._line is not None and self._line.is_full:
                     await self._room(self._line)
