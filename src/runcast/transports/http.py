@@ -41,6 +41,8 @@ from runcast.transports.bodies import (
 from runcast.transports.files import file_routes
 from runcast.transports.gateway import Gateway, Place
 from runcast.transports.leaving import unless_gone
+from runcast.transports.openai import openai_routes
+from runcast.transports.openai_responses import response_routes
 from runcast.transports.openapi import answers, body_of
 from runcast.transports.own_data import own_routes
 from runcast.transports.requests import (
@@ -79,7 +81,7 @@ def build_api(gateway: Gateway) -> FastAPI:
     )
     problems.install(app)
     messages = (message_routes, event_routes, run_routes, branch_routes)
-    for routes in (health_routes, thread_routes, *messages, file_routes, own_routes):
+    for routes in (health_routes, thread_routes, *messages, file_routes, own_routes, openai_routes, response_routes):
         app.include_router(routes(gateway))
     openapi.install(app)
 
