@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import anyio
@@ -19,6 +20,8 @@ from clients.agent import agent as played
 from core import DEADLINE_S, Gated
 from runcast.agents.context import RunContext
 from runcast.agents.function import FunctionAgent
+from runcast.ids import SystemClock
+from runcast.upkeep import Keep, Upkeep
 from serving import Running, serving
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +39,15 @@ async def talking(
 ) -> AsyncGenerator[tuple[AsyncOpenAI, Running]]:
     async with serving(*(agents or (PLAYED,)), **options) as running, client_of(running, prefix) as client:
         yield client, running
+
+
+class Clock(SystemClock):
+    """Real, and as far ahead as a test says."""
+
+    ahead_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ahead_ms
 
 
 def user(text: str) -> Any:
@@ -112,6 +124,43 @@ async def test_a_run_that_fails() -> None:
         assert (status.value.status_code, status.value.code) == (502, "closed")
         assert status.value.response.headers["x-should-retry"] == "false"  # the client would run it twice more
         assert await threads(running) == []
+
+
+async def test_its_conversation_is_in_no_list_while_it_runs() -> None:
+    agent = Gated()
+    async with talking(agent) as (client, running), running.client() as me:
+        await me.ask("subscribe", inbox=True, after=0)
+        stream = await client.chat.completions.create(model="gated", messages=user("Hi"), stream=True)
+        await agent.reached.wait()
+        assert await threads(running) == []
+        agent.gate.set()
+        async for _chunk in stream:
+            pass
+        await me.ask("send", message={"id": "m", "content": "Hi"})  # the first thing that the inbox hears of
+        await me.until(lambda frame: any(event.get("run") for event in frame.get("events", ())))
+        (thread,) = await threads(running)
+        assert {event["threadId"] for event in me.events()} == {thread}
+
+
+async def test_what_is_left_behind_goes_after_an_hour(tmp_path: Path) -> None:
+    clock = Clock()
+    path = str(tmp_path / "threads.db")
+    async with talking(forecasting(), store=path, clock=clock) as (client, running):
+        await client.chat.completions.create(model="forecast", messages=user("How?"), tools=[WEATHER])
+        service = running.server.gateway.service
+        upkeep = Upkeep(service._store, service._hub, service.runner, clock=clock, keep=Keep())  # pyright: ignore[reportPrivateUsage]
+        await upkeep.round()
+        assert len(await service._store.hidden_threads(before=clock.now_ms() + 1)) == 1  # pyright: ignore[reportPrivateUsage]
+        clock.ahead_ms += 3_700_000
+        await upkeep.round()
+        assert await service._store.hidden_threads(before=clock.now_ms() + 1) == []  # pyright: ignore[reportPrivateUsage]
+
+
+async def test_deleting_all_of_ones_data_deletes_these_too() -> None:
+    async with talking(forecasting()) as (client, running), running.http() as http:
+        await client.chat.completions.create(model="forecast", messages=user("How?"), tools=[WEATHER])
+        gone = await http.request("DELETE", "/v1/me/data", json={"confirm": "delete all my data"})
+        assert (gone.status_code, gone.json()["threads"]) == (200, 1)
 
 
 async def test_closing_the_request_stops_the_run() -> None:
@@ -266,6 +315,28 @@ async def test_other_errors_have_it_too() -> None:
         ):
             assert answer.status_code >= 400
             assert set(answer.json()["error"]) == {"message", "type", "code", "param"}
+
+
+async def test_a_page_of_this_machine_may_use_openais_client() -> None:
+    async with serving(PLAYED) as running, running.http() as http:
+        asked = {
+            "origin": "http://localhost:5173",
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization,content-type,x-stainless-lang,x-stainless-retry-count",
+        }
+        preflight = await http.options("/openai/v1/chat/completions", headers=asked)
+        allowed = preflight.headers["access-control-allow-headers"].split(", ")
+        assert set(asked["access-control-request-headers"].split(",")) <= set(allowed)
+        refused = await http.post("/openai/v1/chat/completions", json={}, headers={"origin": "http://localhost:5173"})
+        assert refused.headers["access-control-allow-origin"] == "http://localhost:5173"
+
+
+async def test_a_path_that_is_switched_off() -> None:
+    async with serving(PLAYED, dialects={"/v1/chat/completions": "off"}) as running, running.http() as http:
+        body = {"model": "agent", "messages": user("plain")}
+        off = await http.post("/v1/chat/completions", json=body)
+        assert (off.status_code, off.json()["error"]["code"]) == (404, "not_found")
+        assert (await http.post("/openai/v1/chat/completions", json=body)).status_code == 200
 
 
 async def test_a_picture_that_comes_as_data_becomes_a_file() -> None:

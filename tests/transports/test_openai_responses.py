@@ -179,6 +179,20 @@ async def test_a_dropped_stream_goes_on_where_it_was() -> None:
         assert whole[-1].type == "response.completed"
 
 
+async def test_closing_the_request_cancels_unless_it_is_in_the_background() -> None:
+    agent = Gated()
+    async with talking(agent, disconnect_grace_s=0.05) as (client, _):
+        stream = await client.responses.create(model="gated", input="Hi", stream=True)
+        first = await anext(aiter(stream))
+        assert first.type == "response.created"
+        await agent.reached.wait()
+        await stream.close()
+        with anyio.fail_after(DEADLINE_S):
+            while (await client.responses.retrieve(first.response.id)).status == "in_progress":
+                await anyio.sleep(0.01)
+        assert (await client.responses.retrieve(first.response.id)).status == "cancelled"
+
+
 async def test_two_watch_one_response() -> None:
     agent = Gated()
     async with talking(agent) as (client, _):
@@ -247,6 +261,17 @@ async def test_a_response_that_is_not_stored_leaves_nothing() -> None:
         assert await threads(running) == []
         with pytest.raises(openai.NotFoundError):
             await client.responses.retrieve(whole.id)
+
+
+async def test_an_approval_of_a_response_that_is_not_stored_can_be_answered() -> None:
+    async with talking() as (client, running):
+        asked: Any = await client.responses.create(model="agent", input="approve", store=False)
+        assert await threads(running) == []
+        answer: Any = {"type": "mcp_approval_response", "approval_request_id": asked.output[-1].id, "approve": True}
+        answered = await client.responses.create(model="agent", input=[answer], store=False)
+        assert answered.output_text == "Deleted."
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.retrieve(answered.id)
 
 
 async def test_a_server_that_died_in_the_middle(tmp_path: Path) -> None:

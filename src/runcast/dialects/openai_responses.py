@@ -119,7 +119,7 @@ class _Item:
 
 
 class ResponsesEncoder(RecordEncoder):
-    """`left`: the calls that the run left to the client, once it has ended."""
+    """`left`: the calls and questions that the run left to others, once it has ended."""
 
     def __init__(self) -> None:
         self._head: Json = {"id": RESPONSE, "created_at": 0, "model": "", "previous_response_id": None}
@@ -271,8 +271,8 @@ class ResponsesEncoder(RecordEncoder):
         self._more = {"usage": cost_of(event).of_response()}
         failure = failure_of(event)
         if isinstance(event, e.RunFinished) and event.outcome is not UNSET:
-            pending = event.outcome.pending_tool_call_ids
-            self.left = () if pending is UNSET else pending
+            pending, asked = event.outcome.pending_tool_call_ids, event.outcome.interrupts
+            self.left = [*(() if pending is UNSET else pending), *(() if asked is UNSET else [one.id for one in asked])]
         if failure is None:
             self._status = "completed"
             return "response.completed", {"response": self.response()}

@@ -167,6 +167,7 @@ async def begun(gateway: Gateway, principal: Principal, asked: Asked) -> Sent:
             on_disconnect="cancel",
             client=client_of(asked),
         ),
+        hidden=True,
     )
 
 

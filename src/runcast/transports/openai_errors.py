@@ -18,6 +18,18 @@ from runcast.transports.wire import Scope, request_id_of
 
 _PATHS = re.compile(r"(/openai/v1|/v1)/(chat/completions|models|responses)(/.*)?|/openai(/.*)?")
 
+CLIENT_HEADERS = ", ".join(
+    ["openai-organization", "openai-project", "openai-beta"]
+    + [
+        f"x-stainless-{name}"
+        for name in (
+            "arch", "custom-poll-interval", "helper-method", "lang", "os", "package-version", "poll-helper", "retry-count",
+            "runtime", "runtime-version", "timeout",
+        )
+    ]
+)  # fmt: skip
+"""What OpenAI's client sends from a page beside the usual headers; its preflight asks for them."""
+
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 

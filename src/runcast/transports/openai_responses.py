@@ -58,20 +58,21 @@ def response_routes(gateway: Gateway) -> APIRouter:
         gateway.refuse_while_draining()
         id = command_id(request.headers.get("idempotency-key"), gateway.new_id)
         background = body.get("background") is True
-        passing = body.get("store") is False and not body.get("previous_response_id") and not background
         if body.get("store") is False and background:
             raise InvalidRequest("A response in the background is stored: leave `store` out.", at="/store")
         with gateway.claim(principal) as place:  # before anything is sent: refused means that nothing was
             sent = await begun(gateway, principal, asked, body, id, "continue" if background else "cancel")
 
-            async def end() -> None:
-                if passing and not encoder.left:
-                    await dropped(gateway, principal, sent.thread)
-
             encoder = ResponsesEncoder()
             if background and not asked.stream:
                 return json_answer(await response_now(gateway, principal, sent.run))
             subscription = await gateway.service.subscribe_run(principal, sent.run)
+            passing = subscription.thread.kind == "hidden"
+
+            async def end() -> None:
+                if passing and not encoder.left:
+                    await dropped(gateway, principal, sent.thread)
+
             subscription.inner.joins = _responses.joins
             if asked.stream:
                 return EventStream(gateway, subscription, encoder, place.keep(), with_ids=False, on_end=end)
@@ -169,6 +170,7 @@ async def begun(
             on_disconnect=on_disconnect,
             client=client_of(asked),
         ),
+        hidden=thread is None and body.get("store") is False,
     )
 
 
