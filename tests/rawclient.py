@@ -55,7 +55,7 @@ class RawClient:
         self.socket.close()
 
 
-def frame(value: dict[str, Any] | str | bytes, *, opcode: int = 1) -> bytes:
+def frame(value: dict[str, Any] | str | bytes, *, opcode: int = 1, fin: bool = True) -> bytes:
     """One masked client frame (RFC 6455, section 5.2); the mask is zero."""
     data = (
         json.dumps(value).encode() if isinstance(value, dict) else value.encode() if isinstance(value, str) else value
@@ -68,7 +68,7 @@ def frame(value: dict[str, Any] | str | bytes, *, opcode: int = 1) -> bytes:
         if size < 65536
         else b"\xff" + size.to_bytes(8)
     )
-    return bytes([0x80 | opcode]) + length + b"\0\0\0\0" + data
+    return bytes([(0x80 if fin else 0) | opcode]) + length + b"\0\0\0\0" + data
 
 
 async def connect(port: int, *, buffer: int = RECEIVE_BUFFER) -> RawClient:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib.util
 import json
 import re
@@ -95,6 +96,23 @@ def test_every_decision_is_listed_and_whole() -> None:
 @pytest.mark.parametrize(("place", "text"), [pytest.param(*block, id=block[0]) for block in blocks("python")])
 def test_python_in_the_documentation_is_python(place: str, text: str) -> None:
     compile(text, place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize("text", [text for place, text in blocks("python") if place.startswith("README.md")])
+def test_what_the_readme_prints_is_whole_programs(text: str) -> None:
+    tree = ast.parse(text)
+    compile(tree, "README.md", "exec")  # no `await` that only a notebook would take
+    bound = {
+        name.asname or name.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom | ast.Import)
+        for name in node.names
+    }
+    bound |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    bound |= {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)} | set(dir(builtins))
+    assert {node.id for node in names} - bound == set()
 
 
 @pytest.mark.parametrize(("place", "text"), [pytest.param(*block, id=block[0]) for block in blocks("json")])

@@ -54,6 +54,32 @@ def test_what_the_log_has_and_the_feed_has_not_is_read_from_the_store() -> None:
     assert seqs(feed.after(6, 10_000, 100)) == [7, 8]
 
 
+def test_what_a_reader_has_read_is_there_for_the_next() -> None:
+    feed = Feed("t")
+    woken: list[int] = []
+    feed.on_wake(lambda pushed: woken.append(feed.head))
+    feed.fill(records(3, 6))
+    assert seqs(feed.after(2, 10_000, 100)) == [3, 4, 5, 6]
+    assert feed.after(6, 10_000, 100) is None and feed.after(1, 10_000, 100) is None  # what follows is not known
+    assert feed.holds(3) and feed.holds(6) and not feed.holds(2) and not feed.holds(7)
+    assert woken == []
+    feed.push(records(5, 6))  # the reader was faster than whoever tells
+    assert woken == [6] and feed.after(6, 10_000, 100) == []
+    feed.push(records(6, 8))
+    assert seqs(feed.after(2, 10_000, 100)) == [3, 4, 5, 6, 7, 8]
+    feed.fill(records(1, 9))
+    assert feed.after(0, 10_000, 100) is None  # only an empty one is filled
+    feed.push(records(11, 12))
+    assert feed.after(7, 10_000, 100) is None and seqs(feed.after(10, 10_000, 100)) == [11, 12]
+
+
+def test_what_was_read_before_a_gap_does_not_fill_it() -> None:
+    feed = Feed("t")
+    feed.note_head(7)
+    feed.fill(records(3, 6))
+    assert feed.after(2, 10_000, 100) is None
+
+
 def test_doubles_are_dropped_and_a_gap_empties_the_tail() -> None:
     feed = Feed("t")
     feed.push(records(1, 4))

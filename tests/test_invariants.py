@@ -188,6 +188,14 @@ def test_a_planted_bug_breaks_it(number: int) -> None:
         assert f"I{number}" in MUTANTS[name].breaks, f"{name} says that it breaks {MUTANTS[name].breaks}"
 
 
+@pytest.mark.parametrize(
+    "kind", ["kill", "pause", "restart", "disk", "room", "clock", "chaos", "stuck", "half_open", "vanish"]
+)
+def test_every_kind_of_fault_has_a_planted_defect(kind: str) -> None:
+    _, _, tests = parsed(f"tests/integration/test_{kind}.py")
+    assert any(name.startswith("test_planted_") for name in tests)
+
+
 def test_no_planted_bug_is_left_out() -> None:
     assert {name for kept in TABLE.values() for name in kept.mutants} == set(MUTANTS)
     for found in MUTANTS.values():

@@ -20,7 +20,7 @@ from runcast import events as e
 from runcast.agents.base import RunContext
 from runcast.agents.loader import adapt
 from runcast.commands import Cancel, Retry, Send, Subscribe
-from runcast.errors import ConfigError, IdempotencyConflict, InvalidRequest, NotFound, StoreError, TooLarge
+from runcast.errors import ConfigError, IdempotencyConflict, InvalidRequest, NotFound, StoreError, TooLarge, Unavailable
 from runcast.forms import fault_of
 from runcast.running import interrupts
 from runcast.runs import Message, OnBusy, RunInput
@@ -57,6 +57,24 @@ async def test_k_deliveries_of_a_send_have_one_effect_and_one_answer() -> None:
         with pytest.raises(IdempotencyConflict):
             await service.send(ME, send("something else", key=command.message.id))
         assert not (await service.send(OTHER, command)).replayed  # keys are the owner's
+
+
+async def test_a_send_whose_answer_was_lost_is_answered_whatever_would_refuse_it_now() -> None:
+    async with core() as service:
+        command = send("hello")
+        sent = await service.send(ME, command)
+        await ended(service, sent)
+        inside = send("more", sent.thread)
+        more = await service.send(ME, inside)
+        await ended(service, more)
+        await service.delete_thread(ME, sent.thread)
+        with pytest.raises(NotFound):
+            await service.send(ME, send("even more", sent.thread))
+        await service.runner.drain(0)
+        with pytest.raises(Unavailable):
+            await service.send(ME, send("another"))
+        for again, answer in ((command, sent), (inside, more)):  # I5
+            assert await service.send(ME, again) == msgspec.structs.replace(answer, replayed=True)
 
 
 async def test_a_cancel_that_is_repeated_stops_nothing_newer() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -552,8 +552,8 @@ TERMINAL: tuple[type[Event], ...] = (RunFinished, RunError, RunDequeued)
 """Each run has exactly one of these, and it is its last event (I16)."""
 
 
-class Record(NamedTuple):
-    """One event as it stands in the log, with its JSON, encoded once and shared by all who read it."""
+class Record(Struct, gc=False):  # as many live as events do, and no cycle can go through one
+    """One event as it stands in the log, with its JSON, encoded once and shared by all who read it. Not to be changed."""
 
     event: Event
     data: bytes

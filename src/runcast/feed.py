@@ -7,6 +7,7 @@ that this node has seen, so that a reader who is caught up sleeps without readin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from runcast.events import Record
 
@@ -58,25 +59,40 @@ class Feed:
         """Take committed records. Doubled ones are dropped; a gap empties the tail, and readers turn to the store."""
         if not records:
             return
-        first, last = records[0].seq, records[-1].seq
+        first, last = cast(int, records[0].event.seq), cast(int, records[-1].event.seq)
         if last <= self.head:
             return
-        if len(self._records) > self._start and self._records[-1].seq + 1 != first:
+        if len(self._records) > self._start and self._records[-1].event.seq != first - 1:
             overlap = self._records[-1].seq
             records = [record for record in records if record.seq > overlap]
+            if not records:  # a reader was faster than whoever tells (`fill`)
+                self.note_head(last)
+                return
             if records[0].seq != overlap + 1:
                 self._records, self._start, self._bytes = [], 0, 0
         self._records.extend(records)
-        self._bytes += sum(len(record.data) for record in records)
+        self._bytes += sum([len(record.data) for record in records])
         self.head = last
         self._trim()
         self.wake(records)
+
+    def fill(self, records: Sequence[Record]) -> None:
+        """Take what a reader has read from the store, so that the next one need not: after a start everybody wants the same.
+        Only an empty feed takes it; nothing is said of the head, and nobody is woken."""
+        if records and len(self._records) == self._start and records[-1].seq >= self.head:
+            self._records = list(records)
+            self._start = 0
+            self._bytes = sum([len(record.data) for record in records])
 
     def note_head(self, seq: int) -> None:
         """The log is known to reach `seq` at least: what is not held here is read from the store."""
         if seq > self.head:
             self.head = seq
             self.wake()
+
+    def holds(self, seq: int) -> bool:
+        """Whether the record with this seq is here."""
+        return len(self._records) > self._start and self._records[self._start].seq <= seq <= self._records[-1].seq
 
     def after(self, cursor: int, max_bytes: int, max_events: int) -> list[Record] | None:
         """The records after `cursor`, as `Store.read` would give them; None if they must be read from the store."""

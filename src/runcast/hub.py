@@ -33,7 +33,7 @@ class _Place:
     def __init__(self, thread: str) -> None:
         self.feed = Feed(thread)
         self.transcript: Transcript | None = None
-        self.folding = anyio.Lock()
+        self.folding: anyio.Lock | None = None
         self.users = 0
 
 
@@ -42,6 +42,8 @@ class Hub:
         self._store = store
         self._poll_s = poll_s
         self._places: dict[str, _Place] = {}
+        self._idle: dict[str, None] = {}
+        """Those that nobody uses, the one used last at the end."""
         self._watchers: dict[str, int] = {}
         self.on_watched: Callable[[str, bool], None] | None = None
         """Told when a thread's first watcher comes (true) and when its last one goes (false). Called synchronously."""
@@ -65,6 +67,7 @@ class Hub:
     def deleted(self, thread: str) -> None:
         """The thread is gone: its readers are told and end."""
         place = self._places.pop(thread, None)
+        self._idle.pop(thread, None)
         if place is not None:
             place.feed.deleted = True
             place.feed.wake()
@@ -81,6 +84,7 @@ class Hub:
     def hold(self, thread: str) -> None:
         """Keep the thread's feed and transcript in memory until `let_go`."""
         self._place(thread).users += 1
+        self._idle.pop(thread, None)
 
     def let_go(self, thread: str) -> None:
         place = self._places.get(thread)
@@ -88,18 +92,24 @@ class Hub:
             return
         place.users -= 1
         if place.users == 0:
-            # Newest idle last: the oldest idle ones go first.
-            self._places[thread] = self._places.pop(thread)
-            idle = [name for name, other in self._places.items() if other.users == 0]
-            for name in idle[: max(0, len(idle) - IDLE_FEEDS)]:
-                del self._places[name]
+            self._idle[thread] = None
+            if len(self._idle) > IDLE_FEEDS:
+                oldest = next(iter(self._idle))
+                del self._idle[oldest], self._places[oldest]
 
     def subscribe(
-        self, thread: Thread, *, after: int | None, epoch: str | None = None, watches: bool = True
+        self,
+        thread: Thread,
+        *,
+        after: int | None,
+        epoch: str | None = None,
+        watches: bool = True,
+        joins: bool = True,
     ) -> Subscription:
         """A cursor over the thread after `after`; a snapshot first without one, or when the cursor is of another log.
 
-        `watches`: somebody reads along, until it is closed; false for what only waits for an end or reads a page.
+        `watches`: somebody reads along, until it is closed; false for what only waits for an end or reads a page. `joins`: a
+        reader that lags gets deltas joined.
         """
         # `thread.head` is not told to the feed: what was appended since that row was read may have been pushed to nobody.
         place = self._place(thread.id)
@@ -127,6 +137,7 @@ class Hub:
             self.snapshot,
             after=after,
             resync=reason,
+            joins=joins,
             on_close=close,
         )
 
@@ -149,10 +160,13 @@ class Hub:
         """The fold of the whole log as it stands; to be read, and only inside the block."""
         self.hold(thread.id)
         place = self._place(thread.id)
+        place.folding = place.folding or anyio.Lock()  # most places that are watched are never folded
         try:
             async with place.folding:
                 if place.transcript is None:
-                    place.transcript = await self._stored(thread.id)
+                    # A log that is here as a whole is young: nothing of it can have been folded and stored.
+                    is_whole = place.feed.holds(1)
+                    place.transcript = Transcript() if is_whole else await self._stored(thread.id)
                 transcript = place.transcript
                 while True:
                     records = place.feed.after(transcript.seq, LONG_BYTES, LONG_EVENTS)

@@ -17,6 +17,7 @@ import msgspec
 from runcast.agents.base import Agent
 from runcast.commands import Cancel, Edit, Resolve, Retry, Return, Send, Starting, Steer, Subscribe
 from runcast.errors import (
+    ClientError,
     ConfigError,
     IdempotencyConflict,
     InvalidRequest,
@@ -299,14 +300,23 @@ class Service:
         if command.run_alias is not None and command.thread is None:
             raise InvalidRequest("A run has a name of the client's only within a thread: say which.")
         receipt = _receipt_of(message.id, command, command.thread)
-        known = await self._replayed(principal, receipt, Sent)
-        if known is not None:
+        try:
+            return await self._send(principal, command, message, receipt, "hidden" if hidden else "chat")
+        except (ClientError, Unavailable):
+            # Nearly no message comes twice. What is refused may have been taken when it came first.
+            known = await self._replayed(principal, receipt, Sent)
+            if known is None:
+                raise
             return known
+
+    async def _send(
+        self, principal: Principal, command: Send, message: Message, receipt: Receipt, kind: ThreadKind
+    ) -> Sent:
         if command.agent:
             self._agent(command.agent)
         message = await self.uploads.completed(principal, message)
         if command.thread is None:
-            thread = self._unborn(principal, command.agent or "", "hidden" if hidden else "chat")
+            thread = self._unborn(principal, command.agent or "", kind)
         else:
             thread = await self._mine(principal, command.thread)
         agent = command.agent or thread.agent or self._default
@@ -525,7 +535,9 @@ class Service:
         """Whoever sent this run's message and waited for its end has hung up: no reader may be left."""
         self.runner.sender_gone(await self._my_run(principal, run))
 
-    async def subscribe(self, principal: Principal, command: Subscribe, *, watches: bool = True) -> Subscription:
+    async def subscribe(
+        self, principal: Principal, command: Subscribe, *, watches: bool = True, joins: bool = True
+    ) -> Subscription:
         """A cursor over a thread, or over one's own inbox. Whoever asked closes it; until then they watch, as `Hub.subscribe`
         means it.
 
@@ -540,19 +552,20 @@ class Service:
             thread = await self._store.inbox(principal, now=self._clock.now_ms())
         else:
             thread = await self._mine(principal, command.thread or "")
-        return self._hub.subscribe(thread, after=command.after, epoch=command.epoch, watches=watches)
+        return self._hub.subscribe(thread, after=command.after, epoch=command.epoch, watches=watches, joins=joins)
 
     async def follow(self, principal: Principal, thread: str, *, after: int) -> Subscription:
         """A cursor over a thread after `after`. Whoever asked closes it."""
         return await self.subscribe(principal, Subscribe(id="", thread=thread, after=after))
 
     async def subscribe_run(
-        self, principal: Principal, run: str, *, after: int = 0, watches: bool = True
+        self, principal: Principal, run: str, *, after: int = 0, watches: bool = True, joins: bool = True
     ) -> RunSubscription:
         """One run's own events after `after`; the iteration ends behind its terminal event."""
         row = await self._my_run(principal, run)
         thread = await self._mine(principal, row.thread)
-        return RunSubscription(row, self._hub.subscribe(thread, after=max(after, row.first_seq - 1), watches=watches))
+        first = max(after, row.first_seq - 1)
+        return RunSubscription(row, self._hub.subscribe(thread, after=first, watches=watches, joins=joins))
 
     async def read(
         self, principal: Principal, thread: str, *, after: int = 0, limit: int = MAX_EVENTS, wait_s: float = 0

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import msgspec
 
@@ -285,7 +285,7 @@ class Session:
             return []
         match update:
             case Events():
-                state.cursor = update.records[-1].seq
+                state.cursor = cast(int, update.records[-1].event.seq)
                 frame = native.shared_frame(sub, update)
                 if frame is None:
                     frame = native.events_frame(sub, [state.encoder.payload(record) for record in update.records])

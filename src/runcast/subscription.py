@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from typing import cast
 
 import anyio
 
@@ -25,6 +27,35 @@ from runcast.updates import CaughtUp, Events, Resync, ResyncReason, ThreadSnapsh
 
 SnapshotSource = Callable[[Thread], Awaitable[ThreadSnapshot]]
 Sink = Callable[[Events], bool]
+
+
+class _WakeUp:
+    """What the one reader sleeps on: as `asyncio.Event`, but without a queue of sleepers, which takes 0.7 KiB each."""
+
+    __slots__ = ("_is_set", "_sleeper")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._sleeper: asyncio.Future[None] | None = None
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
+
+    async def wait(self) -> None:
+        if not self._is_set:
+            self._sleeper = asyncio.get_running_loop().create_future()
+            try:
+                await self._sleeper
+            finally:
+                self._sleeper = None
 
 
 class _Updates(ABC):
@@ -50,9 +81,9 @@ class Subscription(_Updates):
     """`async for update in subscription`, or `await subscription.next(timeout_s)` (None when nothing came in time).
 
     `thread` is the row at the time of subscribing, `epoch` and `head` the log's then, `start` the seq after which the
-    reader gets events (the `from` of the ack; for a snapshot, 0). `cursor` is the last seq given. One reader at a time; it
+    reader gets events (the `from` of the ack; for a snapshot, 0). `cursor` is the last seq given. With `joins` false records
+    are given one by one as the log has them, however far the reader lags. One reader at a time; it
     may take as long as it likes between two updates. `close()` wakes and ends the iteration; whoever made it closes it.
-    `joins` may be set to false before the first update: then records come as they stand in the log, each for itself.
     """
 
     def __init__(
@@ -64,6 +95,7 @@ class Subscription(_Updates):
         *,
         after: int | None,
         resync: ResyncReason | None = None,
+        joins: bool = True,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.thread = thread
@@ -71,15 +103,15 @@ class Subscription(_Updates):
         self.head = max(thread.head, feed.head)
         self.start = 0 if after is None or resync else after
         self.cursor = self.start
-        self.joins = True
         self._feed = feed
         self._store = store
         self._snapshot = snapshot
+        self._joins = joins
         self._resync = None if resync is None else Resync(resync)
         self._wants_snapshot = after is None or resync is not None
         self._caught_up = False
         self._closed = False
-        self._wake = asyncio.Event()
+        self._wake = _WakeUp()
         self._asleep = False
         """Caught up, and nothing has woken it yet: the next event pushed is the next one it needs."""
         self._sink: Sink | None = None
@@ -116,13 +148,9 @@ class Subscription(_Updates):
         self._wake.set()
 
     def _takes(self, sink: Sink, pushed: Sequence[Record]) -> bool:
-        if self._closed or self._feed.deleted or not self.joins:
-            return False
-        if pushed[0].seq != self.cursor + 1:
-            pushed = [record for record in pushed if record.seq > self.cursor]
-            if not pushed or pushed[0].seq != self.cursor + 1:
-                return False
-        update = _shared(pushed)
+        if pushed[0].event.seq != self.cursor + 1 or self._feed.deleted or (len(pushed) > 1 and not self._joins):
+            return False  # a part of it was given already: rare, and whoever reads leaves that out
+        update = _shared.update if pushed is _shared.of else _shared.make(pushed)
         if update is None:
             return False
         try:
@@ -130,7 +158,7 @@ class Subscription(_Updates):
         except Exception:  # one reader's fault must not reach the others; it meets it again when it reads
             return False
         if taken:
-            self.cursor = pushed[-1].seq
+            self.cursor = cast(int, pushed[-1].event.seq)
         return taken
 
     @property
@@ -171,11 +199,12 @@ class Subscription(_Updates):
                 self._wants_snapshot = True
                 self._caught_up = False
                 return Resync("trimmed")
+            self._feed.fill(records)
             if not records:
                 self._feed.note_head(self.cursor)
         if records:
             self.cursor = records[-1].seq
-            return Events(join(records) if self.joins and len(records) > 1 else records)
+            return Events(join(records) if self._joins and len(records) > 1 else records)
         if not self._caught_up:
             self._caught_up = True
             return CaughtUp(self.cursor)
@@ -186,17 +215,21 @@ class _SharedUpdate:
     """The update made of what was pushed last, once for all readers that are caught up: they are asked one after the other.
     Held together with what it was made of, so that nothing else can be taken for it."""
 
-    def __init__(self) -> None:
-        self._of: Sequence[Record] = ()
-        self._update: Events | None = None
+    __slots__ = ("of", "update")
 
-    def __call__(self, pushed: Sequence[Record]) -> Events | None:
+    def __init__(self) -> None:
+        self.of: Sequence[Record] = ()
+        self.update: Events | None = None
         """None if it is more than a reader is given at once."""
-        if pushed is not self._of:
-            self._of = pushed
+
+    def make(self, pushed: Sequence[Record]) -> Events | None:
+        self.of = pushed
+        if len(pushed) == 1:
+            self.update = Events(list(pushed))
+        else:
             small = len(pushed) <= MAX_EVENTS and sum([len(record.data) for record in pushed]) <= MAX_BYTES
-            self._update = Events(join(pushed) if len(pushed) > 1 else list(pushed)) if small else None
-        return self._update
+            self.update = Events(join(pushed)) if small else None
+        return self.update
 
 
 _shared = _SharedUpdate()
@@ -237,6 +270,16 @@ class RunSubscription(_Updates):
                 return Events(mine)
         self.close()
         raise StopAsyncIteration
+
+    def deliver_to(self, sink: Sink) -> None:
+        """As `Subscription.deliver_to`; the run's terminal event is always left to the reader."""
+        self.inner.deliver_to(partial(self._pass_on, sink))
+
+    def _pass_on(self, sink: Sink, update: Events) -> bool:
+        mine = [record for record in update.records if record.event.run_id == self.run.id]
+        if any(isinstance(record.event, TERMINAL) for record in mine):
+            return False
+        return not mine or sink(update if len(mine) == len(update.records) else Events(mine))
 
     def close(self) -> None:
         self.inner.close()

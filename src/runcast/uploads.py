@@ -23,6 +23,7 @@ from runcast.errors import (
     RuncastError,
     SequenceConflict,
     TooLarge,
+    TooManyFiles,
     UnknownFile,
     UnsupportedType,
 )
@@ -38,7 +39,9 @@ KEPT_UNBOUND_MS = 24 * 60 * 60 * 1000
 """How long a file waits for a message that names it."""
 SWEEP_S = 60 * 60
 PENDING_FILES = 20
-"""How many of the largest files one user may have uploaded without sending them."""
+"""How many of the largest files one user may have uploaded without sending them, and may be uploading."""
+UPLOADS_AT_ONCE = 64
+"""How many files one user may be uploading."""
 
 
 class FileLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +68,7 @@ class Uploads:
         self._store = store
         self._clock = clock
         self._new_id = new_id
+        self._under_way: dict[Principal, list[Staging]] = {}
 
     async def upload(
         self,
@@ -84,9 +88,12 @@ class Uploads:
         if key is not None and CLIENT_ID.match(key) is None:
             raise InvalidRequest("A command's id must be 1-128 of the characters A-Z a-z 0-9 . _ : @ -.")
         name = files.clean_name(name)
+        if len(self._under_way.get(principal, ())) >= UPLOADS_AT_ONCE:
+            raise TooManyFiles(f"You are uploading {UPLOADS_AT_ONCE} files already; wait until one is through.")
         staging = await self._store.files.stage()
+        self._under_way.setdefault(principal, []).append(staging)
         try:
-            mime_type = await self._take(staging, chunks, name, mime_type)
+            mime_type = await self._take(principal, staging, chunks, name, mime_type)
             digest = await staging.finish()
             now = self._clock.now_ms()
             id = self._new_id()
@@ -102,9 +109,18 @@ class Uploads:
             )
             return await self._keep(principal, staging, file, key)
         finally:
+            self._let_go(principal, staging)
             await staging.discard()
 
-    async def _take(self, staging: Staging, chunks: AsyncIterable[bytes], name: str, declared: str) -> str:
+    def _let_go(self, principal: Principal, staging: Staging) -> None:
+        under_way = self._under_way[principal]
+        under_way.remove(staging)
+        if not under_way:
+            del self._under_way[principal]
+
+    async def _take(
+        self, principal: Principal, staging: Staging, chunks: AsyncIterable[bytes], name: str, declared: str
+    ) -> str:
         """Stage the bytes; the file's type. Judged as soon as its beginning is there."""
         head = b""
         mime_type = None
@@ -115,6 +131,11 @@ class Uploads:
                 head += chunk[: HEAD_BYTES - len(head)]
                 if len(head) >= HEAD_BYTES:
                     mime_type = self._judge(declared, name, head)
+            # Half a file is on the disk too: many that never end must not be worth more than those that are whole.
+            if sum(one.size for one in self._under_way[principal]) + len(chunk) > PENDING_FILES * self.limits.max_bytes:
+                raise TooManyFiles(
+                    "You are uploading more at once than may wait to be sent; try again when less is under way."
+                )
             await staging.write(chunk)
         if staging.size == 0:
             raise EmptyFile(f"The file {name!r} is empty.")

@@ -11,7 +11,7 @@ visiting("a question of the agent", server, (visit) => {
     await one.becomes("waiting");
     const form = one.page.getByRole("form", { name: "Where to?" });
     await form.waitFor();
-    await one.page.getByText("Expires in 23 h").waitFor();
+    await one.page.getByText("Expires in 24 h").waitFor();
     await form.getByLabel("Street").fill("Main 1");
     await form.getByRole("checkbox", { name: "Tue" }).check();
     await one.page.reload();

@@ -14,6 +14,7 @@ from runcast.agents.context import RunContext
 HERE = Path(os.environ.get("RUNCAST_TEST_DIRECTORY", "."))
 TEXT = "".join(f"{number} " for number in range(200))
 PAUSE_S = 0.005
+STEPS = 6
 
 
 def did(name: str) -> None:
@@ -65,4 +66,32 @@ async def killer(prompt: str) -> AsyncIterator[str]:
     os._exit(9)
 
 
-agents = [speaker, payer, killer]
+@runcast.agent(resumable=True, on_crash="resume")
+async def keeper(prompt: str, run: RunContext) -> AsyncIterator[str]:
+    """Does a step of each kind and a tool, and counts slowly before, between and after them."""
+    for number in range(STEPS):
+        for word in range(20):
+            yield f"{number}.{word} "
+            await anyio.sleep(PAUSE_S)
+        await run.step(f"once {number}", did, f"once {number}")
+        await run.step(f"again {number}", did, f"again {number}", idempotent=True)
+        async with run.tool("pay", key=f"pay {number}", number=number) as call:
+            if not call.recorded:
+                did(f"pay {number}")
+                call.result = number
+
+
+@runcast.agent(resumable=True, on_crash="resume")
+async def charger(prompt: str, run: RunContext) -> AsyncIterator[str]:
+    """Charges in a step that must not be done twice, and stays in it."""
+
+    async def charge() -> None:
+        did("charge")
+        await anyio.sleep(60)
+
+    yield "I charge. "
+    await run.step("charge", charge)
+    yield "Charged."
+
+
+agents = [speaker, payer, killer, keeper, charger]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from runcast import updates
+from runcast.ids import SystemClock
 from runcast.running.lanes import Lanes
+from runcast.runs import Run
 from runcast.server import Server
 from runcast.service import Service
 from runcast.stores.sqlite import SqliteStore
+from runcast.stores.sqlite_leases import Lease, Leases
 from runcast.stores.sqlite_ledger import stamped
 from runcast.subscription import Subscription
 from runcast.transports import line
@@ -121,3 +126,33 @@ def tells_before_it_writes(server: Server) -> None:
 def calls_itself_well(server: Server) -> None:
     """The store refuses everything, and the server says that it is ready."""
     Service.ready = True  # type: ignore[method-assign, assignment]
+
+
+@plant
+def measures_by_the_wall_clock(server: Server) -> None:
+    """Durations are differences of the time of day."""
+    SystemClock.monotonic = lambda self: self.now_ms() / 1000  # type: ignore[method-assign]
+
+
+@plant
+def ends_before_it_begins(server: Server) -> None:
+    """A run's end is dated by a clock that was set back meanwhile."""
+    Run.not_before = lambda self, now: now  # type: ignore[method-assign]
+
+
+@plant
+def believes_old_leases(server: Server) -> None:
+    """Leases are kept over the end of the process, and bind until the time of day that they say."""
+    begin, acquire, kept = Leases.__init__, Leases.acquire, Path("leases.json")
+
+    def remember(self: Any, boot: int) -> None:
+        begin(self, boot)
+        if kept.exists():
+            self._by_thread = {thread: Lease(*lease) for thread, lease in json.loads(kept.read_text()).items()}
+
+    def noted(self: Any, *args: Any, **kwargs: Any) -> int:
+        fence = acquire(self, *args, **kwargs)
+        kept.write_text(json.dumps(self._by_thread))
+        return fence
+
+    Leases.__init__, Leases.acquire = remember, noted  # type: ignore[method-assign]

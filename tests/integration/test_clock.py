@@ -25,9 +25,18 @@ STEPS = 400
 
 
 async def test_the_clock_jumps_and_nothing_ends(tmp_path: Path) -> None:
+    await jumps(tmp_path)
+
+
+async def test_planted_durations_by_the_wall_clock_are_noticed(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="lease"):
+        await jumps(tmp_path, plant="measures_by_the_wall_clock")
+
+
+async def jumps(tmp_path: Path, **under_test: Any) -> None:
     faults = Faults(tmp_path)
     limits = {"lease_ttl_s": 0.6, "renew_s": 0.2, "idle_s": 0.5}
-    server = ServerProcess(tmp_path, environment=faults.environment, limits=limits)
+    server = ServerProcess(tmp_path, environment=faults.environment, limits=limits, **under_test)
     await server.start()
     try:
         sent = [await say(server.ws, f"count to {STEPS} every 5 ms") for _ in range(4)]
@@ -48,12 +57,12 @@ async def test_the_clock_jumps_and_nothing_ends(tmp_path: Path) -> None:
                 await anyio.sleep(1.2 * limits["lease_ttl_s"])  # two sweeps and the end of every lease
             with anyio.fail_after(60):
                 statuses = await all_ended(server.http, [one["run"] for one in sent])
-            assert set(statuses.values()) == {"done"}, server.log()
             logs = [await whole_log(server.http, thread) for thread in threads]
             with anyio.fail_after(30):
                 while any(reader.last < log[-1]["seq"] for reader, log in zip(readers, logs, strict=True)):
                     await anyio.sleep(0.01)
             tasks.cancel_scope.cancel()
+        assert set(statuses.values()) == {"done"}, server.log()
         ids: list[str] = []
         for reader, log, first in zip(readers, logs, sent, strict=False):
             assert judge_log(log) == [] and judge(reader, log) == []
@@ -75,13 +84,27 @@ async def test_the_clock_jumps_and_nothing_ends(tmp_path: Path) -> None:
 
 async def sane(run: dict[str, Any]) -> None:
     """A page can say when it was and how long it took."""
-    assert run["createdAt"] <= run["startedAt"] <= run["endedAt"], run
+    assert run["createdAt"] <= run["startedAt"] <= run["endedAt"], f"times that make no sense: {run}"
 
 
 async def test_a_restart_in_another_time_takes_over(tmp_path: Path) -> None:
     """Leases in the future of a clock that was set back bind nobody."""
+    await restarts(tmp_path)
+
+
+async def test_planted_a_server_that_believes_old_leases_is_noticed(tmp_path: Path) -> None:
+    with pytest.raises(TimeoutError):
+        await restarts(tmp_path, deadline_s=5, plant="believes_old_leases")
+
+
+async def test_planted_a_run_that_ends_before_it_begins_is_noticed(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="times that make no sense"):
+        await restarts(tmp_path, plant="ends_before_it_begins")
+
+
+async def restarts(tmp_path: Path, *, deadline_s: float = 30, **under_test: Any) -> None:
     faults = Faults(tmp_path)
-    server = ServerProcess(tmp_path, environment=faults.environment)
+    server = ServerProcess(tmp_path, environment=faults.environment, **under_test)
     faults.clock_jumps(86_400)
     await server.start()
     try:
@@ -90,7 +113,7 @@ async def test_a_restart_in_another_time_takes_over(tmp_path: Path) -> None:
         server.kill()
         faults.clock_jumps(-86_400)
         await server.start()
-        with anyio.fail_after(30):
+        with anyio.fail_after(deadline_s):
             statuses = await all_ended(server.http, [sent["run"], queued["run"]])
         assert statuses == {sent["run"]: "interrupted", queued["run"]: "done"}
         log = await whole_log(server.http, sent["thread"])

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import anyio
@@ -20,7 +21,7 @@ from runcast.events import decode
 from runcast.transcript import TextPart, ToolPart, Transcript, TranscriptRun, dump, fold
 from simulation.judge import judge_log
 
-from .dying import TEXT, count
+from .dying import STEPS, TEXT, count
 from .following import Follower, judge
 from .process import HERE, ServerProcess
 from .test_kill import whole_log
@@ -145,6 +146,60 @@ async def test_a_pydantic_ai_run_goes_on_after_its_last_step(server: Any, tmp_pa
     run = await judged(server, sent)
     assert (run.attempt, shown(run)) == (2, ("I pay. " + TEXT, {"pay": "done"}))
     assert (count("pay", tmp_path), count("asked", tmp_path)) == (1, 2)
+
+
+async def test_a_function_goes_on_and_does_nothing_twice(server: Any, tmp_path: Path) -> None:
+    """Killed wherever it is. What must not be done twice was done at most once, and where it is not known the run has ended."""
+    whole = "".join(f"{number}.{word} " for number in range(STEPS) for word in range(20))
+    random, ends = Random(7), list[str]()
+    await server.start()
+    for _ in range(4):
+        for file in tmp_path.glob("* [0-9]"):
+            file.unlink()
+        sent = await say(server, "keeper")
+        reader = Follower(server.ws, sent["thread"])
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reader.follow)
+            for share in (0.3, 0.6):
+                await text_reaches(server, sent["run"], int(len(whole) * (share + random.uniform(0, 0.2))))
+                server.kill()
+                await server.start()
+            answer = await ended(server, sent["run"])
+            log = await whole_log(server.http, sent["thread"])
+            with anyio.fail_after(DEADLINE_S):
+                while reader.last < log[-1]["seq"]:
+                    await anyio.sleep(0.02)
+            tasks.cancel_scope.cancel()
+        assert judge(reader, log) == []
+        run = await judged(server, sent)
+        ends.append(answer["status"])
+        for number in range(STEPS):
+            for what in ("once", "pay"):
+                assert count(f"{what} {number}", tmp_path) <= 1
+        text, _ = shown(run)
+        assert whole.startswith(text)
+        if answer["status"] == "done":
+            assert (run.attempt, text) == (3, whole)
+            for number in range(STEPS):
+                assert count(f"once {number}", tmp_path) == count(f"pay {number}", tmp_path) == 1
+                assert 1 <= count(f"again {number}", tmp_path) <= 3
+        else:
+            assert answer["status"] == "interrupted" and "must not run twice" in answer["error"]
+    assert "done" in ends
+
+
+async def test_a_function_that_dies_in_a_step_does_not_do_it_again(server: Any, tmp_path: Path) -> None:
+    await server.start()
+    sent = await say(server, "charger")
+    with anyio.fail_after(DEADLINE_S):
+        while count("charge", tmp_path) == 0:
+            await anyio.sleep(0.01)
+    server.kill()
+    await server.start()
+    answer = await ended(server, sent["run"])
+    assert answer["status"] == "interrupted" and "the step charge" in answer["error"]
+    assert shown(await judged(server, sent)) == ("I charge. ", {})
+    assert count("charge", tmp_path) == 1
 
 
 # --- stopping ---------------------------------------------------------------------------------------------------------

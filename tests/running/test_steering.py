@@ -14,7 +14,7 @@ from runcast.agents.base import RunContext
 from runcast.agents.function import agent
 from runcast.errors import InvalidRequest, NotFound, QueueFull
 from runcast.events import Event
-from runcast.parts import ActivityPart
+from runcast.parts import ActivityPart, TextPart
 from runcast.runs import RunInput
 from runcast.service import Service
 from runcast.stores.sqlite import SqliteStore
@@ -216,6 +216,10 @@ async def test_a_function_reads_at_its_own_pace() -> None:
         await service.steer(ME, steer(sent.run, "left"))
         assert await ended(service, sent) == "done"
         assert said(await log(service, sent.thread)) == "work: left"
+        [run] = (await tree(service, sent.thread)).runs
+    parts = [part for part in run.messages[-1].parts if isinstance(part, TextPart | ActivityPart)]
+    said_so = [part.text if isinstance(part, TextPart) else part.activity_type for part in parts]
+    assert said_so == ["work: ", "steer", "left"], "what was said stands where it was read, not below it all"
 
 
 async def _until_idle(service: Service, thread: str) -> None:

@@ -14,7 +14,6 @@ from runcast.agents.steering import Steering
 from runcast.running import accepting, executions, stopping
 from runcast.running.accepting import Acceptance
 from runcast.running.appender import Appender
-from runcast.running.blobs import Blobs
 from runcast.running.branching import Branching
 from runcast.running.lane import Lane
 from runcast.running.recall import Recall
@@ -24,6 +23,7 @@ from runcast.testing.memory_files import MemoryFiles
 from runcast.uploads import Uploads
 
 from .mutant import mutant
+from .player import HUGE
 
 # --- branching ----------------------------------------------------------------------------------------------------
 
@@ -193,13 +193,12 @@ def a_file_that_outlives_its_conversation() -> Generator[None]:
 @mutant("I3")
 def a_blob_that_no_conversation_holds() -> Generator[None]:
     """The log says where the whole is, and it goes like a file that nobody sent."""
-    original = Blobs.taken_out
+    original = MemoryFiles.bind
 
-    async def taken_out(self: Blobs, owner: Any, events: Sequence[e.Event]) -> tuple[list[e.Event], list[str]]:
-        logged, _ = await original(self, owner, events)
-        return logged, []
+    def bind(self: MemoryFiles, thread: str, files: Sequence[str]) -> None:
+        original(self, thread, [id for id in files if self._kept[id].file.size < HUGE])
 
-    with patch.object(Blobs, "taken_out", taken_out):
+    with patch.object(MemoryFiles, "bind", bind):
         yield
 
 

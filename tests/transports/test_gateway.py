@@ -62,3 +62,25 @@ async def test_who_comes_while_it_stops_is_stopped_too() -> None:
     late = Noted([])
     with gateway.join(late):
         assert late.told.is_set()
+
+
+async def test_who_comes_in_leaves_others_their_turns() -> None:
+    """One step in each turn of the event loop, in the order of coming; also behind one who gives up."""
+    gateway = Gateway(authenticator=NoAuth(), clock=SystemClock(), new_id=Uuid7Source(SystemClock()))
+    turns: list[int] = []
+    turn = 0
+
+    async def come() -> None:
+        async with gateway.entrance():
+            turns.append(turn)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(10):
+            tasks.start_soon(come)
+        with anyio.CancelScope() as gives_up:
+            gives_up.cancel()
+            await come()
+        while len(turns) < 10:
+            turn += 1
+            await anyio.lowlevel.checkpoint()
+    assert sorted(set(turns)) == turns

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from client.served import served
@@ -62,11 +63,13 @@ async def never() -> AsyncGenerator[None, None]:
     yield
 
 
-async def talk(client: Client, read_line: ReadLine | None, message: str | None = None) -> tuple[int, str, str]:
+async def talk(
+    client: Client, read_line: ReadLine | None, message: str | None = None, thread: str | None = None
+) -> tuple[int, str, str]:
     answer, aside = io.StringIO(), io.StringIO()
     screen = Screen(answer, aside, colours=False)
     with anyio.fail_after(20):
-        code = await chat(client, screen, read_line=read_line, message=message, on_interrupt=never)
+        code = await chat(client, screen, read_line=read_line, message=message, thread=thread, on_interrupt=never)
     return code, answer.getvalue(), aside.getvalue()
 
 
@@ -108,6 +111,54 @@ async def test_with_nobody_to_ask_it_stays_open(tmp_path: Path) -> None:
         assert (code, answer) == (EXIT_WAITING, "")
         assert "waits for an answer" in aside
         assert [thread["status"] for thread in await client.threads()] == ["waiting"]
+
+
+async def test_who_opens_a_conversation_is_asked_what_is_open_in_it(tmp_path: Path) -> None:
+    async with served(Asking(), database=tmp_path / "log.db") as url, connect(url) as client:
+        _, _, aside = await talk(client, None, message="go")
+        (thread,) = [item["id"] for item in await client.threads()]
+        assert f"runcast chat --thread {thread}" in aside
+        await client.send("and then", thread=thread)  # it waits behind the question
+        code, answer, aside = await talk(client, typing("y", "n", "/quit"), thread=thread)
+        assert code == EXIT_OK
+        assert answer == "approved: [True]\napproved: [False]\n"
+        assert aside.count("Delete everything?") == 2
+
+
+async def test_quit_leaves_a_question_open(tmp_path: Path) -> None:
+    async with served(Asking(), database=tmp_path / "log.db") as url, connect(url) as client:
+        code, _, aside = await talk(client, typing("go", "/quit", "never read"))
+        assert (code, aside.count("> ")) == (EXIT_OK, 1)
+        assert [thread["status"] for thread in await client.threads()] == ["waiting"]
+
+
+async def test_who_opens_a_conversation_sees_what_goes_on_in_it(tmp_path: Path) -> None:
+    gate = anyio.Event()
+
+    async def slow(prompt: str) -> AsyncIterator[str]:
+        yield "one "
+        await gate.wait()
+        yield "two"
+
+    async with served(slow, database=tmp_path / "log.db") as url, connect(url) as client:
+        run = await client.send("go")
+        async with aclosing(run.events()) as events:
+            async for event in events:
+                if isinstance(event, e.TextMessageContent):
+                    break
+        answer = io.StringIO()
+        screen = Screen(answer, answer, colours=False)
+
+        async def leave() -> str:
+            assert answer.getvalue().endswith("two\n> ")
+            return "/quit"
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(lambda: chat(client, screen, read_line=leave, thread=run.thread, on_interrupt=never))
+                while "one" not in answer.getvalue():
+                    await anyio.lowlevel.checkpoint()
+                gate.set()
 
 
 async def test_an_answer_given_elsewhere_ends_the_question(tmp_path: Path) -> None:

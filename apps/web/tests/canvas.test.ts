@@ -73,6 +73,7 @@ describe("what the server wrote into the page", () => {
       agent: null,
       severalAgents: false,
       files: { maxBytes: 0, types: [] },
+      signIn: null,
     });
     expect(readConfig(page("not json"))).toEqual({
       title: "",
@@ -81,6 +82,7 @@ describe("what the server wrote into the page", () => {
       agent: null,
       severalAgents: false,
       files: { maxBytes: 0, types: [] },
+      signIn: null,
     });
     const given =
       '{"title":3,"starters":["a",4,""," b "],"severalAgents":"x","maxFileBytes":9,"fileTypes":["image/*",3]}';
@@ -91,6 +93,7 @@ describe("what the server wrote into the page", () => {
       agent: null,
       severalAgents: false,
       files: { maxBytes: 9, types: ["image/*"] },
+      signIn: null,
     });
   });
   it("says where the app is mounted", () => {

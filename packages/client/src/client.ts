@@ -81,9 +81,10 @@ export function createClient(options: ClientOptions = {}): Client {
     },
     async agents(): Promise<readonly AgentInfo[]> {
       const { agents } = await http.json<{ readonly agents: readonly Partial<AgentInfo>[] }>("v1/agents");
-      return agents.map(({ name, title, description, starters, default: isDefault, steerable }) => ({
-        ...{ name: name ?? "", title: title || (name ?? ""), description: description ?? "", starters: starters ?? [] },
-        ...{ default: isDefault ?? false, steerable: steerable ?? false },
+      return agents.map((agent) => ({
+        ...{ name: "", description: "", starters: [], default: false, steerable: false },
+        ...agent,
+        title: agent.title || agent.name || "",
       }));
     },
     renameThread: (id, title) => threads.change(id, { title }),

@@ -1,5 +1,5 @@
 /** How runs and what is open in them end, wait and go on. */
-import type { Interrupt, RunInput, WireEvent } from "./events.js";
+import type { Interrupt, JsonObject, RunInput, WireEvent } from "./events.js";
 import { isObject } from "./fold-messages.js";
 import type { Folding, Place } from "./folding.js";
 import type { InterruptPart, Part, RunStatus, ToolStatus } from "./transcript-types.js";
@@ -64,21 +64,21 @@ export function leaveToClient(f: Folding, i: number, calls: readonly string[], a
   }
 }
 
+const parentIndex = (f: Folding, i: number): number => f.runIndex(f.run(i).parent ?? "");
+
 /** A call that the run before this one left to the client and that has no result yet. */
 export function leftToClient(f: Folding, i: number, call: string): Place | undefined {
-  const { parent } = f.run(i);
-  const place = parent ? f.findInChain(f.runIndex(parent), "tool", call) : undefined;
+  const place = f.findInChain(parentIndex(f, i), "tool", call);
   const part = place && f.get(place, "tool");
   return part?.client && part.content === undefined ? place : undefined;
 }
 
 /** What the run before left to the client, and this one does not bring the result of: nobody waits for it any more. */
 export function giveUp(f: Folding, i: number, input: RunInput | undefined, at: number | undefined): void {
-  const { parent } = f.run(i);
-  if (!parent) return;
-  const messages: readonly unknown[] = Array.isArray(input?.messages) ? input.messages : [];
-  const brought = messages.map((message) => (isObject(message) ? message["toolCallId"] : undefined));
-  for (const link of f.chain(f.runIndex(parent)))
+  const brought = Array.isArray(input?.messages)
+    ? input.messages.map((message: JsonObject | null) => message?.["toolCallId"])
+    : [];
+  for (const link of f.chain(parentIndex(f, i)))
     eachPart(f, link, (part, place) => {
       if (part.type === "tool" && part.status === "pending" && !brought.includes(part.id))
         f.set(place, "tool", { status: "cancelled", endedAt: at });
@@ -100,10 +100,9 @@ export function resolveInterrupt(f: Folding, event: Extract<WireEvent, { type: "
   f.set(place, "interrupt", { status, payload, by, resolvedAt: timestamp });
   const part = f.get(place, "interrupt");
   const tool = f.findInChain(place[0], "tool", part.toolCallId);
-  // Whoever withdrew the question said nothing about the tool.
-  const withdrawn = status === "cancelled" && event.endsRun === true;
+  // Whoever withdrew the question (`endsRun`) said nothing about the tool.
   if (tool && f.get(tool, "tool").status === "waiting" && denies(part))
-    f.set(tool, "tool", { status: withdrawn ? "cancelled" : "denied", endedAt: timestamp });
+    f.set(tool, "tool", { status: event.endsRun && status === "cancelled" ? status : "denied", endedAt: timestamp });
   if (f.run(place[0]).status !== "waiting") return;
   settle(f, place[0], event.endsRun);
   if (f.run(place[0]).status === "cancelled") f.setRun(place[0], { reason: event.reason });

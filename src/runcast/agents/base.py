@@ -44,6 +44,10 @@ class Kept(NamedTuple):
     """Texts and thoughts."""
     calls: frozenset[str] = frozenset()
     """Tool calls, also those without a result."""
+    open: frozenset[str] = frozenset()
+    """Of the messages, texts that the agent goes on with where they broke off."""
+    over: str | None = None
+    """Why the run must not go on, as the end of a sentence: it ends then."""
 
 
 class Turn(NamedTuple):

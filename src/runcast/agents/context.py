@@ -37,6 +37,7 @@ from runcast.runs import AgentState, Answer, ClientTool, Message, Principal, Run
 
 if TYPE_CHECKING:
     from runcast.agents.base import Turn
+    from runcast.agents.recorded import Failure
     from runcast.agents.replaying import Journal
     from runcast.stores.files import Files
 
@@ -151,6 +152,8 @@ class RunContext:
         Only an agent that says so (`@runcast.agent(steerable=True)`) is handed any. What is not read before the run ends
         becomes a message of its own, queued behind it.
         """
+        if (known := await self._heard_before()) is not None:
+            return known
         if timeout_s > 0:
             with anyio.move_on_after(timeout_s):
                 await self.handed.wait()
@@ -161,17 +164,28 @@ class RunContext:
             return message
         return None
 
+    async def _heard_before(self) -> Message | None:
+        if self._journal is None or (known := self._journal.look()) is None:
+            return None
+        await self._write(self.draft.before(e.RunSteered(message=known.as_input(), consumed=True)))  # as the first time
+        return known
+
     async def steering(self) -> AsyncGenerator[Message]:
         """The messages handed to this run, as they come, until whoever iterates stops or the run ends."""
         while True:
+            if (known := await self._heard_before()) is not None:
+                yield known
+                continue
             await self.handed.wait()
-            for message in self.handed.unread:
+            for message in self.handed.unread[:1]:
                 await self.read(message)
                 yield message
 
     async def read(self, message: Message) -> None:
         """Put into the log that the agent has read a message that was handed to it. For adapters."""
         if self.handed.take(message):
+            if self._journal is not None:
+                self._journal.hear(message)
             try:
                 await self.emit(e.RunSteered(message=message.as_input(), consumed=True))
             except RunEnded:
@@ -254,23 +268,47 @@ class RunContext:
             journal.answered(questions, answers)
         return answers
 
-    async def step(self, key: str, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    async def step(
+        self, key: str, work: Callable[..., Any], /, *args: Any, idempotent: bool = False, **kwargs: Any
+    ) -> Any:
         """Do `work(*args, **kwargs)`, async or not (then in a thread), and give its result as JSON.
 
         In a resumable agent the result is recorded under `key`: when the function is called again after a restart it is
-        returned without doing the work a second time. Elsewhere it is just done.
+        returned without doing the work a second time, and what the work had said is not said again. One that failed fails
+        again, with an `AgentError`. Elsewhere it is just done.
+
+        With `on_crash="resume"` the work begins when the journal says so in the store (one commit); a process that dies in it
+        ends the run. `idempotent`: doing it twice does no more than doing it once. Then it is not waited for, and the work is
+        done again after a crash.
+
+        Raises:
+            AgentError: code `journal_too_large`: with this result the journal has more than 1 MiB.
         """
+        journal = self._journal
+        if journal is None:
+            return to_json(await _done(work, args, kwargs))
+        from runcast.agents.recorded import Failure
         from runcast.agents.replaying import NOTHING
 
-        if self._journal is not None and (known := self._journal.step(key)) is not NOTHING:
+        try:
+            known = journal.step(key, idempotent=idempotent)
+        finally:
+            if journal.spoke(key):  # what comes now is no part of what was said before it
+                await self._write(self.draft.close())
+        if known is not NOTHING:
             return known
-        if inspect.iscoroutinefunction(work):
-            made: Any = work(*args, **kwargs)
-        else:
-            made = await anyio.to_thread.run_sync(lambda: work(*args, **kwargs), abandon_on_cancel=True)
-        value: Any = to_json(await made if inspect.isawaitable(made) else made)
-        if self._journal is not None:
-            self._journal.stepped(key, value)
+        if journal.durable and not idempotent:
+            journal.keep()
+            await self.flush()
+        try:
+            with journal.inside(key):
+                value: Any = to_json(await _done(work, args, kwargs))
+        except (Declined, RunEnded):
+            raise
+        except Exception as error:
+            journal.stepped(key, failure=Failure.of(f"The step {key} failed.", error))
+            raise
+        journal.stepped(key, value)
         return value
 
     def go_on(self, input: RunInput) -> None:
@@ -278,10 +316,16 @@ class RunContext:
         self.input = input
         if self.saved is not None:
             self.saved = msgspec.structs.replace(self.saved, run=input.run)
+        if self._checkpoint is not None:
+            self._checkpoint = msgspec.structs.replace(self._checkpoint, run=input.run)
+            self._on_checkpoint()
 
     def replay(self, journal: Journal, input: RunInput) -> None:
         """Record, or replay, what the function does. For the adapter of functions."""
         self.input = input
+        self.state = journal.state_before(self.state)
+        self.new_id = journal.ids(self.new_id)
+        self.draft = Draft(self.new_id, journal.speaker)
         self._journal = journal
         self._emit = journal.through(self._emit)
         history = self._history
@@ -395,10 +439,11 @@ class RunContext:
         text = json_text(given)
         emit = self.sheltered.emitter(self._emit, on_cancel)
         call = ToolCall(self.new_id(), name, emit, arguments=given, ask=self._asked)
-        if self._journal is not None:
+        journal = self._journal
+        if journal is not None:
             from runcast.agents.replaying import NOTHING
 
-            call.id, known = self._journal.call(call.id, name, text, key)
+            call.id, known = journal.call(call.id, name, text, key, idempotent=idempotent)
             if known is not NOTHING:
                 call.recorded, call.result = True, known
         await self.emit(
@@ -411,15 +456,24 @@ class RunContext:
         )
         await self._emit(e.ToolCallArgs(tool_call_id=call.id, delta=text))
         await self._emit(e.ToolCallEnd(tool_call_id=call.id))
+        if journal is not None:
+            if (failed := journal.failure(call.id)) is not None:
+                raise failed.error()
+            if not call.recorded:
+                journal.keep()
         await self.flush()
         with self.sheltered.during(on_cancel):
             try:
                 yield call
             except Declined as error:
+                if journal is not None:
+                    journal.returned(call.id, denied=True)
                 await self._end_tool(call, status="denied", content=error.message, error=error.message)
                 raise
             except Exception as error:
                 sentence = error.message if isinstance(error, AgentError) else f"The tool {name} failed."
+                if journal is not None:
+                    journal.returned(call.id, failure=_failure(sentence, error))
                 await self._end_tool(call, status="error", content=sentence, error=sentence)
                 raise
             await self._end_tool(call, **self._outcome(call))
@@ -445,12 +499,15 @@ class RunContext:
 
     def _outcome(self, call: ToolCall) -> dict[str, Any]:
         """The fields of the result of a call whose block ended well."""
+        journal = self._journal
         if call.declined is not None and call.result is None:  # the agent took the no and went on
+            if journal is not None:
+                journal.returned(call.id, denied=True)
             sentence = call.content or call.declined.message
             return {"status": "denied", "content": sentence, "error": call.declined.message}
         result = to_json(call.result)
-        if self._journal is not None:
-            self._journal.returned(call.id, result)
+        if journal is not None:
+            journal.returned(call.id, result)
         content = call.content if call.content is not None else result if isinstance(result, str) else json_text(result)
         return {"content": content, "result": result, "summary": _given(call.summary)}
 
@@ -613,6 +670,20 @@ class ToolCall:
 def json_text(value: Any) -> str:
     """JSON text of anything `to_json` takes."""
     return msgspec.json.encode(to_json(value)).decode()
+
+
+async def _done(work: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    if inspect.iscoroutinefunction(work):
+        made: Any = work(*args, **kwargs)
+    else:
+        made = await anyio.to_thread.run_sync(lambda: work(*args, **kwargs), abandon_on_cancel=True)
+    return await made if inspect.isawaitable(made) else made
+
+
+def _failure(sentence: str, error: Exception) -> Failure:
+    from runcast.agents.recorded import Failure
+
+    return Failure.of(sentence, error)
 
 
 def _given(value: Any) -> Any:

@@ -7,6 +7,7 @@ order of the events is the order in which a person reads them. No I/O: the calle
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from runcast import events as e
@@ -18,14 +19,17 @@ Incomplete = Literal["cancelled", "failed", "interrupted"]
 BESIDE: tuple[type[Event], ...] = (
     e.TextMessageStart, e.TextMessageChunk, e.ReasoningStart, e.ReasoningMessageStart, e.ReasoningMessageChunk,
     e.ToolCallStart, e.ToolCallChunk, e.StepStarted, e.StepFinished, e.SubagentStarted, e.SubagentFinished,
-    e.InterruptRequested, e.RunFinished, e.RunError,
+    e.InterruptRequested, e.RunSteered, e.RunFinished, e.RunError,
 )  # fmt: skip
 """What a draft must not be open across. State, sources, artifacts and progress may come in the middle of a text."""
 
 
 class Draft:
-    def __init__(self, new_id: IdSource) -> None:
+    def __init__(self, new_id: IdSource, speaker: Callable[[], object] = lambda: None) -> None:
+        """What another `speaker` says goes into a message of its own."""
         self._new_id = new_id
+        self._speaker = speaker
+        self._spoke: object = None
         self._text: str | None = None
         self._thought: str | None = None
 
@@ -33,7 +37,7 @@ class Draft:
         """A piece of the answer. An empty piece writes nothing and opens nothing."""
         if not delta:
             return []
-        events: list[Event] = []
+        events = self._changed()
         if self._text is None:
             events += self.close()
             self._text = self._new_id()
@@ -45,7 +49,7 @@ class Draft:
         """A piece of thinking, into the open thought if there is one."""
         if not delta:
             return []
-        events: list[Event] = []
+        events = self._changed()
         if self._thought is None:
             events += self.close()
             self._thought = self._new_id()
@@ -53,6 +57,10 @@ class Draft:
             events.append(e.ReasoningMessageStart(message_id=self._thought, role="reasoning"))
         events.append(e.ReasoningMessageContent(message_id=self._thought, delta=delta))
         return events
+
+    def _changed(self) -> list[Event]:
+        before, self._spoke = self._spoke, self._speaker()
+        return [] if before == self._spoke else self.close()
 
     def close(self) -> list[Event]:
         """End what is open, if anything is."""

@@ -18,7 +18,8 @@ import re
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from typing import Any, Literal, cast, get_type_hints, overload
+from functools import partial
+from typing import Any, Literal, cast, get_args, get_type_hints, overload
 
 import anyio
 import anyio.lowlevel
@@ -27,7 +28,10 @@ import msgspec
 from anyio.lowlevel import RunVar
 
 from runcast.agents.asking import ASKED
+from runcast.agents.base import Kept, OnCrash, Turn
 from runcast.agents.context import RunContext
+from runcast.agents.recorded import JOURNAL, kept
+from runcast.agents.recorded import VERSION as JOURNAL_VERSION
 from runcast.agents.replaying import Journal
 from runcast.agents.yields import Yields
 from runcast.errors import ConfigError
@@ -66,7 +70,7 @@ class FunctionAgent:
         title: str | None = None,
         starters: Sequence[str] = (),
         timeout_s: float | None = None,
-        on_crash: Literal["never", "restart"] = "never",
+        on_crash: OnCrash = "never",
         on_disconnect: Literal["continue", "cancel"] | None = None,
         resumable: bool = False,
         steerable: bool = False,
@@ -84,9 +88,10 @@ class FunctionAgent:
         """Messages that an empty conversation suggests."""
         self.timeout_s = timeout_s
         """The run's wall-clock limit in seconds; None: the server's."""
-        self.on_crash: Literal["never", "restart"] = on_crash
-        """What happens to a run whose process died: it ends (`never`), or the function runs again from its beginning, up to
-        three times in all, unless a tool that is not idempotent had begun (`restart`)."""
+        self.on_crash: OnCrash = on_crash
+        """What happens to a run whose process died: it ends (`never`), or the function runs again, up to three times in all:
+        from its beginning, unless a tool that is not idempotent had begun (`restart`); or, of a resumable one, without doing
+        again what is recorded, unless a step or a tool that is not idempotent had begun and has no result (`resume`)."""
         self.on_disconnect: Literal["continue", "cancel"] | None = on_disconnect
         """What happens to a run when its last watcher is gone; None: what the server's setting says."""
         self.resumable = resumable
@@ -100,8 +105,10 @@ class FunctionAgent:
             problems.append(f"starters must be a list of messages, not one: starters=[{starters!r}]")
         if timeout_s is not None and not timeout_s > 0:
             problems.append(f"timeout_s must be more than 0 seconds, not {timeout_s!r}")
-        if on_crash not in ("never", "restart"):
-            problems.append(f"on_crash must be 'never' or 'restart', not {on_crash!r}")
+        if on_crash not in get_args(OnCrash):
+            problems.append(f"on_crash must be 'never', 'restart' or 'resume', not {on_crash!r}")
+        if on_crash == "resume" and not resumable:
+            problems.append("on_crash='resume' needs resumable=True: its steps and tools are recorded then")
         if on_disconnect not in (None, "continue", "cancel"):
             problems.append(f"on_disconnect must be 'continue' or 'cancel', not {on_disconnect!r}")
         self._positional, self._keywords = _fillers(function, problems)
@@ -135,13 +142,37 @@ class FunctionAgent:
         return self._replayed(input, context) if self.resumable else self._run(input, context)
 
     async def _replayed(self, input: RunInput, context: RunContext) -> AsyncIterator[Event]:
-        journal, input = await _journal(input, context)
+        journal, input = await self._journal(input, context)
         context.replay(journal, input)
-        async with aclosing(self._run(input, context)) as events:
-            async for event in events:
-                if journal.passes(event):
-                    yield event
-        journal.finish()
+        try:
+            async with aclosing(self._run(input, context)) as events:
+                async for event in events:
+                    for one in journal.admitted(event):
+                        yield one
+            for event in journal.finish():
+                yield event
+        finally:
+            if journal.durable and context.saved is None:  # the run ends: nothing goes on from its journal
+                context.save(JOURNAL, JOURNAL_VERSION, b"")
+
+    async def _journal(self, input: RunInput, context: RunContext) -> tuple[Journal, RunInput]:
+        """The journal of this call, and the input the function was called with at first."""
+        keep = partial(context.checkpoint, JOURNAL, JOURNAL_VERSION) if self.on_crash == "resume" else None
+        left = context.left
+        if keep is not None and left is not None and left.state is not None:
+            journal = Journal.of_checkpoint(left, keep=keep)
+            return journal, msgspec.structs.replace(input, messages=journal.messages)
+        if input.resumes is not None:
+            turns = await context.history()
+            state = turns[-1].state if turns and turns[-1].run.id == input.resumes else None
+            if state is not None and state.adapter == ASKED:
+                journal = Journal.of_state(state, input.answers, keep=keep)
+                return journal, msgspec.structs.replace(input, messages=journal.messages)
+        return Journal.of_messages(input.messages, input.run, keep=keep, left=left), input
+
+    def kept(self, turn: Turn) -> Kept | None:
+        """What of an attempt stays if the function is called again; None if it is called as for the first time."""
+        return kept(turn)
 
     async def _run(self, input: RunInput, context: RunContext) -> AsyncGenerator[Event]:
         yields = Yields(context)
@@ -189,7 +220,7 @@ def agent(
     title: str | None = None,
     starters: Sequence[str] = (),
     timeout_s: float | None = None,
-    on_crash: Literal["never", "restart"] = "never",
+    on_crash: OnCrash = "never",
     on_disconnect: Literal["continue", "cancel"] | None = None,
     resumable: bool = False,
     steerable: bool = False,
@@ -215,17 +246,6 @@ def agent(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
         return decorate
     return FunctionAgent(function)
-
-
-async def _journal(input: RunInput, context: RunContext) -> tuple[Journal, RunInput]:
-    """The journal of this call of a resumable function, and the input it was called with at first."""
-    if input.resumes is not None:
-        turns = await context.history()
-        state = turns[-1].state if turns and turns[-1].run.id == input.resumes else None
-        if state is not None and state.adapter == ASKED:
-            journal = Journal.of_state(state, input.answers)
-            return journal, msgspec.structs.replace(input, messages=journal.messages)
-    return Journal(input.messages), input
 
 
 # --- filling parameters -----------------------------------------------------------------------------------------------

@@ -73,6 +73,9 @@ class SentRun:
         self.replayed = replayed
         self._client = client
 
+    def __repr__(self) -> str:
+        return f"SentRun({self.id!r}, thread={self.thread!r})"
+
     async def events(self) -> AsyncGenerator[Event, None]:
         """The run's own events from its first on; ends after its terminal event."""
         async with aclosing(self._client.follow(self.thread, after=self.seq - 1)) as followed:

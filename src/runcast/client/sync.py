@@ -37,6 +37,9 @@ class SentRun:
         self.seq = run.seq
         self.replayed = run.replayed
 
+    def __repr__(self) -> str:
+        return repr(self._run)
+
     def events(self) -> Generator[Event, None, None]:
         return _iterate(self._portal, self._run.events())
 

@@ -165,7 +165,11 @@ class _SharedFrames:
         """None if its bytes depend on the reader."""
         if update is not self._of:
             self._of, self._frames = update, {}
-            self._same = all(isinstance(record.event, e.DELTAS) for record in update.records)
+            self._same = True
+            for record in update.records:
+                if not isinstance(record.event, e.DELTAS):
+                    self._same = False
+                    break
         if not self._same:
             return None
         frame = self._frames.get(sub)

@@ -12,7 +12,9 @@ from typing import Final, cast
 from urllib.parse import parse_qsl
 
 from runcast.dialects.base import Dialect, Options
+from runcast.dialects.chat_stream import ChatStream
 from runcast.dialects.text import Text
+from runcast.dialects.thoughts import Thoughts
 from runcast.errors import ConfigError
 
 GROUP: Final = "runcast.dialects"
@@ -21,7 +23,9 @@ Factory = Callable[[Options], Dialect]
 """Makes a dialect from its options; raises ValueError, with a sentence, for options that it does not know."""
 
 BUILTIN: Mapping[str, Factory] = {
+    "chat-stream": ChatStream,
     "text": Text,
+    "thoughts": Thoughts,
 }
 
 

@@ -119,8 +119,8 @@ class Execution:
         self._more = asyncio.Event()
         self._room = asyncio.Event()
         if goes_on is not None:
-            self.context.go_on(input)
             self.driver.now = self
+            self.context.go_on(input)
 
     @property
     def brief(self) -> Brief:
@@ -193,6 +193,7 @@ class Execution:
             await self._settled.wait()
 
     async def _flush_now(self) -> None:
+        await self.asking.unparked()
         await self.now.flush()
 
     def _settle(self) -> None:
@@ -268,7 +269,8 @@ class Execution:
         """Stop the agent where it awaits; not one that is parked. If only detached tools keep it, the run goes without them
         at once."""
         if not self.parked and self.driver.now is self:
-            self.driver._scope.cancel()
+            if not self.driver.done.is_set():
+                self.driver._scope.cancel()
             if self.context.sheltered.has("detach") and not self.context.sheltered.has("finish"):
                 self.seal()
 

@@ -143,10 +143,14 @@ class Asking:
 
     async def later(self, event: Event) -> None:
         """What the agent gives while it is parked: it waits until the run goes on."""
-        while (now := self._driver.now).parked:
+        await self.unparked()
+        await self._driver.now.emit(event)
+
+    async def unparked(self) -> None:
+        """Until no question is open."""
+        while self._driver.now.parked:
             await self._gone_on.wait()
             await anyio.lowlevel.checkpoint()
-        await now.emit(event)
 
     def go_on(self, execution: Execution) -> None:
         """The agent continues in this run."""

@@ -174,34 +174,40 @@ class Recorder:
     def _goes_on(self, event: Event) -> bool:
         """Whether it is what nearly all events are: one more piece of text for an item that is open under its own id. Then
         it is taken as it is; all others have to be looked at more closely."""
-        if not isinstance(event, e.DELTAS) or self._chunked is not None or not _is_plain(event):
+        if isinstance(event, e.TextMessageContent):
+            kind, item, opened = "text", event.message_id, self._texts
+        elif isinstance(event, e.ReasoningMessageContent):
+            kind, item, opened = "reasoning", event.message_id, self._reasoning
+        elif isinstance(event, e.ToolCallArgs):
+            kind, item, opened = "call", event.tool_call_id, self._calls
+        else:
             return False
-        match event:
-            case e.TextMessageContent(message_id=item, delta=delta):
-                text, name = self._texts.get(item), self._names.get(("text", item), item)
-            case e.ReasoningMessageContent(message_id=item, delta=delta):
-                text, name = self._reasoning.get(item), self._names.get(("reasoning", item), item)
-            case e.ToolCallArgs(tool_call_id=item, delta=delta):
-                text, name = self._calls.get(item), self._names.get(("call", item), item)
-            case _:
-                return False
-        if text is None or name != item or not delta or len(delta) > PIECE:
+        delta = event.delta
+        if self._chunked is not None or not _is_bare(event) or type(item) is not str or type(delta) is not str:
             return False
-        text += delta.encode()
+        text = opened.get(item)
+        if text is None or not delta or len(delta) > PIECE or self._names.get((kind, item), item) != item:
+            return False
+        try:
+            text += delta.encode()
+        except UnicodeEncodeError:  # a lone surrogate
+            return False
         return True
 
-    def close(self, ending: Ending, *, unanswered: Collection[str] = ()) -> list[Event]:
+    def close(self, ending: Ending, *, unanswered: Collection[str] = (), open: Collection[str] = ()) -> list[Event]:
         """What closes everything that is open, in the order: progress held back, texts, calls, results, steps, subagents.
 
         A run that ends as *waiting* keeps its unanswered calls: the run that resumes it brings their results. Those in
-        `unanswered` stay so too: the client brings their results, or the run is restarted and makes them again.
+        `unanswered` stay so too: the client brings their results, or the run is restarted and makes them again. One that is
+        restarted also keeps the texts in `open`, which go on.
         """
         out: list[Event] = []
         incomplete = ending if ending in ("cancelled", "failed", "interrupted") else UNSET
         for call in tuple(self._progress):
             out.extend(self._flush_progress(call))
         for item in tuple(self._texts):
-            out.append(self._end_text(item, incomplete))
+            if item not in open:
+                out.append(self._end_text(item, incomplete))
         for item in tuple(self._reasoning):
             out.append(self._end_reasoning(item, incomplete))
         for item in tuple(self._spans):
@@ -466,13 +472,11 @@ def _is_plain(event: Event) -> bool:
     """Whether a delta holds nothing but its strings, and these what UTF-8 can: it is read as it is written."""
     delta = cast(e.TextMessageContent, event)
     item = event.tool_call_id if isinstance(event, e.ToolCallArgs) else delta.message_id
-    return (
-        event.raw_event is UNSET
-        and event.metadata is UNSET
-        and event.subagent_run_id is UNSET
-        and _is_text(item)
-        and _is_text(delta.delta)
-    )
+    return _is_bare(event) and _is_text(item) and _is_text(delta.delta)
+
+
+def _is_bare(event: Event) -> bool:
+    return event.raw_event is UNSET and event.metadata is UNSET and event.subagent_run_id is UNSET
 
 
 def _is_text(value: object) -> bool:

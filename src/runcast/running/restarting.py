@@ -84,7 +84,10 @@ class Restarting:
             turn = Turn(seen.run, next(iter(await self._store.agent_states([run.id])), None))
             kept = kept_by(agent, turn)
             if kept is not None:
-                return self._resumed(seen, kept)
+                over = kept.over or _unknown(seen, kept)
+                return (
+                    Over(f"{sentence} It was not begun again, because {over}.") if over else self._resumed(seen, kept)
+                )
         if run.resumes is not None:
             return Over(f"{sentence} It was going on from an answer, which counts only once; please ask again.")
         for call, name in seen.began.items():
@@ -111,7 +114,7 @@ class Restarting:
         attempt = seen.attempt + 1
         again = frozenset(call for call in seen.idempotent if call in kept.calls)
         events = [
-            *Recorder.of_transcript(seen.run).close("interrupted", unanswered=again),
+            *Recorder.of_transcript(seen.run).close("interrupted", unanswered=again, open=kept.open),
             e.RunRestarted(attempt=attempt),
             *_retracted(seen.run, kept),
         ]
@@ -189,6 +192,14 @@ def kept_by(agent: Agent, turn: Turn) -> Kept | None:
     """What stays of an attempt if the agent goes on from what it left; None if it cannot."""
     kept_of = getattr(agent, "kept", None)
     return None if kept_of is None else cast("Kept | None", kept_of(turn))
+
+
+def _unknown(seen: _Seen, kept: Kept) -> str | None:
+    """A tool that began, that the agent knows nothing of and that must not run twice."""
+    for call, name in seen.began.items():
+        if call not in kept.calls and call not in seen.idempotent:
+            return f"the tool {name} must not run twice"
+    return None
 
 
 def _retracted(run: TranscriptRun, kept: Kept) -> list[Event]:

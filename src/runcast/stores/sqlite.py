@@ -164,7 +164,19 @@ class SqliteStore(Store):
         return await self._write(lambda to: to.create_thread(owner, thread, kind, title, agent, now, receipt))
 
     async def get_thread(self, thread: str) -> Thread | None:
-        return await self._read(partial(self._get, thread))
+        if self._ledger is None or self._closed:
+            return await self._read(partial(self._get, thread))
+        known = self._ledger.known
+        # While a group is under way its rows may be in the file, and be read there, before it is known here that they are.
+        row = known.get(thread) if self._writer is not None and self._writer.is_idle else None
+        if row is None:
+            changes = known.changes
+            row = await self._read(partial(self._get, thread))
+            if row is not None:
+                known.keep(row, changes)
+            return row
+        log = self._ledger.logs.get(thread)
+        return row if log is None or log.visible <= row.head else msgspec.structs.replace(row, head=log.visible)
 
     async def heads(self, threads: Sequence[str]) -> dict[str, int]:
         logs = {} if self._ledger is None else self._ledger.logs
@@ -216,10 +228,7 @@ class SqliteStore(Store):
     def append_now(self, writes: Sequence[Write], *, now: int) -> list[Written | None]:
         if self._writer is None or self._ledger is None or not self._writer.may_write_now:
             return [None] * len(writes)
-        appendings = [Appending(write, now) for write in writes]
-        append = self._ledger.append
-        works = [partial(append, one) if one.is_plain else None for one in appendings]
-        return self._writer.do_now(works)
+        return self._writer.append_now([Appending(write, now) for write in writes])
 
     async def read(
         self, thread: str, after: int, *, max_bytes: int = MAX_BYTES, max_events: int = MAX_EVENTS
@@ -273,7 +282,13 @@ class SqliteStore(Store):
 
     async def acquire(self, thread: str, owner: str, *, now: int, ttl_ms: int, new: bool = False) -> int:
         ledger, writer = self._writing()
-        return await writer.do(lambda: ledger.acquire(thread, owner, now, ttl_ms, new), "read")
+        work = partial(ledger.acquire, thread, owner, now, ttl_ms, new)
+        if (new or thread in ledger.logs) and writer.take_turn():  # nothing is read from the file
+            try:
+                return work()
+            finally:
+                writer.give_turn()
+        return await writer.do(work, "read")
 
     async def renew(self, owner: str, *, now: int, ttl_ms: int) -> set[str]:
         ledger, writer = self._writing()

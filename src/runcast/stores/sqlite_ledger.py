@@ -20,6 +20,7 @@ from runcast.ids import IdSource, new_epoch
 from runcast.runs import AgentState, Principal, RunStatus, Thread, ThreadKind
 from runcast.stores.base import Orphan, Pruning, Receipt, Snapshot, Write, Written
 from runcast.stores.sql import SQL
+from runcast.stores.sqlite_known import Known
 from runcast.stores.sqlite_leases import Leases
 from runcast.stores.sqlite_log import Log, Rows
 from runcast.stores.sqlite_retention import Retention
@@ -67,9 +68,10 @@ def _changes_rows(write: Write) -> bool:
 
 def _says(events: Sequence[Event]) -> bool:
     """Whether the search has to know of one of them."""
-    if all(isinstance(event, DELTAS) for event in events):
-        return False
-    return next(said(events, ()), None) is not None
+    for event in events:
+        if not isinstance(event, DELTAS):
+            return next(said(events, ()), None) is not None
+    return False
 
 
 def stamped(events: Iterable[Event], head: int, now: int) -> list[Record]:
@@ -90,6 +92,8 @@ def rows_of(records: Sequence[Record]) -> list[tuple[int, bytes]]:
     """
     if not records:
         return []
+    if len(records) == 1:
+        return [(1, records[0].data)]
     data = [record.data for record in records]
     if sum(map(len, data)) <= ROW_BYTES:
         return [(len(data), b"\n".join(data))]
@@ -112,6 +116,7 @@ class Ledger:
         self._inboxes: dict[int, str] = {}
         self.logs: dict[str, Log] = {}
         """Threads in use, and every thread with rows in the journal. Readers look here too."""
+        self.known = Known()
         self.retention = Retention(connection)
         self.leases = Leases(self._db.execute(SQL["next_boot"]).fetchone()[0])
         self.sealing = Sealing(connection, self.logs)
@@ -283,7 +288,7 @@ class Ledger:
                 self._index(log.key, log.owner, text)
         if not log.active and (write.runs or len(log.rows) >= SEAL_ROWS):
             self._on_commit.append(partial(self.sealing.want, log))
-        inbox, notices = self._notify(log, write.notices, now)
+        inbox, notices = self._notify(log, write.notices, now) if write.notices else (None, [])
         return Written(appending.records, inbox, notices)
 
     def delete_thread(self, thread: str, fence: int, now: int, notices: Sequence[Event]) -> Written:
@@ -328,6 +333,7 @@ class Ledger:
     def prune(self, pruning: Pruning) -> bool:
         free = self.retention.free_pages()
         more = self.retention.prune(pruning)
+        self._on_commit.append(self.known.forget_all)
         self.pages += 2 * max(0, free - self.retention.free_pages())
         return more
 
@@ -390,6 +396,7 @@ class Ledger:
             for log in [one for one in self.logs.values() if not one.rows and one.head == one.visible]:
                 if log.id not in self.leases and log.journal_from is None:
                     del self.logs[log.id]
+                    self.known.forget(log.id)
         log = Log(*row)
         log.active = frozenset(run for (run,) in self._db.execute(SQL["active_runs"], (log.key,)))
         self.logs[log.id] = log
@@ -454,6 +461,7 @@ class Ledger:
                 "updated_at": now if moved else None,
             }
             self._db.execute(SQL["update_thread"], values)
+            self._on_commit.append(partial(self.known.forget, log.id))
 
     def _bind(self, log: Log, files: Sequence[str]) -> None:
         for file in files:
@@ -508,6 +516,7 @@ class Ledger:
 
     def _forget(self, log: Log) -> None:
         self.leases.forget(log.id)
+        self.known.forget(log.id)
         if self._inboxes.get(log.owner) == log.id:
             del self._inboxes[log.owner]
         log.rows = Rows()

@@ -5,7 +5,7 @@ event loop of all results with one call. What arrives meanwhile is the next grou
 back, and the busier the store the larger its groups. A write that is refused fails alone; when the commit fails, every
 write of its group does.
 
-Appends of events alone may be committed by the event loop itself (`do_now`): with `synchronous=NORMAL` such a commit is one
+Appends of events alone may be committed by the event loop itself (`append_now`): with `synchronous=NORMAL` such a commit is one
 write into the page cache, cheaper than telling a thread of it. Whoever writes holds the turn; the loop never waits for it,
 and gives it up for a while when a commit took long.
 """
@@ -23,8 +23,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 from runcast.errors import RuncastError, StoreError
+from runcast.stores.base import Written
 from runcast.stores.sqlite_file import CHECKPOINT_PAGES, Checkpointer, is_failure, map_error
-from runcast.stores.sqlite_ledger import Ledger
+from runcast.stores.sqlite_ledger import Appending, Ledger
 
 logger = logging.getLogger("runcast.stores.sqlite")
 
@@ -117,26 +118,59 @@ class Writer:
             and (not self._inline_from or time.monotonic() >= self._inline_from)
         )
 
-    def do_now(self, works: Sequence[Callable[[], T] | None]) -> list[T | None]:
-        """Do plain appends in one commit, here and now; None for those that were not done, and for each None given.
+    def append_now(self, appendings: Sequence[Appending]) -> list[Written | None]:
+        """Do those that are plain in one commit, here and now; None for those that were not done.
 
-        Only if `may_write_now`: who prepares the works has asked.
+        Only if `may_write_now`: who prepares them has asked.
         """
+        done: list[Written | None] = [None] * len(appendings)
         if not self._turn.acquire(blocking=False):
-            return [None] * len(works)
+            return done
         try:
             began = time.monotonic()
-            jobs = [_Job(work, "plain", None) for work in works if work is not None]
-            self._carry_out(jobs)
-            self._slow = self._slow + 1 if time.monotonic() - began > SLOW_S else 0
-            self._inline_from = time.monotonic() + RECOVER_S if self._slow >= SLOW_TIMES else 0.0
+            self._append(appendings, done)
+            ended = time.monotonic()
+            self._slow = self._slow + 1 if ended - began > SLOW_S else 0
+            self._inline_from = ended + RECOVER_S if self._slow >= SLOW_TIMES else 0.0
         finally:
             self._turn.release()
         if not self._asked and self._checkpointer is not None and self._checkpointer.is_due(self._ledger.pages):
             self._asked = True
             self._queue.put(_LOOK_AROUND)
-        done = iter(jobs)
-        return [None if work is None else next(done).result for work in works]
+        return done
+
+    def _append(self, appendings: Sequence[Appending], done: list[Written | None]) -> None:
+        self._failed = False
+        count = 0
+        try:
+            for place, one in enumerate(appendings):
+                if one.is_plain:
+                    try:
+                        done[place] = self._ledger.append(one)
+                        count += 1
+                    except RuncastError:
+                        continue  # it is met again, and reported, by the long way
+            self._ledger.commit()
+        except Exception as error:
+            self._fail([], error)
+            done[:] = [None] * len(done)
+            count = 0
+        if self._failed:
+            self.healthy = False
+        elif count:
+            self.healthy = True
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was accepted is done and told."""
+        return self._waiting == 0
+
+    def take_turn(self) -> bool:
+        """Whether the event loop may use the ledger's memory until `give_turn`, in this step: nothing is uncommitted then."""
+        return not self._closing and self._turn.acquire(blocking=False)
+
+    def give_turn(self) -> None:
+        self._turn.release()
 
     async def close(self) -> None:
         """Do what was accepted, then end the thread. Idempotent."""

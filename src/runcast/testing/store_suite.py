@@ -290,6 +290,35 @@ class StoreSuite:
         assert await store.heads([]) == {}
 
     @pytest.mark.anyio
+    async def test_a_row_is_never_older_than_what_was_acknowledged(self, store: Store) -> None:
+        """Whoever reads it again and again meanwhile, and keeps it."""
+        one = await line(store, title="0")
+        acknowledged = 0
+        over = False
+
+        async def look() -> None:
+            while not over:
+                known, head = acknowledged, one.head
+                row = await store.get_thread(one.id)
+                assert row is not None and int(row.title) >= known and row.head >= head
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(look)
+            for number in range(1, 40):
+                await one.append(delta("a"), title=str(number), pinned=number % 2 == 0)
+                acknowledged = number
+                row = await store.get_thread(one.id)
+                assert row is not None and (row.title, row.pinned) == (str(number), number % 2 == 0)
+                await one.append(delta("b"))
+                row = await store.get_thread(one.id)
+                assert row is not None and row.head == one.head
+            over = True
+        await store.delete_thread(one.id, fence=one.fence, now=NOW)
+        assert await store.get_thread(one.id) is None
+
+    @pytest.mark.anyio
     async def test_a_write_is_all_or_nothing(self, store: Store) -> None:
         """I5, I6: events, runs, title, agent state, receipt and notices stand or fall together."""
         one = await line(store)

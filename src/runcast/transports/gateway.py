@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Literal, Protocol
 
 import anyio
+import anyio.lowlevel
 
 from runcast.auth import Authenticator, Identity
 from runcast.errors import Forbidden, TooManyConnections, Unauthenticated, Unavailable
 from runcast.ids import Clock, IdSource
 from runcast.runs import Principal
 from runcast.service import Service
+from runcast.transports.clients import Clients
 from runcast.transports.presented import QueryToken, credentials_of, renewed
 from runcast.transports.refusals import Refusals
 from runcast.transports.wire import IDENTITY, REFUSED, Scope
@@ -70,6 +72,7 @@ class Gateway:
         self.clock = clock
         self.new_id = new_id
         self.refusals = Refusals(clock)
+        self.clients = Clients()
         self.send_timeout_s = send_timeout_s
         self.upload_timeout_s = upload_timeout_s
         self.draining = False
@@ -78,6 +81,7 @@ class Gateway:
         # A dict, not a set: telling them in the order of their coming keeps a seeded simulation deterministic.
         self._connections: dict[Connection, None] = {}
         self._left = anyio.Event()
+        self._entrance = anyio.Lock(fast_acquire=True)
         self._connections_per_user = connections_per_user
         self._places: Counter[Principal] = Counter()
 
@@ -211,6 +215,14 @@ class Gateway:
         """Who they are is no longer to be believed: end all their connections. What they began goes on."""
         for connection in tuple(self._connections):
             connection.revoke(principal)
+
+    @asynccontextmanager
+    async def entrance(self) -> AsyncGenerator[None]:
+        """One step of a connection's coming in. Only one is taken in each turn of the event loop, in the order of their coming:
+        when a thousand come at once, runs that are under way get their turns in between."""
+        async with self._entrance:
+            yield
+            await anyio.lowlevel.checkpoint()
 
     @property
     def connections(self) -> int:

@@ -36,14 +36,14 @@ from runcast.transports.openai_errors import openai_error
 from runcast.transports.posting import STATUS_OF_FAILURE, whole_run
 from runcast.transports.problems import HttpError
 from runcast.transports.requests import json_answer, read_json
-from runcast.transports.sse import EventStream
+from runcast.transports.sse import EventStream, Framing
 
 logger = logging.getLogger("runcast.openai")
 
 PREFIXES = ("/openai/v1", "/v1")
 MAX_BODY = 8 * 1024 * 1024
 """Bytes of a request: it holds a whole history, and pictures."""
-DONE = b"data: [DONE]\n\n"
+FRAMING = Framing(ids=False, tail=b"[DONE]")
 OWNER = "runcast"
 
 _chat = OpenAiChat()
@@ -109,11 +109,11 @@ async def complete(gateway: Gateway, request: Request, principal: Principal, ask
             async def end() -> None:
                 await over(gateway, principal, sent.thread, encoder)
 
-            return EventStream(gateway, subscription, encoder, place.keep(), with_ids=False, epilogue=DONE, on_end=end)
+            return EventStream(gateway, subscription, encoder, place.keep(), framing=FRAMING, on_end=end)
     records: list[Record] | None = None
     try:
         with gateway.wait():
-            records = await unless_gone(request, whole_run(subscription))
+            records = await unless_gone(request, whole_run(gateway, principal, subscription))
         for record in records or ():
             encoder.encode(record)
     finally:

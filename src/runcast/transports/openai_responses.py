@@ -39,10 +39,12 @@ from runcast.transports.openai import (
 from runcast.transports.posting import whole_run
 from runcast.transports.problems import HttpError
 from runcast.transports.requests import command_id, json_answer, read_json
-from runcast.transports.sse import EventStream
+from runcast.transports.sse import EventStream, Framing
 
 STOPPED_S = 12.0
 """How long is waited for a cancelled run to end."""
+
+FRAMING = Framing(ids=False)
 
 _responses = OpenAiResponses()
 
@@ -66,20 +68,19 @@ def response_routes(gateway: Gateway) -> APIRouter:
             encoder = ResponsesEncoder()
             if background and not asked.stream:
                 return json_answer(await response_now(gateway, principal, sent.run))
-            subscription = await gateway.service.subscribe_run(principal, sent.run)
+            subscription = await gateway.service.subscribe_run(principal, sent.run, joins=_responses.joins)
             passing = subscription.thread.kind == "hidden"
 
             async def end() -> None:
                 if passing and not encoder.left:
                     await dropped(gateway, principal, sent.thread)
 
-            subscription.inner.joins = _responses.joins
             if asked.stream:
-                return EventStream(gateway, subscription, encoder, place.keep(), with_ids=False, on_end=end)
+                return EventStream(gateway, subscription, encoder, place.keep(), framing=FRAMING, on_end=end)
         records: list[Record] | None = None
         try:
             with gateway.wait():
-                records = await unless_gone(request, whole_run(subscription))
+                records = await unless_gone(request, whole_run(gateway, principal, subscription))
             for record in records or ():
                 encoder.encode(record)
         finally:
@@ -98,10 +99,9 @@ def response_routes(gateway: Gateway) -> APIRouter:
         if not stream:
             return json_answer(await response_now(gateway, principal, run.id))
         with gateway.claim(principal) as place:
-            subscription = await gateway.service.subscribe_run(principal, run.id)
-            subscription.inner.joins = _responses.joins
+            subscription = await gateway.service.subscribe_run(principal, run.id, joins=_responses.joins)
             encoder = After(ResponsesEncoder(), starting_after)
-            return EventStream(gateway, subscription, encoder, place.keep(), with_ids=False)
+            return EventStream(gateway, subscription, encoder, place.keep(), framing=FRAMING)
 
     async def cancel(request: Request, response: str) -> Response:
         principal = await gateway.principal(request.scope)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, NamedTuple, TypeVar
 
+import anyio
 import msgspec
 from fastapi import Header, Query, Request
 from starlette.requests import ClientDisconnect
@@ -18,6 +19,8 @@ from runcast.transports.problems import HttpError
 from runcast.transports.wire import StreamCut
 
 MAX_BODY = 256 * 1024
+BODY_S = 30.0
+"""How long a body may take to come."""
 MAX_WAIT_S = 60
 MAX_PAGE = 500
 
@@ -112,7 +115,7 @@ async def read_json(request: Request, kind: type[T], *, optional: bool = False, 
     """The request's body as a `kind`; with `optional` an empty body is an empty object.
 
     Raises:
-        HttpError: 400 not JSON · 415 another content type.
+        HttpError: 400 not JSON · 408 it did not come · 415 another content type.
         TooLarge: more than `max_bytes`.
         InvalidRequest: JSON, but not a `kind`.
     """
@@ -160,12 +163,15 @@ async def read_body(request: Request, max_bytes: int = MAX_BODY) -> bytes:
         raise TooLarge(f"The body has {declared[:20]} bytes; at most {max_bytes} are taken.")
     data = bytearray()
     try:
-        async for chunk in request.stream():
-            data += chunk
-            if len(data) > max_bytes:
-                raise TooLarge(f"The body has more than {max_bytes} bytes.")
+        with anyio.fail_after(BODY_S):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > max_bytes:
+                    raise TooLarge(f"The body has more than {max_bytes} bytes.")
     except ClientDisconnect:
         raise StreamCut from None
+    except TimeoutError:
+        raise HttpError(408, "timeout", f"The body took longer than {BODY_S:g} s.") from None
     return bytes(data)
 
 

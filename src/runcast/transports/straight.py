@@ -35,31 +35,20 @@ class StraightProtocol(SocketProtocol):
             self.handshake_complete
             and not self.close_sent
             and not self.disconnected
-            and self.writable.is_set()
+            and not self.is_full
             and not self.transport.is_closing()
         )
 
     def write_text(self, text: bytes) -> None:
         """Write one text frame. Only after `has_room`, in the same step; the bytes are UTF-8."""
-        self.transport.write(_framed(text))
+        if text is not _last.text:
+            _last.text, _last.frame = text, text_frame(text)
+        self.transport.write(_last.frame)
 
 
 def straight_of(scope: Scope) -> StraightProtocol | None:
     """The offer of this connection's server, if it makes one."""
     return cast("StraightProtocol | None", scope.get("extensions", {}).get(EXTENSION))
-
-
-class _Framed:
-    """The frame made last: many readers are given the same text, one after the other."""
-
-    def __init__(self) -> None:
-        self._text = b""
-        self._frame = text_frame(b"")
-
-    def __call__(self, text: bytes) -> bytes:
-        if text is not self._text:
-            self._text, self._frame = text, text_frame(text)
-        return self._frame
 
 
 def text_frame(text: bytes) -> bytes:
@@ -72,4 +61,14 @@ def text_frame(text: bytes) -> bytes:
     return b"%c\x7f%b%b" % (_TEXT, size.to_bytes(8, "big"), text)
 
 
-_framed = _Framed()
+class _Last:
+    """The frame made last: many readers are given the same text, one after the other."""
+
+    __slots__ = ("frame", "text")
+
+    def __init__(self) -> None:
+        self.text = b""
+        self.frame = text_frame(b"")
+
+
+_last = _Last()

@@ -1,7 +1,7 @@
 """The native WebSocket: moves bytes between one socket and one `Session`, and carries out its commands.
 
-One task reads and carries out commands in the order they came; one pump per subscription sends; one keeps time. All sends go
-through one fair lock, so that frames never interleave and no subscription starves another; what a caught-up reader gets is
+One task reads and carries out commands in the order they came; one pump per subscription sends; a timer, no task, keeps time,
+for most connections do nothing most of the time. All sends go through one fair lock, so that frames never interleave and no subscription starves another; what a caught-up reader gets is
 written at once, if nothing is being sent (`transports.straight`). A client that does not read holds
 its own pumps back (they await the send) and nothing else; one that makes no progress within `send_timeout_s` is let go.
 
@@ -10,9 +10,12 @@ The socket is accepted first and closed then: a close before the accept reaches 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from functools import partial
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -49,6 +52,12 @@ from runcast.transports.straight import straight_of
 from runcast.transports.wire import Receive, Scope, Send
 from runcast.updates import Events, Resync
 
+sniffio: Any
+try:
+    import sniffio
+except ModuleNotFoundError:
+    sniffio = None
+
 logger = logging.getLogger("runcast.websocket")
 
 Change = SendMessage | Return | Cancel | Resolve | Steer | Edit | Retry
@@ -58,8 +67,20 @@ Request = Subscribe | Unsubscribe | Auth | Change
 CLOSE_TIMEOUT_S = 5
 """How long a peer that does not read may take to make room for a close frame."""
 
+LEAST_DELAY_S = 0.001
+"""A timer that goes off a rounding error too early must not do so for ever."""
+
 COMMAND_TIMEOUT_S = 60
 """A command that was begun is finished even if its client goes away, but not for ever."""
+
+
+def _timing() -> Context:
+    """Where a timer runs that starts tasks: no task is current there, and anyio asks `sniffio`, if it is installed, which
+    event loop it is on."""
+    context = copy_context()
+    if sniffio is not None:
+        context.run(sniffio.current_async_library_cvar.set, "asyncio")
+    return context
 
 
 class NativeSocket:
@@ -103,9 +124,12 @@ class NativeConnection:
         self._pumps: dict[int, anyio.CancelScope] = {}
         self._subscriptions: dict[int, Subscription] = {}
         self._place: Place | None = None
-        self._wake = anyio.Event()
+        self._timer: asyncio.Handle | None = None
+        self._timing = _timing()
         self._drain_asked = False
+        self._drain_told = False
         self._stop_asked = False
+        self._stopping = False
         self._revoked = False
         self._close: Close | None = None
         self._over = False
@@ -116,17 +140,22 @@ class NativeConnection:
         if (await self._receive())["type"] != "websocket.connect":
             return
         subprotocol, refusal = negotiate(self._scope.get("subprotocols", ()))
-        await self._asgi_send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+        async with self._gateway.entrance():
+            await self._asgi_send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
         if refusal is not None:
             self._close = refusal
         else:
             try:
                 with self._gateway.join(self):
                     async with anyio.create_task_group() as self._tasks:
-                        self._tasks.start_soon(self._keep_time)
+                        self._look_soon()
                         await self._guarded_read()
+                        self._over = True
                         self._tasks.cancel_scope.cancel()
             finally:
+                self._over = True
+                if self._timer is not None:
+                    self._timer.cancel()
                 if self._place is not None:
                     self._place.leave()
         if self._close is not None:
@@ -143,16 +172,16 @@ class NativeConnection:
 
     def drain(self) -> None:
         self._drain_asked = True
-        self._wake.set()
+        self._look_soon()
 
     def stop(self) -> None:
         self._stop_asked = True
-        self._wake.set()
+        self._look_soon()
 
     def revoke(self, principal: Principal) -> None:
         if self._session.identity is not None and self._session.identity.principal == principal:
             self._revoked = True
-            self._wake.set()
+            self._look_soon()
 
     def _end(self, close: Close | None) -> None:
         """Stop all tasks; the first reason counts. Without a reason the peer is gone."""
@@ -232,47 +261,58 @@ class NativeConnection:
 
     # --- time -----------------------------------------------------------------------------------------------------
 
-    async def _keep_time(self) -> None:
-        clock = self._gateway.clock
-        drain_told = False
-        while True:
-            if self._revoked:
-                self._end(Close(CloseCode.REVOKED, "The session was ended."))
+    def _look_soon(self) -> None:
+        """Somebody left a note, or a deadline may have moved: look in the next turn of the event loop."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._over:
+            self._timer = asyncio.get_running_loop().call_soon(self._keep_time, context=self._timing)
+
+    def _keep_time(self) -> None:
+        """Do what is due, and come again when something is."""
+        if self._over:
+            return
+        try:
+            self._look()
+        except Exception:
+            logger.exception("websocket failed", extra={"connection": self._session.id})
+            self._end(Close(CloseCode.INTERNAL, "Something went wrong on the server."))
+
+    def _look(self) -> None:
+        now = self._gateway.clock.monotonic()
+        if self._revoked:
+            self._end(Close(CloseCode.REVOKED, "The session was ended."))
+            return
+        if self._stop_asked:
+            if not self._stopping:
+                self._stopping = True
+                self._tasks.start_soon(self._restart)
+            return
+        if self._drain_asked and not self._drain_told and self._session.identity is not None:
+            self._drain_told = True
+            self._tasks.start_soon(self._send, self._session.drain(RETRY_MS))
+        # A frame of ours that is stuck in the socket must not hold up the time: frames are sent by tasks of their own.
+        heads = {sub: subscription.latest for sub, subscription in self._subscriptions.items()}
+        for due in self._session.tick(heads, is_blocked=self._sending_since is not None):
+            if isinstance(due, Close):
+                self._end(due)
                 return
-            if self._stop_asked:
-                await self._flush()
-                self._end(Close(CloseCode.RESTART, "The server restarts."))
-                return
-            if self._drain_asked and not drain_told and self._session.identity is not None:
-                drain_told = True
-                self._tasks.start_soon(self._send, self._session.drain(RETRY_MS))
-            # A frame of ours that is stuck in the socket must not hold up the time: frames are sent by tasks of their own.
-            heads = {sub: subscription.latest for sub, subscription in self._subscriptions.items()}
-            for due in self._session.tick(heads, is_blocked=self._sending_since is not None):
-                if isinstance(due, Close):
-                    self._end(due)
+            self._tasks.start_soon(self._send, due)
+        # A send that begins meanwhile is looked at when it may be stuck.
+        deadline = min(self._session.next_deadline(), now + self._gateway.send_timeout_s)
+        if self._sending_since is not None:
+            if now >= self._sending_since + self._gateway.send_timeout_s:
+                if not self._takes_something():
+                    self._end(Close(CloseCode.NO_PROGRESS, "No progress."))
                     return
-                self._tasks.start_soon(self._send, due)
-            # A send that begins while this task sleeps is looked at when it may be stuck.
-            deadline = min(self._session.next_deadline(), clock.monotonic() + self._gateway.send_timeout_s)
-            if self._sending_since is not None:
-                stuck_at = self._sending_since + self._gateway.send_timeout_s
-                if clock.monotonic() >= stuck_at:
-                    if not self._takes_something():
-                        self._end(Close(CloseCode.NO_PROGRESS, "No progress."))
-                        return
-                    self._sending_since = clock.monotonic()
-                    stuck_at = self._sending_since + self._gateway.send_timeout_s
-                deadline = min(deadline, stuck_at)
-            self._wake = anyio.Event()
-            if (
-                (self._drain_asked and not drain_told and self._session.identity is not None)
-                or self._stop_asked
-                or self._revoked
-            ):
-                continue
-            with anyio.move_on_after(max(0.0, deadline - clock.monotonic())):
-                await self._wake.wait()
+                self._sending_since = now
+            deadline = min(deadline, self._sending_since + self._gateway.send_timeout_s)
+        delay_s = max(LEAST_DELAY_S, deadline - now)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._keep_time, context=self._timing)
+
+    async def _restart(self) -> None:
+        await self._flush()
+        self._end(Close(CloseCode.RESTART, "The server restarts."))
 
     def _takes_something(self) -> bool:
         """Whether a peer that holds us up has taken anything since it was last looked: then it is slow, not stuck."""
@@ -355,7 +395,7 @@ class NativeConnection:
             self._end(Close(CloseCode.TOO_MANY_CONNECTIONS, "This user has too many connections."))
             return
         frame = self._session.welcome(identity)
-        self._wake.set()
+        self._look_soon()
         await self._send(frame)
 
     async def _execute(self, command: Request) -> None:
@@ -365,7 +405,8 @@ class NativeConnection:
         principal = session.identity.principal
         match command:
             case Subscribe():
-                subscription = await service.subscribe(principal, command)
+                async with self._gateway.entrance():
+                    subscription = await service.subscribe(principal, command)
                 sub, ack = session.subscribed(
                     command,
                     thread=subscription.thread.id,
@@ -392,7 +433,7 @@ class NativeConnection:
             case Auth():
                 identity = await self._gateway.renew(self._scope, command.token)
                 renewed = session.renew(command, identity)
-                self._wake.set()
+                self._look_soon()
                 if isinstance(renewed, Close):
                     self._end(renewed)
                     return

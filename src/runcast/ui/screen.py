@@ -79,8 +79,11 @@ class Screen:
                         sign = "> " if message.role == "user" else ""
                         self.line(sign + part.text.strip(), BOLD if message.role == "user" else "")
                     elif isinstance(part, ToolPart):
+                        self._tools[part.id] = part.name
                         said = "waiting for the app" if part.status == "pending" else part.status
                         self.line(f"● {part.title or part.name}: {part.summary or part.error or said}", DIM)
+                        if part.status == "waiting":  # a person is asked whether it may run with exactly these
+                            self.line(f"  {part.name} {part.args}", DIM)
 
     # --- events -------------------------------------------------------------------------------------------------------
 

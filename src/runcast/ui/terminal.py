@@ -15,7 +15,7 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import anyio
 import anyio.abc
@@ -23,23 +23,39 @@ import msgspec
 from msgspec import UNSET
 
 from runcast import events as e
-from runcast.client.client import Client, SentRun
+from runcast.client.client import Client
 from runcast.client.effects import SnapshotTaken
 from runcast.errors import AlreadyDecided, Expired, InvalidRequest, RuncastError
 from runcast.events import Event, Interrupt
 from runcast.paths import along, path_of
 from runcast.runs import RunStatus
-from runcast.transcript import load
+from runcast.transcript import InterruptPart, TranscriptRun, load
 from runcast.ui.questions import MISSING, Line, Unclear, answer_of, lines_of, value_of
 from runcast.ui.screen import BOLD, DIM, RED, YELLOW, Screen, harmless, how_it_ended
 
 EXIT_OK, EXIT_FAILED, EXIT_WAITING, EXIT_LEFT = 0, 1, 3, 130
 """What `runcast chat` exits with: done · failed or interrupted · waits for an answer nobody can give here · left by Ctrl-C."""
 
+LEAVE = ("/quit", "/exit")
+
 Verb = Literal["send", "edit", "retry"]
+
+Shown = TypeVar("Shown")
 
 ReadLine = Callable[[], Awaitable[str | None]]
 """The next line without its end; None when there will be none."""
+
+
+class Opened(NamedTuple):
+    """A conversation that was there before."""
+
+    seq: int
+    """As far as it was shown."""
+    epoch: str
+    last: str | None
+    """The last run of its path."""
+    active: list[TranscriptRun]
+    """Those of the path that run, wait or are queued, in their order."""
 
 
 class Keyboard:
@@ -107,6 +123,8 @@ class _Chat:
         self._open: dict[str, Interrupt] = {}
         self._asking: anyio.CancelScope | None = None
         self._playing = anyio.CancelScope()
+        self.left = False
+        """The person left instead of answering: the question stays open."""
 
     async def play(
         self, text: str, *, thread: str | None, agent: str | None, verb: Verb = "send"
@@ -128,19 +146,39 @@ class _Chat:
             if self._stopping:  # Ctrl-C came before the run was known
                 self._tasks.start_soon(self._cancel, sent.id)
             with self._playing:
-                return sent.thread, await self._follow(sent)
+                return sent.thread, await self._follow(sent.thread, sent.seq - 1)
         finally:
             self._busy, self._current = False, None
             self._stop_asking()
         return sent.thread, "waiting"  # nobody is there to answer
 
-    async def _follow(self, sent: SentRun) -> RunStatus:
-        async with aclosing(self._client.follow(sent.thread, after=sent.seq - 1)) as followed:
+    async def take_up(self, thread: str, opened: Opened) -> None:
+        """Show what goes on in a conversation that was opened, and ask what is open in it, until nothing goes on any more."""
+        for run in opened.active:
+            self._busy, self._stopping = True, False
+            self._runs, self._current = {run.id}, run.id
+            self._open = {part.id: _asked(part) for part in _parts(run, InterruptPart) if part.status == "open"}
+            self._playing = anyio.CancelScope()
+            try:
+                if self._open:
+                    self._tasks.start_soon(self._answer_all)
+                with self._playing:
+                    await self._follow(thread, opened.seq, opened.epoch)
+                if self._playing.cancelled_caught:
+                    return  # nobody is there to answer
+            finally:
+                self._busy, self._current = False, None
+                self._stop_asking()
+
+    async def _follow(self, thread: str, after: int, epoch: str | None = None) -> RunStatus:
+        async with aclosing(self._client.follow(thread, after=after, epoch=epoch)) as followed:
             async for event in followed:
                 status = self._take(event)
                 if status == "waiting":
                     if self._read_line is None:
-                        self._screen.line("The agent waits for an answer: open this conversation to give it.", YELLOW)
+                        self._screen.line(
+                            f"The agent waits for an answer. To give it: runcast chat --thread {thread}", YELLOW
+                        )
                         return status
                     self._tasks.start_soon(self._answer_all)
                 elif status is not None:
@@ -198,7 +236,10 @@ class _Chat:
             case e.InterruptResolved():
                 if self._open.pop(event.interrupt_id, None) is not None:
                     who = f" by {event.by}" if isinstance(event.by, str) and event.by else ""
-                    self._screen.line(f"Answered{who}: {event.status}.", DIM)
+                    if event.ends_run is True and event.status == "cancelled":
+                        self._screen.line(f"■ Stopped{who}: the question was withdrawn.", YELLOW)
+                    else:
+                        self._screen.line(f"Answered{who}: {event.status}.", DIM)
                     if not self._open:
                         self._stop_asking()
                 return "cancelled" if event.ends_run is True else None
@@ -289,6 +330,9 @@ class _Chat:
         self._screen.prompt(prompt)
         line = await self._read_line()
         self._screen.entered()
+        if line is not None and line.strip() in LEAVE:
+            self.left = True
+            return None
         return line
 
 
@@ -315,10 +359,10 @@ async def chat(
     `read_line` None: nobody can be asked. `on_interrupt`: one item for each Ctrl-C; default: SIGINT of this process.
     """
     code = EXIT_OK
-    last = None if thread is None or message is not None else await _show_history(client, screen, thread)
+    opened = None if thread is None or message is not None else await _show_history(client, screen, thread)
     async with anyio.create_task_group() as tasks:
         talk = _Chat(client, screen, read_line, tasks)
-        talk.opened(last)
+        talk.opened(opened.last if opened is not None else None)
 
         async def watch_interrupts() -> None:
             nonlocal code
@@ -331,7 +375,12 @@ async def chat(
                         return
 
         tasks.start_soon(watch_interrupts)
-        while True:
+        if thread is not None and opened is not None:
+            try:
+                await talk.take_up(thread, opened)
+            except RuncastError as error:
+                screen.line(error.message, RED)
+        while not talk.left:
             text = message if message is not None else await _next_message(screen, read_line)
             if text is None:
                 break
@@ -359,14 +408,14 @@ async def _next_message(screen: Screen, read_line: ReadLine | None) -> str | Non
         screen.prompt("> ")
         line = await read_line()
         screen.entered()
-        if line is None or line.strip() in ("/quit", "/exit"):
+        if line is None or line.strip() in LEAVE:
             return None
         if line.strip():
             return line
 
 
-async def _show_history(client: Client, screen: Screen, thread: str) -> str | None:
-    """Show the conversation as its head run has it: the last run of it."""
+async def _show_history(client: Client, screen: Screen, thread: str) -> Opened | None:
+    """Show the conversation as its head run has it, and say how it stands."""
     async with aclosing(client.updates(thread)) as updates:
         async for update in updates:
             if isinstance(update, SnapshotTaken):
@@ -374,8 +423,26 @@ async def _show_history(client: Client, screen: Screen, thread: str) -> str | No
                 path = path_of(transcript)
                 screen.history(along(transcript, path))
                 screen.line("─" * 20, BOLD)
-                return path[-1].id if path else None
+                active = [run for run in path if run.status in ("queued", "running", "waiting")]
+                return Opened(update.seq, update.epoch, path[-1].id if path else None, active)
     return None
+
+
+def _parts(run: TranscriptRun, kind: type[Shown]) -> list[Shown]:
+    return [part for message in run.messages for part in message.parts if isinstance(part, kind)]
+
+
+def _asked(part: InterruptPart) -> Interrupt:
+    """The question as the log had it."""
+    return Interrupt(
+        id=part.id,
+        reason=part.reason,
+        message=UNSET if part.message is None else part.message,
+        tool_call_id=UNSET if part.tool_call_id is None else part.tool_call_id,
+        response_schema=UNSET if part.response_schema is None else part.response_schema,
+        expires_at=UNSET if part.expires_at is None else part.expires_at,
+        metadata=UNSET if part.metadata is None else part.metadata,
+    )
 
 
 async def _sigint() -> AsyncGenerator[None, None]:
