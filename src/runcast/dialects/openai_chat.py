@@ -31,6 +31,10 @@ class OpenAiChat:
     name: str = "openai-chat"
     attach: Attach = "replay"
     joins: bool = True
+    loses: tuple[str, ...] = (
+        "the agent's own tools", "answering a question", "that it was stopped", "state", "artifacts", "sources", "steps",
+        "subagents",
+    )  # fmt: skip
 
     def encoder(self, start: Start) -> ChatEncoder:
         return ChatEncoder(usage=start.options.get(USAGE) == "true")

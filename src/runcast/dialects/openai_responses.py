@@ -52,6 +52,7 @@ class OpenAiResponses:
     name: str = "openai-responses"
     attach: Attach = "replay"
     joins: bool = False
+    loses: tuple[str, ...] = ("state", "artifacts", "sources", "steps", "subagents", "progress of tools")
 
     def encoder(self, start: Start) -> ResponsesEncoder:
         del start

@@ -116,7 +116,7 @@ async def read_json(request: Request, kind: type[T], *, optional: bool = False, 
 
     Raises:
         HttpError: 400 not JSON · 408 it did not come · 415 another content type.
-        TooLarge: more than `max_bytes`.
+        TooLarge: more than `max_bytes` bytes.
         InvalidRequest: JSON, but not a `kind`.
     """
     data = await read_body(request, max_bytes)
@@ -134,14 +134,14 @@ async def read_json(request: Request, kind: type[T], *, optional: bool = False, 
         raise HttpError(400, "invalid_json", "The body is not valid JSON.") from None
 
 
-async def read_text(request: Request) -> str:
+async def read_text(request: Request, max_bytes: int = MAX_BODY) -> str:
     """The body of a JSON request, not read yet.
 
     Raises:
         HttpError: 400 not UTF-8 · 415 another content type.
-        TooLarge: more than 256 KiB.
+        TooLarge: more than `max_bytes`.
     """
-    data = await read_body(request)
+    data = await read_body(request, max_bytes)
     _check_json(request)
     try:
         return data.decode()

@@ -49,6 +49,7 @@ CLOSE_TIMEOUT_S: Final = 5.0
 MAX_PUSHES: Final = 16
 """Texts of the server's own code that wait until a client takes them."""
 
+RESTART: Final = Close(CloseCode.RESTART, "The server restarts.")
 RESTARTING: Final = "The server is restarting; send it again in a moment."
 
 
@@ -254,7 +255,8 @@ class TalkConnection:
                     await self._answer(turn)
                 self._asks += 1
                 if self._dialect.asks is not None and self._asks >= self._dialect.asks:
-                    self._end(Close(CloseCode.NORMAL, ""))
+                    stops = self._gateway.draining
+                    self._end(RESTART if stops else Close(CloseCode.NORMAL, ""))
                     return
         except Exception as error:
             await self._speech.say_error(error)
@@ -301,7 +303,9 @@ class TalkConnection:
         try:
             if self._conversation is not None and self._thread is not None and sent.thread == self._thread.id:
                 await self._speech.ended.until(sent.run)  # `_pump` says it
-            elif not await self._tell_run(sent, ask) and not self._speech.over:
+            elif not await self._tell_run(sent, ask):
+                if self._speech.over:  # met by writing: how the client left is for the reader to hear
+                    await anyio.sleep_forever()
                 await self._speech.say_error(NotFound("The conversation was deleted."))
             self._run = None
         finally:
@@ -359,7 +363,7 @@ class TalkConnection:
             self._end(Close(CloseCode.INTERNAL, "Something went wrong on the server."))
 
     async def _read(self) -> None:
-        while not self._speech.over:
+        while self._close is None:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 self._speech.over = True
@@ -449,4 +453,4 @@ class TalkConnection:
         with anyio.move_on_after(FLUSH_S):
             while self._run is not None:
                 await anyio.sleep(0.01)
-        self._end(Close(CloseCode.RESTART, "The server restarts."))
+        self._end(RESTART)
