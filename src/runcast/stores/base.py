@@ -47,7 +47,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     thread: str
     begin: Thread | None = None
     """The thread's row, if this write makes the thread: then it exists with its first event, or not at all. Only `id`,
-    `tenant`, `user` and `agent` count; its epoch is the store's to give."""
+    `tenant`, `user`, `kind` and `agent` count; its epoch is the store's to give."""
     fence: int
     expected_seq: int
     """The log's head before it. The events become `expected_seq + 1 …`."""
@@ -296,6 +296,10 @@ class Store(ABC):
     async def idle_threads(self, *, before: int, but: Sequence[str] = (), limit: int = 50) -> list[Thread]:
         """Conversations of all owners with `updated_at < before` in which no run is queued, running or waiting, without
         pinned ones and those in `but`: the longest unchanged first."""
+
+    @abstractmethod
+    async def hidden_threads(self, *, before: int, owner: Principal | None = None, limit: int = 50) -> list[Thread]:
+        """Hidden threads with `updated_at < before`, of all owners or of one: the longest unchanged first."""
 
     @abstractmethod
     async def prune(self, pruning: Pruning) -> bool:

@@ -325,6 +325,15 @@ class SqliteStore(Store):
 
         return await self._read(work)
 
+    async def hidden_threads(self, *, before: int, owner: Principal | None = None, limit: int = 50) -> list[Thread]:
+        whose = None if owner is None else msgspec.structs.asdict(owner)
+        values = {"before": before, "limit": limit, "user": None, "tenant": None, **(whose or {})}
+
+        def work(connection: sqlite3.Connection) -> list[Thread]:
+            return self._with_head(connection, connection.execute(SQL["hidden_threads"], values).fetchall())
+
+        return await self._read(work)
+
     async def prune(self, pruning: Pruning) -> bool:
         return await self._write(lambda to: to.prune(pruning))
 

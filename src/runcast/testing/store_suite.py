@@ -746,6 +746,28 @@ class StoreSuite:
         assert [t.id for t in some] == [lines[1].id, lines[7].id]
 
     @pytest.mark.anyio
+    async def test_hidden_threads_are_in_no_list_and_are_found_by_their_age(self, store: Store) -> None:
+        rows: list[Thread] = []
+        for k, owner in enumerate([ME, OTHER, ME]):
+            id = f"hidden{k}"
+            fence = await store.acquire(id, "n", now=NOW, ttl_ms=60_000, new=True)
+            begin = Thread(
+                id=id, tenant=owner.tenant, user=owner.user, kind="hidden", epoch="", created_at=NOW, updated_at=NOW
+            )
+            write = Write(thread=id, begin=begin, fence=fence, expected_seq=0, events=[delta("x")])
+            await store.append(write, now=NOW + k)
+            row = await store.get_thread(id)
+            assert row is not None and row.kind == "hidden"
+            rows.append(row)
+        await line(store, ME, now=NOW)
+        assert len((await store.list_threads(ME)).threads) == 1
+        assert all(thread.kind == "chat" for thread in await store.idle_threads(before=NOW + 100))
+        assert [t.id for t in await store.hidden_threads(before=NOW + 100)] == [row.id for row in rows]
+        assert await store.hidden_threads(before=NOW + 2, limit=1) == rows[:1]
+        assert [t.id for t in await store.hidden_threads(before=NOW + 100, owner=OTHER)] == ["hidden1"]
+        assert not await store.delete_owner(OTHER)
+
+    @pytest.mark.anyio
     async def test_old_receipts_and_tombstones_are_pruned(self, store: Store) -> None:
         one = await line(store)
         for k in range(1200):

@@ -28,7 +28,7 @@ MAX_PAGE = 500
 
 _CURSOR = re.compile(r"(?:([a-z2-7]{1,32}):)?([0-9]{1,16})\Z")
 
-T = TypeVar("T", bound=msgspec.Struct)
+T = TypeVar("T")
 
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for it, at most 60.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most events of one page.")]
