@@ -12,6 +12,7 @@ from typing import Final, cast
 from urllib.parse import parse_qsl
 
 from runcast.dialects.base import Dialect, Options
+from runcast.dialects.progress import Progress
 from runcast.dialects.text import Text
 from runcast.errors import ConfigError
 
@@ -21,6 +22,7 @@ Factory = Callable[[Options], Dialect]
 """Makes a dialect from its options; raises ValueError, with a sentence, for options that it does not know."""
 
 BUILTIN: Mapping[str, Factory] = {
+    "progress": Progress,
     "text": Text,
 }
 
