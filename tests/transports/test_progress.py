@@ -14,7 +14,8 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from auth.tokens import SECRET, token
-from core import DEADLINE_S, Gated, Told, cancel, send
+from core import DEADLINE_S, Gated, Told, cancel, resolve, send
+from rawclient import raw_client
 from runcast import events as e
 from runcast.agents.context import RunContext
 from runcast.errors import AgentError
@@ -372,6 +373,131 @@ async def test_a_socket_that_breaks_does_not_hurt_the_post() -> None:
                 one.socket.transport.abort()
             agent.gate.set()
         assert answers[0].json()["response"] == "ab"
+
+
+async def test_a_tab_that_takes_nothing_neither_hurts_the_post_nor_stays() -> None:
+    async def flood(input: RunInput, run: RunContext) -> AsyncIterator[Event]:
+        for _ in range(60):
+            async with run.tool("flood") as call:
+                call.result = {"data": "x" * 200_000}
+        await run.text("Done.")
+        for _ in ():
+            yield _
+
+    async with (
+        serving(Told(flood), send_timeout_s=0.5) as running,
+        tab(running) as one,
+        raw_client(running.port, buffer=4096) as stuck,
+    ):
+        await stuck.upgrade("/ws/ana/chat")
+        with anyio.fail_after(DEADLINE_S * 3):
+            while running.server.gateway.connections < 2:
+                await anyio.sleep(0.01)
+            async with anyio.create_task_group() as readers:
+                readers.start_soon(one.run)
+                assert (await post(running, "go")).json()["response"] == "Done."
+            while running.server.gateway.connections > 1:
+                await anyio.sleep(0.01)
+
+
+async def test_a_conversation_that_is_deleted_meanwhile_is_409() -> None:
+    began = anyio.Event()
+    answers: list[httpx.Response] = []
+
+    async def ask(running: Running) -> None:
+        answers.append(await post(running, "go"))
+
+    async with serving(holding(began)) as running, anyio.create_task_group() as posts:
+        posts.start_soon(ask, running)
+        with anyio.fail_after(DEADLINE_S):
+            await began.wait()
+        service = running.server.gateway.service
+        [run] = await service.active_runs(ANA)
+        await service.delete_thread(ANA, run.thread)
+        with anyio.fail_after(DEADLINE_S):
+            while not answers:
+                await anyio.sleep(0.01)
+        assert answers[0].status_code == 409
+
+
+async def approving(input: RunInput, run: RunContext) -> AsyncIterator[Event]:
+    if input.text == "remove":
+        async with run.tool("remove") as call:
+            await call.approve("Remove it?")
+            await run.text("Removing. ")
+            call.result = {"task_id": 5}
+    yield e.TextMessageChunk(message_id=run.new_id(), delta=f"Said {input.text or 'yes'}.")
+
+
+async def test_a_question_ends_the_run_and_the_answer_is_told_by_the_tools_name() -> None:
+    """Also to a tab that came in between."""
+    async with serving(Told(approving)) as running, tab(running) as one:
+        answer = await post(running, "remove")
+        assert answer.json()["response"] == "Remove it?"
+        assert [event for event, _, _ in await one.said()] == ["agent_thinking", "tool_starting", "agent_done"]
+        service = running.server.gateway.service
+        thread = await service.find_thread(ANA, answer.json()["conversation_id"])
+        assert thread is not None
+        assert thread.head_run is not None
+        async with tab(running) as late:
+            await service.resolve(ANA, resolve(f"{thread.head_run}.1", {"approved": True}))
+            said = await one.said()
+            assert said == await late.said()
+            assert [(event, tool) for event, tool, _ in said] == [
+                ("agent_thinking", None),
+                ("tool_complete", "remove"),
+                ("agent_done", None),
+            ]
+
+
+async def test_a_message_withdraws_the_question_before_it() -> None:
+    async with serving(Told(approving)) as running, tab(running) as one:
+        conversation = (await post(running, "remove")).json()["conversation_id"]
+        answer = await post(running, "never mind", conversation)
+        assert answer.json()["conversation_id"] == conversation
+        assert answer.json()["response"] == "Said never mind."
+        frames = await one.run(2)
+        assert [frame["result"]["response"] for frame in frames if frame["event_type"] == "agent_done"] == [
+            "Remove it?",
+            "Said never mind.",
+        ]
+
+
+async def test_what_began_is_told_although_the_notice_is_no_longer_kept() -> None:
+    """The inbox is trimmed while the socket is behind: wake-ups are lost until the notice has gone."""
+    store = await SqliteStore.open(":memory:")
+    agent = Gated("a", "b")
+    async with serving(agent, store=store) as running:
+        service = running.server.gateway.service
+        other = await service.create_thread(ANA, title="Other")
+        hub = service._hub  # pyright: ignore[reportPrivateUsage]
+        push, inbox = hub.push, (await store.inbox(ANA, now=0)).id
+        async with tab(running) as one:
+            hub.push = lambda thread, records: None if thread == inbox else push(thread, records)
+            sent = await service.send(ANA, send("go"))
+            for number in range(300):
+                await service.update_thread(ANA, other.id, title=f"Title {number}")
+            with anyio.fail_after(DEADLINE_S):
+                while (await store.inbox(ANA, now=0)).first_seq < 10:
+                    await store.prune(Pruning(receipts_before=0, tombstones_before=0, inbox_events=1))
+            hub.push = push
+            hub.note_head(inbox, (await store.inbox(ANA, now=0)).head)
+            assert (await one.hear())["event_type"] == "agent_thinking"
+            agent.gate.set()
+            assert (await one.run())[-1]["result"] == {"response": "ab"}
+            await post(running, "again", sent.thread)
+            assert len(await one.run()) == 2
+    await store.close()
+
+
+async def test_tokens_that_run_out_close_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runcast.transports.progress.LEEWAY_S", 0)
+    async with serving(auth="jwt", jwt_secret=SECRET) as running:
+        headers = {"authorization": f"Bearer {token('ana', lives_s=1)}"}
+        async with running.socket("/ws/ana/chat", subprotocols=None, additional_headers=headers) as socket:
+            one = Tab(socket)
+            await one.hear()
+            assert await one.closed() == 4001
 
 
 async def test_an_aborted_post_leaves_the_run_alone() -> None:

@@ -181,6 +181,17 @@ class ProgressConnection:
         """Find out what goes on; then let the client in, so that it misses nothing from then on."""
         try:
             inbox = await self._gateway.service.follow_inbox(self._principal)  # first: what begins meanwhile is in both
+        except Exception as error:
+            await self._accept_socket()
+            self._failed(error)
+            return
+        try:
+            await self._follow_from(inbox)
+        finally:
+            inbox.close()  # its task may never have begun
+
+    async def _follow_from(self, inbox: Subscription) -> None:
+        try:
             await self._join_in()
         except Exception as error:
             await self._accept_socket()

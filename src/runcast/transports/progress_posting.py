@@ -21,7 +21,7 @@ from runcast.dialects.progress import answer_of, message_of
 from runcast.dialects.run_fold import failure_of
 from runcast.errors import InvalidRequest, NotFound, RateLimited, RuncastError
 from runcast.events import Record, RunError
-from runcast.runs import Message, Principal
+from runcast.runs import Message, OnBusy, Principal
 from runcast.service import Sent
 from runcast.transports.gateway import FULL_MS, Gateway
 from runcast.transports.leaving import unless_gone
@@ -101,20 +101,22 @@ class ProgressPost:
         return self._answer(request.scope, conversation, records)
 
     async def _send(self, principal: Principal, text: str, conversation: str | None) -> tuple[Sent, str]:
-        """Say it in that conversation; in a new one if it is not there, or not one's own."""
+        """Say it in that conversation; in a new one if it is not there, or not one's own. A question that the conversation waits
+        on is withdrawn: nobody can answer it here, and the message would wait behind it."""
         service = self._gateway.service
         thread = None if conversation is None else await service.find_thread(principal, conversation)
         if thread is not None and conversation is not None:
             try:
-                return await service.send(principal, self._command(text, thread.id)), conversation
+                on_busy = "interrupt" if thread.status == "waiting" else "enqueue"
+                return await service.send(principal, self._command(text, thread.id, on_busy)), conversation
             except NotFound:
                 pass  # deleted meanwhile
         sent = await service.send(principal, self._command(text, None))
         return sent, sent.thread
 
-    def _command(self, text: str, thread: str | None) -> SendCommand:
+    def _command(self, text: str, thread: str | None, on_busy: OnBusy = "enqueue") -> SendCommand:
         id = self._gateway.new_id()
-        return SendCommand(id=id, thread=thread, message=Message(id=id, content=text))
+        return SendCommand(id=id, thread=thread, message=Message(id=id, content=text), on_busy=on_busy)
 
     async def _let_hear(self, run: str, tabs: Sequence[ProgressConnection]) -> None:
         with anyio.move_on_after(TOLD_S):
