@@ -18,6 +18,7 @@ from core import DEADLINE_S, Gated, Told, cancel, resolve, send
 from rawclient import raw_client
 from runcast import events as e
 from runcast.agents.context import RunContext
+from runcast.dialects.run_fold import asked_of
 from runcast.errors import AgentError
 from runcast.events import Event
 from runcast.runs import Principal, RunInput
@@ -119,7 +120,7 @@ async def test_all_tabs_of_a_user_hear_the_run_and_nobody_else() -> None:
         assert again.json()["conversation_id"] == thread
         assert await one.said() == await two.said() == ADDED
         log = await running.server.gateway.service.read(ANA, thread)
-        asked = [r.event.input["messages"][0]["content"] for r in log.records if isinstance(r.event, e.RunStarted)]
+        asked = [asked_of(record.event) for record in log.records if isinstance(record.event, e.RunStarted)]
         assert asked == ["Add milk", "And again"]
 
 
@@ -207,15 +208,24 @@ async def test_parallel_tools_and_one_that_fails() -> None:
         assert said[-1] == ("agent_done", None, "Done!")
 
 
-def holding(began: anyio.Event) -> Told:
+def holding(began: anyio.Event, *, idempotent: bool = False) -> Told:
     async def hold(input: RunInput, run: RunContext) -> AsyncIterator[Event]:
-        async with run.tool("dig"):
+        async with run.tool("dig", idempotent=idempotent):
             began.set()
             await anyio.sleep_forever()
         for _ in ():
             yield _
 
     return Told(hold)
+
+
+class HoldsOn(Told):
+    """One that begins again after a restart."""
+
+    on_crash = "restart"
+
+    def __init__(self, began: anyio.Event) -> None:
+        super().__init__(holding(began, idempotent=True).run)
 
 
 async def test_stop_ends_the_tool_and_then_the_run() -> None:
@@ -277,6 +287,18 @@ async def test_a_server_that_stops_ends_the_runs_and_then_the_socket() -> None:
         frames = await one.run()
         assert [frame["event_type"] for frame in frames][-2:] == ["tool_error", "agent_done"]
         assert frames[-1]["message"].startswith("Stopped: ")
+        assert await one.closed() == 1012
+
+
+async def test_a_run_that_goes_on_after_the_restart_ends_for_this_socket() -> None:
+    began = anyio.Event()
+    async with serving(HoldsOn(began)) as running, tab(running) as one:
+        await running.server.gateway.service.send(ANA, send("go"))
+        with anyio.fail_after(DEADLINE_S):
+            await began.wait()
+        running.process.should_exit = True
+        frames = await one.run()
+        assert frames[-1]["message"] == "Stopped: The server is restarting."
         assert await one.closed() == 1012
 
 
@@ -488,6 +510,41 @@ async def test_what_began_is_told_although_the_notice_is_no_longer_kept() -> Non
             await post(running, "again", sent.thread)
             assert len(await one.run()) == 2
     await store.close()
+
+
+async def test_what_was_told_is_not_told_again_when_a_notice_comes_late() -> None:
+    """A run was queued behind another and nobody heard of it before that one ended."""
+    store = await SqliteStore.open(":memory:")
+    agent = Gated("a", "b")
+    async with serving(agent, store=store) as running, tab(running) as one:
+        service = running.server.gateway.service
+        hub = service._hub  # pyright: ignore[reportPrivateUsage]
+        push, inbox = hub.push, (await store.inbox(ANA, now=0)).id
+        sent = await service.send(ANA, send("one"))
+        assert (await one.hear())["event_type"] == "agent_thinking"
+        hub.push = lambda thread, records: None if thread == inbox else push(thread, records)
+        await service.send(ANA, send("two", sent.thread))
+        agent.gate.set()
+        assert (await one.hear())["event_type"] == "agent_done"
+        hub.push = push
+        hub.note_head(inbox, (await store.inbox(ANA, now=0)).head)
+        assert len(await one.run()) == 2
+        await post(running, "three")
+        assert len(await one.run()) == 2
+    await store.close()
+
+
+async def test_what_ended_before_a_tab_came_is_not_told_when_it_changes() -> None:
+    """A run that waited for a person is stopped."""
+    async with serving(Told(approving)) as running:
+        await post(running, "remove")
+        async with tab(running) as one:
+            service = running.server.gateway.service
+            [thread] = (await service.list_threads(ANA)).threads
+            assert thread.head_run is not None
+            assert (await service.cancel(ANA, cancel(thread.head_run))).status == "cancelled"
+            assert (await post(running, "hi")).json()["response"] == "Said hi."
+            assert [event for event, _, _ in await one.said()] == ["agent_thinking", "agent_done"]
 
 
 async def test_tokens_that_run_out_close_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:

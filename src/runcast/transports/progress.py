@@ -1,7 +1,7 @@
 """The socket of the `progress` dialect: it watches whatever runs for one user, in all of that user's threads.
 
-It reads the user's inbox, and each thread in which a run goes on, from that run's first event, for as long as one does: an idle
-socket costs one cursor. What went on already when the socket came is folded in silence, so that tool names are known.
+What it reads is `transports.progress_watches`'; here is who may come in, and how it ends. What went on already when the socket came is
+folded in silence, so that tool names are known.
 
 Nothing that a client says here means anything; the message goes by HTTP (`transports.progress_posting`).
 """
@@ -9,41 +9,28 @@ Nothing that a client says here means anything; the message goes by HTTP (`trans
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Sequence
 
 import anyio
 import anyio.abc
-import anyio.lowlevel
-from msgspec import UNSET
 
-from runcast import events as e
 from runcast.auth import Identity
 from runcast.auth.base import LEEWAY_S
 from runcast.dialects.base import Frame
-from runcast.dialects.progress import ProgressEncoder, established
-from runcast.errors import Forbidden, NotFound, TooManyConnections, Unauthenticated
-from runcast.events import Record
+from runcast.dialects.progress import established
+from runcast.errors import Forbidden, TooManyConnections, Unauthenticated
 from runcast.ids import EXTERNAL_ID
-from runcast.runs import Principal, Run
+from runcast.runs import Principal
 from runcast.session import Close, CloseCode, close_for
-from runcast.stores.base import MAX_EVENTS
 from runcast.subscription import Subscription
 from runcast.transports.gateway import FLUSH_S, Gateway, Place
 from runcast.transports.outlet import Outlet
 from runcast.transports.presented import QueryToken
+from runcast.transports.progress_watches import Watches
 from runcast.transports.talk import CLOSE_TIMEOUT_S, FRAMES_WINDOW_S, MAX_FRAME_BYTES, MAX_FRAMES, protocol_of
 from runcast.transports.wire import IDENTITY, REFUSED, Receive, Scope, Send, request_id_of
-from runcast.updates import Events, Resync, ThreadSnapshot
 
 logger = logging.getLogger("runcast.progress")
-
-REMEMBERED: Final = 1024
-"""So many threads' cursors, and runs that ended, a socket remembers: what is told once is not told again."""
-
-DELETED: Final = "The conversation was deleted."
-RESTARTS: Final = "The server is restarting."
 
 
 async def user_of(gateway: Gateway, scope: Scope, query_token: QueryToken) -> Identity:
@@ -99,16 +86,6 @@ class ProgressSocket:
         await ProgressConnection(self._gateway, self._tabs, scope, receive, send, self._query_token).run()
 
 
-class _Watch:
-    """One thread that is read, while one of the `wanted` runs goes on or is queued."""
-
-    def __init__(self, thread: str, cursor: int) -> None:
-        self.thread = thread
-        self.cursor = cursor
-        self.encoder = ProgressEncoder()
-        self.wanted: dict[str, None] = {}
-
-
 class ProgressConnection:
     def __init__(
         self, gateway: Gateway, tabs: Tabs, scope: Scope, receive: Receive, send: Send, query_token: QueryToken
@@ -123,20 +100,13 @@ class ProgressConnection:
         self._identity: Identity
         self._principal: Principal
         self._place: Place
-        self._watches: dict[str, _Watch] = {}
-        """By thread."""
-        self._cursors: OrderedDict[str, int] = OrderedDict()
-        """How far threads were read that are not watched now."""
-        self._ended: OrderedDict[str, None] = OrderedDict()
-        """The runs that ended, when their last frame has left."""
-        self._changed = anyio.Event()
+        self.watches: Watches
         self._frames = 0
         self._window_ends = gateway.clock.monotonic() + FRAMES_WINDOW_S
         self._wake = anyio.Event()
         self._stop_asked = False
         self._revoked = False
         self._close: Close | None = None
-        self._over = False
         self._tasks: anyio.abc.TaskGroup
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -153,8 +123,7 @@ class ProgressConnection:
                         await self._live()
                         self._tasks.cancel_scope.cancel()
             finally:
-                self._over = True
-                self._note_change()
+                self.watches.end()
                 self._tabs.remove(self._principal, self)
                 self._place.leave()
         await self._say_goodbye()
@@ -170,6 +139,7 @@ class ProgressConnection:
             await self._accept_socket()
             return close_for(error)
         self._principal = self._identity.principal
+        self.watches = Watches(self._gateway, self._principal, self._outlet)
         try:
             self._place = self._gateway.claim(self._principal).keep()
         except TooManyConnections:
@@ -192,19 +162,23 @@ class ProgressConnection:
 
     async def _follow_from(self, inbox: Subscription) -> None:
         try:
-            await self._join_in()
+            await self.watches.join_in()
         except Exception as error:
             await self._accept_socket()
             self._failed(error)
             return
         await self._accept_socket()
-        await self._say([Frame(established(self._principal.user))])
+        await self.watches.say([Frame(established(self._principal.user))])
         self._tabs.add(self._principal, self)
         self._tasks.start_soon(self._keep_time)
         self._tasks.start_soon(self._guarded_follow, inbox)
-        for watch in tuple(self._watches.values()):
-            self._tasks.start_soon(self._pump, watch)
         await self._guarded_read()
+
+    async def _guarded_follow(self, inbox: Subscription) -> None:
+        try:
+            await self.watches.follow(inbox)
+        except Exception as error:
+            self._failed(error)
 
     async def _say_goodbye(self) -> None:
         if self._close is None:
@@ -236,208 +210,21 @@ class ProgressConnection:
         """Stop all tasks; the first reason counts. Without a reason the peer is gone."""
         if self._close is None:
             self._close = close
-        self._over = True
+        self.watches.end()
         self._tasks.cancel_scope.cancel()
 
     def _failed(self, error: Exception) -> None:
         logger.error("websocket failed", exc_info=error, extra={"request_id": request_id_of(self._scope)})
         self._end(Close(CloseCode.INTERNAL, "Something went wrong on the server."))
 
-    # --- what the POST asks ---------------------------------------------------------------------------------------
-
-    def expects(self, run: str) -> bool:
-        """Whether it will still say how `run` ended."""
-        return any(run in watch.wanted for watch in self._watches.values())
-
-    async def told(self, run: str) -> None:
-        """Returns when the last frame of `run` has left, or will not leave any more; at once if the client takes nothing."""
-        while run not in self._ended and not self._over and not self._outlet.is_full:
-            await self._changed.wait()
-
-    def _note_change(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
-
-    # --- out ------------------------------------------------------------------------------------------------------
-
-    async def _say(self, frames: Iterable[Frame]) -> None:
-        for frame in frames:
-            try:
-                await self._outlet.send(frame.data)
-            except OSError:  # uvicorn's ClientDisconnected is one
-                self._over = True
-                return
-
-    # --- which threads --------------------------------------------------------------------------------------------
-
-    async def _join_in(self) -> None:
-        """Fold what goes on now, in silence."""
-        runs: dict[str, list[Run]] = {}
-        for run in await self._gateway.service.active_runs(self._principal):
-            runs.setdefault(run.thread, []).append(run)
-        for thread, active in runs.items():
-            try:
-                watch = _Watch(thread, min([await self._begin_of(run) for run in active]))
-                watch.wanted.update(dict.fromkeys(run.id for run in active))
-                await self._fold(watch, None)
-            except NotFound:
-                continue  # deleted meanwhile: it had said nothing here
-            if watch.wanted:
-                self._watches[thread] = watch
-
-    async def _begin_of(self, run: Run) -> int:
-        """The seq before the first event that is needed to understand `run`: of the run, or of the waiting one it goes on with."""
-        while run.resumes is not None:
-            run = await self._gateway.service.get_run(self._principal, run.resumes)
-        return run.first_seq - 1
-
-    async def _fold(self, watch: _Watch, until: int | None) -> None:
-        """Read in silence up to `until` (None: to the head). Page by page, because pages are not joined."""
-        while until is None or watch.cursor < until:
-            limit = MAX_EVENTS if until is None else min(MAX_EVENTS, until - watch.cursor)
-            page = await self._gateway.service.read(self._principal, watch.thread, after=watch.cursor, limit=limit)
-            if not page.records:
-                return
-            for record in page.records:
-                watch.encoder.encode(record)
-            self._note_ends(watch, page.records)
-
-    async def _guarded_follow(self, inbox: Subscription) -> None:
-        try:
-            await self._follow(inbox)
-        except Exception as error:
-            self._failed(error)
-
-    async def _follow(self, inbox: Subscription) -> None:
-        """Hear from the inbox which runs begin."""
-        service = self._gateway.service
-        while True:
-            try:
-                async for update in inbox:
-                    match update:
-                        case Events(records):
-                            for record in records:
-                                await self._heard(record.event)
-                        case ThreadSnapshot():  # notices were missed: they are no longer kept
-                            await self._look()
-                        case _:
-                            pass
-            finally:
-                inbox.close()
-            inbox = await service.follow_inbox(self._principal)  # it was deleted, with all the user's data
-            await self._look()
-
-    async def _heard(self, event: e.Event) -> None:
-        """A run that ends begins nothing: the thread itself says so to who watches it."""
-        if not isinstance(event, e.ThreadUpdated) or event.run is UNSET or event.thread_id is UNSET:
-            return
-        if event.run.status in ("queued", "running"):
-            await self._announced(event.thread_id, event.run.id)
-
-    async def _look(self) -> None:
-        for run in await self._gateway.service.active_runs(self._principal):
-            await self._announced(run.thread, run.id)
-
-    async def _announced(self, thread: str, run: str) -> None:
-        """A run goes on or is queued: watch its thread, behind all that was told of it."""
-        if run in self._ended:
-            return
-        watch = self._watches.get(thread)
-        if watch is not None:
-            watch.wanted[run] = None
-            return
-        try:
-            row = await self._gateway.service.get_run(self._principal, run)
-            after = max(row.first_seq - 1, self._cursors.get(thread, 0))
-            if row.last_seq is not None and row.last_seq <= after:
-                return
-            watch = _Watch(thread, min(after, await self._begin_of(row)))
-            await self._fold(watch, after)
-        except NotFound:
-            await self._give_up(_Watch(thread, 0), [run], DELETED)
-            return
-        watch.wanted[run] = None
-        self._watches[thread] = watch
-        self._tasks.start_soon(self._pump, watch)
-
-    # --- one thread -----------------------------------------------------------------------------------------------
-
-    async def _pump(self, watch: _Watch) -> None:
-        try:
-            subscription = await self._gateway.service.follow(self._principal, watch.thread, after=watch.cursor)
-            try:
-                if await self._tell(subscription, watch):
-                    return
-            finally:
-                subscription.close()
-        except NotFound:
-            pass
-        except Exception as error:
-            self._failed(error)
-            return
-        finally:
-            self._watches.pop(watch.thread, None)
-        if not self._over:
-            await self._give_up(watch, watch.wanted, DELETED)
-
-    async def _tell(self, subscription: Subscription, watch: _Watch) -> bool:
-        """Say what the thread says until none of the wanted runs is left; false if the thread is deleted before."""
-        async for update in subscription:
-            if isinstance(update, Resync) and update.reason == "deleted":
-                return False
-            if isinstance(update, Events):
-                await self._say([frame for record in update.records for frame in watch.encoder.encode(record)])
-                if self._over:
-                    return True
-                self._note_ends(watch, update.records)
-                if not watch.wanted:  # nothing is awaited from here to where the watch is forgotten
-                    self._remember(watch)
-                    return True
-            update = None  # while this reader is stuck it holds nothing but what is in its socket (I10)
-            if self._outlet.is_full:
-                self._note_change()
-                await self._outlet.room()
-            else:
-                await anyio.lowlevel.checkpoint()
-        return False
-
-    def _note_ends(self, watch: _Watch, records: Sequence[Record]) -> None:
-        """These were read and, if at all, told."""
-        for record in records:
-            if isinstance(record.event, e.TERMINAL) and isinstance(record.event.run_id, str):
-                watch.wanted.pop(record.event.run_id, None)
-                self._note_end(record.event.run_id)
-        watch.cursor = records[-1].seq
-
-    def _note_end(self, run: str) -> None:
-        self._ended[run] = None
-        while len(self._ended) > REMEMBERED:
-            self._ended.popitem(last=False)
-        self._note_change()
-
-    def _remember(self, watch: _Watch) -> None:
-        self._watches.pop(watch.thread, None)
-        self._cursors[watch.thread] = watch.cursor
-        self._cursors.move_to_end(watch.thread)
-        while len(self._cursors) > REMEMBERED:
-            self._cursors.popitem(last=False)
-
-    async def _give_up(self, watch: _Watch, runs: Iterable[str], reason: str) -> None:
-        """Say that `runs` are over, because the log will not."""
-        runs = list(runs)
-        await self._say(watch.encoder.give_up(reason, runs))
-        for run in runs:
-            watch.wanted.pop(run, None)
-            self._note_end(run)
-
     # --- in -------------------------------------------------------------------------------------------------------
 
     async def _guarded_read(self) -> None:
         try:
-            while not self._over:
+            while not self.watches.over:
                 message = await self._receive()
                 if message["type"] == "websocket.disconnect":
-                    self._over = True
+                    self.watches.end()
                     return
                 text: str | None = message.get("text")
                 if (close := self._too_much(text if text is not None else message.get("bytes") or b"")) is not None:
@@ -490,12 +277,5 @@ class ProgressConnection:
                 await self._wake.wait()
 
     async def _finish(self) -> None:
-        """The server stops: what is in the log is still said, and of a run that the log does not end here, that it ends for
-        this socket; then the connection ends so that the client sees a restart."""
-        with anyio.move_on_after(FLUSH_S):
-            while any(watch.encoder.started for watch in self._watches.values()):
-                await self._changed.wait()
-        with anyio.move_on_after(FLUSH_S):
-            for watch in tuple(self._watches.values()):
-                await self._give_up(watch, watch.encoder.started, RESTARTS)
+        await self.watches.finish(FLUSH_S)
         self._end(Close(CloseCode.RESTART, "The server restarts."))

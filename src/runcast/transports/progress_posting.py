@@ -19,7 +19,7 @@ from runcast.commands import Send as SendCommand
 from runcast.dialects.base import BadFrame
 from runcast.dialects.progress import answer_of, message_of
 from runcast.dialects.run_fold import failure_of
-from runcast.errors import InvalidRequest, NotFound, RateLimited, RuncastError
+from runcast.errors import InvalidRequest, NotFound, RateLimited
 from runcast.events import Record, RunError
 from runcast.runs import Message, OnBusy, Principal
 from runcast.service import Sent
@@ -28,7 +28,8 @@ from runcast.transports.leaving import unless_gone
 from runcast.transports.posting import STATUS_OF_FAILURE, refused, whole_run
 from runcast.transports.presented import QueryToken
 from runcast.transports.problems import problem
-from runcast.transports.progress import DELETED, ProgressConnection, ProgressSocket, Tabs, user_of
+from runcast.transports.progress import ProgressConnection, ProgressSocket, Tabs, user_of
+from runcast.transports.progress_watches import DELETED
 from runcast.transports.requests import json_answer, read_text
 from runcast.transports.wire import App, Receive, Scope, Send
 
@@ -97,7 +98,9 @@ class ProgressPost:
             with contextlib.suppress(NotFound):
                 await gateway.service.sender_gone(principal, sent.run)
             return Response(status_code=204)  # nobody gets it
-        await self._let_hear(sent.run, [*tabs, *(tab for tab in self._tabs.of(principal) if tab.expects(sent.run))])
+        await self._let_hear(
+            sent.run, [*tabs, *(tab for tab in self._tabs.of(principal) if tab.watches.expects(sent.run))]
+        )
         return self._answer(request.scope, conversation, records)
 
     async def _send(self, principal: Principal, text: str, conversation: str | None) -> tuple[Sent, str]:
@@ -122,7 +125,7 @@ class ProgressPost:
         with anyio.move_on_after(TOLD_S):
             async with anyio.create_task_group() as tasks:
                 for tab in dict.fromkeys(tabs):
-                    tasks.start_soon(tab.told, run)
+                    tasks.start_soon(tab.watches.told, run)
 
     def _answer(self, scope: Scope, conversation: str, records: Sequence[Record]) -> Response:
         if not records:
@@ -158,7 +161,7 @@ class ProgressSession:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             response = await self._respond(scope)
-        except RuncastError as error:
+        except Exception as error:
             response = refused(scope, error)
         await response(scope, receive, send)
 
