@@ -37,6 +37,7 @@ from runcast.ids import Clock, IdSource, SystemClock, Uuid7Source
 from runcast.running import Limits
 from runcast.service import open_service
 from runcast.stores.base import Store
+from runcast.transports.clients import Clients
 from runcast.transports.gateway import Gateway
 from runcast.transports.guard import Guard
 from runcast.transports.http import build_api
@@ -196,6 +197,11 @@ class Server:
         await service.runner.stop()
         before_closing()
         await self.gateway.stop(timeout_s=STOP_TIMEOUT_S)
+
+    @property
+    def clients(self) -> Clients:
+        """Who is connected in a message dialect: to say something to them that no run says."""
+        return self.gateway.clients
 
     @property
     def unstoppable(self) -> int:

@@ -422,6 +422,20 @@ async def test_a_tab_that_takes_nothing_neither_hurts_the_post_nor_stays() -> No
                 await anyio.sleep(0.01)
 
 
+async def test_a_result_that_is_too_long_for_the_log_comes_whole() -> None:
+    many = [{"id": number, "title": "x" * 1000, "completed": False} for number in range(500)]
+
+    async def listing(input: RunInput, run: RunContext) -> AsyncIterator[Event]:
+        async with run.tool("list") as call:
+            call.result = {"tasks": many}
+        for _ in ():
+            yield _
+
+    async with serving(Told(listing)) as running, tab(running) as one:
+        assert (await post(running, "go")).json()["tasks"] == many
+        assert (await one.run())[2]["result"] == {"tasks": many}
+
+
 async def test_a_conversation_that_is_deleted_meanwhile_is_409() -> None:
     began = anyio.Event()
     answers: list[httpx.Response] = []

@@ -178,6 +178,11 @@ class TalkDialect(Dialect, Protocol):
         """Whether `error` is said before a connection is closed because of who, or from where, the client is."""
         ...
 
+    @property
+    def whole_results(self) -> bool:
+        """Whether a tool's result goes to the client whole where the log has only the beginning of it and a blob."""
+        ...
+
     def decode(self, data: str | bytes) -> Ask | None:
         """What one message asks; None if it asks nothing and needs no answer.
 
@@ -203,6 +208,15 @@ class AnswerDialect(TalkDialect, Protocol):
 
     def answer(self, start: Start, records: Sequence[Record]) -> bytes:
         """The JSON of a whole run that did not fail; `records` are its events, from the first to the terminal one."""
+        ...
+
+
+@runtime_checkable
+class PushDialect(TalkDialect, Protocol):
+    """A dialect in which the server's own code may say something to a client (`transports.clients`)."""
+
+    def pushed(self, text: str) -> Sequence[Frame]:
+        """The frames of a text that is no run's, and not in the log. Not empty unless `text` is."""
         ...
 
 

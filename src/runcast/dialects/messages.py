@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
-from runcast.dialects.base import BadFrame
+from runcast.dialects.base import BadFrame, Options
 from runcast.dialects.native import MAX_DEPTH, too_deep
 
 MAX_CONVERSATION_ID = 128
@@ -71,3 +71,14 @@ def conversation_fault(id: str) -> str | None:
     if "/" in id or not id.isprintable():
         return "must not have slashes or control characters"
     return None
+
+
+def only_options(options: Options, *known: str) -> None:
+    """Refuse options in settings that a dialect does not know.
+
+    Raises:
+        ValueError: there is an option that is none of `known`.
+    """
+    if unknown := [name for name in options if name not in known]:
+        there_are = f"there are: {', '.join(known)}" if known else "it has none"
+        raise ValueError(f"unknown option {unknown[0]!r}; {there_are}")

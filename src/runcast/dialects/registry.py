@@ -12,8 +12,10 @@ from typing import Final, cast
 from urllib.parse import parse_qsl
 
 from runcast.dialects.base import Dialect, Options
+from runcast.dialects.chat_stream import ChatStream
 from runcast.dialects.progress import Progress
 from runcast.dialects.text import Text
+from runcast.dialects.thoughts import Thoughts
 from runcast.errors import ConfigError
 
 GROUP: Final = "runcast.dialects"
@@ -22,8 +24,10 @@ Factory = Callable[[Options], Dialect]
 """Makes a dialect from its options; raises ValueError, with a sentence, for options that it does not know."""
 
 BUILTIN: Mapping[str, Factory] = {
+    "chat-stream": ChatStream,
     "progress": Progress,
     "text": Text,
+    "thoughts": Thoughts,
 }
 
 

@@ -187,6 +187,15 @@ class RunFold:
                 self.artifacts[kind] = patched(content, event.patch)
 
 
+def next_run(before: RunFold, event: e.RunStarted) -> RunFold:
+    """The fold of the run that `event` starts. One that goes on with another has the calls that wait for its results: by their
+    names and arguments, which are not said again."""
+    fold = RunFold()
+    if event.resumes is not UNSET and event.resumes == before.run:
+        fold.calls = {call.id: call for call in before.open_calls}
+    return fold
+
+
 def asked_of(event: e.RunStarted | e.RunQueued) -> str:
     """The text of the person's message that a run answers; "" if it answers none (it resumes another)."""
     if event.input is UNSET:

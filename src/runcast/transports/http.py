@@ -38,6 +38,7 @@ from runcast.transports.bodies import (
     ThreadList,
     ThreadView,
 )
+from runcast.transports.durable_streams import durable_streams_routes
 from runcast.transports.files import file_routes
 from runcast.transports.gateway import Gateway, Place
 from runcast.transports.leaving import unless_gone
@@ -79,7 +80,7 @@ def build_api(gateway: Gateway) -> FastAPI:
     )
     problems.install(app)
     messages = (message_routes, event_routes, run_routes, branch_routes)
-    for routes in (health_routes, thread_routes, *messages, file_routes, own_routes):
+    for routes in (health_routes, thread_routes, *messages, file_routes, own_routes, durable_streams_routes):
         app.include_router(routes(gateway))
     openapi.install(app)
 

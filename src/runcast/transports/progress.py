@@ -14,8 +14,7 @@ from collections.abc import Sequence
 import anyio
 import anyio.abc
 
-from runcast.auth import Identity
-from runcast.auth.base import LEEWAY_S
+from runcast.auth import LEEWAY_S, Identity, read_offer
 from runcast.dialects.base import Frame
 from runcast.dialects.progress import established
 from runcast.errors import Forbidden, TooManyConnections, Unauthenticated
@@ -24,10 +23,11 @@ from runcast.runs import Principal
 from runcast.session import Close, CloseCode, close_for
 from runcast.subscription import Subscription
 from runcast.transports.gateway import FLUSH_S, Gateway, Place
+from runcast.transports.inflow import Inflow
 from runcast.transports.outlet import Outlet
 from runcast.transports.presented import QueryToken
 from runcast.transports.progress_watches import Watches
-from runcast.transports.talk import CLOSE_TIMEOUT_S, FRAMES_WINDOW_S, MAX_FRAME_BYTES, MAX_FRAMES, protocol_of
+from runcast.transports.talk import CLOSE_TIMEOUT_S
 from runcast.transports.wire import IDENTITY, REFUSED, Receive, Scope, Send, request_id_of
 
 logger = logging.getLogger("runcast.progress")
@@ -101,8 +101,7 @@ class ProgressConnection:
         self._principal: Principal
         self._place: Place
         self.watches: Watches
-        self._frames = 0
-        self._window_ends = gateway.clock.monotonic() + FRAMES_WINDOW_S
+        self._inflow = Inflow(gateway.clock.monotonic())
         self._wake = anyio.Event()
         self._stop_asked = False
         self._revoked = False
@@ -129,8 +128,9 @@ class ProgressConnection:
         await self._say_goodbye()
 
     async def _accept_socket(self) -> None:
-        protocol = protocol_of(self._scope.get("subprotocols", ()))
-        await self._asgi_send({"type": "websocket.accept", "subprotocol": protocol, "headers": []})
+        protocol = read_offer(self._scope.get("subprotocols", ())).echo
+        async with self._gateway.entrance():
+            await self._asgi_send({"type": "websocket.accept", "subprotocol": protocol, "headers": []})
 
     async def _enter(self) -> Close | None:
         try:
@@ -227,26 +227,12 @@ class ProgressConnection:
                     self.watches.end()
                     return
                 text: str | None = message.get("text")
-                if (close := self._too_much(text if text is not None else message.get("bytes") or b"")) is not None:
+                data = text if text is not None else message.get("bytes") or b""
+                if (close := self._inflow.take(data, self._gateway.clock.monotonic())) is not None:
                     self._end(close)
                     return
         except Exception as error:
             self._failed(error)
-
-    def _too_much(self, data: str | bytes) -> Close | None:
-        # A character has at most four bytes, so most messages need no second look.
-        if len(data) * 4 > MAX_FRAME_BYTES:
-            size = len(data) if isinstance(data, bytes) else len(data.encode("utf-8", "replace"))
-            if size > MAX_FRAME_BYTES:
-                return Close(CloseCode.TOO_BIG, f"A frame has at most {MAX_FRAME_BYTES} bytes.")
-        now = self._gateway.clock.monotonic()
-        if now >= self._window_ends:
-            self._window_ends = now + FRAMES_WINDOW_S
-            self._frames = 0
-        self._frames += 1
-        if self._frames > MAX_FRAMES:
-            return Close(CloseCode.RATE_LIMIT, f"More than {MAX_FRAMES} frames in {FRAMES_WINDOW_S:g} s.")
-        return None
 
     # --- time -----------------------------------------------------------------------------------------------------
 

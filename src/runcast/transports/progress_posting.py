@@ -93,7 +93,7 @@ class ProgressPost:
         sent, conversation = await self._send(principal, text, conversation)
         subscription = await gateway.service.subscribe_run(principal, sent.run)
         with gateway.wait():
-            records = await unless_gone(request, whole_run(subscription))
+            records = await unless_gone(request, whole_run(gateway, principal, subscription, whole_results=True))
         if records is None:
             with contextlib.suppress(NotFound):
                 await gateway.service.sender_gone(principal, sent.run)

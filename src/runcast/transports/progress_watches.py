@@ -25,6 +25,7 @@ from runcast.stores.base import MAX_EVENTS
 from runcast.subscription import Subscription
 from runcast.transports.gateway import Gateway
 from runcast.transports.outlet import Outlet
+from runcast.transports.whole import whole
 from runcast.updates import Events, Resync, ThreadSnapshot
 
 REMEMBERED: Final = 1024
@@ -223,6 +224,7 @@ class Watches:
         async for update in subscription:
             if isinstance(update, Resync) and update.reason == "deleted":
                 return False
+            update = await whole(self._gateway.service, self._principal, update)
             if isinstance(update, Events):
                 watch.saying = True
                 await self.say([frame for record in update.records for frame in watch.encoder.encode(record)])
