@@ -39,6 +39,10 @@ class Clients:
         finally:
             self._clients.pop(client, None)
 
+    def __len__(self) -> int:
+        """How many sockets are connected."""
+        return len(self._clients)
+
     @property
     def ids(self) -> list[str]:
         """The ids that are connected, in the order of their coming, each once."""

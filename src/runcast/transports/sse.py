@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -23,8 +23,7 @@ from starlette.responses import Response
 
 from runcast.auth import LEEWAY_S, Identity
 from runcast.dialects.base import Encoder, Frame
-from runcast.runs import Principal
-from runcast.subscription import RunSubscription, Subscription
+from runcast.runs import Principal, Thread
 from runcast.transports.gateway import FLUSH_S, Gateway, Place
 from runcast.transports.line import Line, line_of
 from runcast.transports.wire import IDENTITY, Receive, Scope, Send, StreamCut, request_id_of
@@ -86,6 +85,23 @@ def comment(words: str) -> bytes:
     return b": %b\n\n" % words.encode()
 
 
+class Updates(Protocol):
+    """What a stream reads: a `Subscription`, a `RunSubscription`, or something in front of one."""
+
+    @property
+    def thread(self) -> Thread: ...
+
+    @property
+    def epoch(self) -> str: ...
+
+    @property
+    def ended(self) -> bool: ...
+
+    async def next(self, timeout_s: float | None = None) -> Update | None: ...
+
+    def close(self) -> None: ...
+
+
 class EventStream(Response):
     """The ASGI response that writes one subscription. `preface` comes before what it says; with `with_ids` false no event has
     an id, whatever `framing` says. `complete` is given each update before it is encoded. It leaves `place` at its end."""
@@ -93,7 +109,7 @@ class EventStream(Response):
     def __init__(
         self,
         gateway: Gateway,
-        subscription: Subscription | RunSubscription,
+        subscription: Updates,
         encoder: Encoder,
         place: Place,
         *,

@@ -49,6 +49,7 @@ CLOSE_TIMEOUT_S: Final = 5.0
 MAX_PUSHES: Final = 16
 """Texts of the server's own code that wait until a client takes them."""
 
+RESTART: Final = Close(CloseCode.RESTART, "The server restarts.")
 RESTARTING: Final = "The server is restarting; send it again in a moment."
 
 
@@ -254,7 +255,8 @@ class TalkConnection:
                     await self._answer(turn)
                 self._asks += 1
                 if self._dialect.asks is not None and self._asks >= self._dialect.asks:
-                    self._end(Close(CloseCode.NORMAL, ""))
+                    stops = self._gateway.draining
+                    self._end(RESTART if stops else Close(CloseCode.NORMAL, ""))
                     return
         except Exception as error:
             await self._speech.say_error(error)
@@ -449,4 +451,4 @@ class TalkConnection:
         with anyio.move_on_after(FLUSH_S):
             while self._run is not None:
                 await anyio.sleep(0.01)
-        self._end(Close(CloseCode.RESTART, "The server restarts."))
+        self._end(RESTART)
