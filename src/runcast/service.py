@@ -504,6 +504,10 @@ class Service:
         runs = await self._store.runs(thread=thread, status=["running"])
         return runs[0] if runs else None
 
+    async def active_runs(self, principal: Principal) -> list[Run]:
+        """What runs now or is queued in all of one's conversations; per thread in the order accepted."""
+        return await self._store.active_runs(principal)
+
     async def find_run(self, principal: Principal, thread: str, external_run: str) -> Run | None:
         """The run of one's own thread that a command started under `run_alias`, or whose id this is; None if there is none.
 
@@ -557,6 +561,11 @@ class Service:
     async def follow(self, principal: Principal, thread: str, *, after: int) -> Subscription:
         """A cursor over a thread after `after`. Whoever asked closes it."""
         return await self.subscribe(principal, Subscribe(id="", thread=thread, after=after))
+
+    async def follow_inbox(self, principal: Principal) -> Subscription:
+        """A cursor over one's own inbox behind all that it holds now. Whoever asked closes it."""
+        inbox = await self._store.inbox(principal, now=self._clock.now_ms())
+        return self._hub.subscribe(inbox, after=inbox.head)
 
     async def subscribe_run(
         self, principal: Principal, run: str, *, after: int = 0, watches: bool = True, joins: bool = True

@@ -233,6 +233,10 @@ class Store(ABC):
         """Run rows by thread, by status, by id; given filters are combined. In the order accepted (`first_seq`) per thread."""
 
     @abstractmethod
+    async def active_runs(self, owner: Principal) -> list[Run]:
+        """The queued and running runs of all the owner's conversations; per thread in the order accepted (`first_seq`)."""
+
+    @abstractmethod
     async def expired(self, *, now: int) -> list[Run]:
         """Waiting runs whose `expires_at` is `now` or before, of all threads; the longest overdue first."""
 

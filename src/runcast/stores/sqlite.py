@@ -265,6 +265,13 @@ class SqliteStore(Store):
 
         return await self._read(work)
 
+    async def active_runs(self, owner: Principal) -> list[Run]:
+        def work(connection: sqlite3.Connection) -> list[Run]:
+            rows = connection.execute(SQL["active_runs_of_owner"], (owner.tenant, owner.user))
+            return [run_of(row) for row in rows]
+
+        return await self._read(work)
+
     async def expired(self, *, now: int) -> list[Run]:
         def work(connection: sqlite3.Connection) -> list[Run]:
             return [run_of(row) for row in connection.execute(SQL["expired_runs"], (now,))]

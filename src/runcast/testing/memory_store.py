@@ -276,6 +276,15 @@ class MemoryStore(Store):
             if (not status or run.status in status) and (not ids or run.id in ids)
         ]
 
+    async def active_runs(self, owner: Principal) -> list[Run]:
+        return [
+            run
+            for log in self._logs.values()
+            if (log.thread.tenant, log.thread.user) == (owner.tenant, owner.user)
+            for run in sorted(log.runs.values(), key=lambda run: run.first_seq)
+            if run.status in ("queued", "running")
+        ]
+
     async def expired(self, *, now: int) -> list[Run]:
         due = [
             run

@@ -617,6 +617,20 @@ class StoreSuite:
         assert thread is not None and (thread.status, thread.head_run) == ("queued", "r3")
 
     @pytest.mark.anyio
+    async def test_active_runs_are_found_by_whose_they_are(self, store: Store) -> None:
+        one, two, foreign = await line(store), await line(store), await line(store, OTHER)
+        statuses: Sequence[RunStatus] = ("done", "waiting", "running", "queued")
+        for number, status in enumerate(statuses):
+            await one.append(delta("a"), runs=[one.run(f"r{number}", status)])
+        await two.append(delta("a"), runs=[two.run("s", "running")])
+        await foreign.append(delta("a"), runs=[foreign.run("f", "running")])
+        assert sorted(run.id for run in await store.active_runs(ME)) == ["r2", "r3", "s"]
+        assert [run.id for run in await store.active_runs(OTHER)] == ["f"]
+        assert await store.active_runs(Principal(user="nobody")) == []
+        await one.append(runs=[one.run("r2", "done", first_seq=3, ended_at=NOW, last_seq=4)])
+        assert sorted(run.id for run in await store.active_runs(ME)) == ["r3", "s"]
+
+    @pytest.mark.anyio
     async def test_states_come_in_the_order_asked(self, store: Store) -> None:
         one = await line(store)
         for run in ("a", "b", "c"):

@@ -155,6 +155,13 @@ ORDER BY r.thread, r.first_seq;
 -- The thread's runs that are not at an end: their events may still come.
 SELECT id FROM runs WHERE thread = ? AND status IN ('queued', 'running');
 
+-- name: active_runs_of_owner
+-- The running and queued runs of all threads of an owner. The first condition is that of the index `runs_open`.
+SELECT r.data FROM runs r JOIN threads t ON t.key = r.thread
+WHERE r.status IN ('queued', 'running', 'waiting') AND r.status <> 'waiting'
+  AND t.owner = (SELECT key FROM owners WHERE tenant = ? AND user = ?)
+ORDER BY r.thread, r.first_seq;
+
 -- name: threads_with_active_runs
 -- Threads that somebody has to drive.
 SELECT DISTINCT thread FROM runs WHERE status IN ('queued', 'running') ORDER BY thread;
