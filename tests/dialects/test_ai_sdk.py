@@ -54,7 +54,7 @@ def test_cases(path: Path) -> None:
     case: dict[str, Any] = json.loads(path.read_text())
     encoder = AiSdk().encoder(start_of(case))
     frames = [frame for event in case["events"] for frame in encoder.encode(record_of(event))]
-    assert [said(frame.data) for frame in frames] == case["frames"]
+    assert [json.loads(frame.data) for frame in frames] == case["frames"]
 
 
 def test_there_is_a_case_of_every_kind_of_run() -> None:
@@ -62,13 +62,9 @@ def test_there_is_a_case_of_every_kind_of_run() -> None:
     assert set(LOGS) <= names
 
 
-def said(data: bytes) -> Any:
-    return "[DONE]" if data == b"[DONE]" else json.loads(data)
-
-
 def chunks_of(records: Sequence[Record], version: Version = 6, *, run: str | None = None, shown: int = 0) -> list[Any]:
     encoder = AiSdkEncoder(Start(THREAD, "epoch", 0, run), version=version, shown_after=shown)
-    return [said(frame.data) for record in records for frame in encoder.encode(record)]
+    return [json.loads(frame.data) for record in records for frame in encoder.encode(record)]
 
 
 KNOWN = {
@@ -87,7 +83,7 @@ KNOWN[7] = KNOWN[6] | {"tool-approval-response", "reset-step"}
 @pytest.mark.parametrize("name", LOGS)
 def test_a_version_is_only_told_what_it_knows(name: str, version: Version) -> None:
     for run in (None, "r2"):
-        types = {chunk["type"] for chunk in chunks_of(LOGS[name], version, run=run) if chunk != "[DONE]"}
+        types = {chunk["type"] for chunk in chunks_of(LOGS[name], version, run=run)}
         assert {one for one in types if not one.startswith("data-")} <= KNOWN[version]
 
 
@@ -125,19 +121,19 @@ def test_a_client_may_run_a_tool_itself() -> None:
         e.RunFinished(thread_id=THREAD, outcome=e.Outcome(type="success", pending_tool_call_ids=["c1"])),
     )
     chunks = chunks_of(records)
-    inputs = {one["toolName"]: one for one in chunks if one != "[DONE]" and one["type"] == "tool-input-available"}
+    inputs = {one["toolName"]: one for one in chunks if one["type"] == "tool-input-available"}
     assert "providerExecuted" not in inputs["ask_phone"]
     assert inputs["search"]["providerExecuted"] is True
     # What nobody is left to answer has come to an end.
-    assert [one["toolCallId"] for one in chunks if one != "[DONE]" and one["type"] == "tool-output-error"] == ["c2"]
-    assert chunks[-2] == {"type": "finish", "finishReason": "tool-calls"}
+    assert [one["toolCallId"] for one in chunks if one["type"] == "tool-output-error"] == ["c2"]
+    assert chunks[-1] == {"type": "finish", "finishReason": "tool-calls"}
 
 
 def test_usage_adds_up_over_the_message() -> None:
     usage = [e.TokenUsage(input_tokens=10, output_tokens=2), e.TokenUsage(input_tokens=1)]
     records = records_of(e.RunStarted(thread_id=THREAD), e.RunFinished(thread_id=THREAD, usage=usage))
     metadata = {"usage": {"inputTokens": 11, "outputTokens": 2}}
-    assert chunks_of(records)[-2] == {"type": "finish", "finishReason": "stop", "messageMetadata": metadata}
+    assert chunks_of(records)[-1] == {"type": "finish", "finishReason": "stop", "messageMetadata": metadata}
 
 
 def test_a_growing_artifact_is_not_told_with_every_piece() -> None:
@@ -149,7 +145,7 @@ def test_a_growing_artifact_is_not_told_with_every_piece() -> None:
         *growing,
         e.RunFinished(thread_id=THREAD),
     )
-    told = [one["data"]["content"] for one in chunks_of(records) if one != "[DONE]" and one["type"] == "data-file-text"]
+    told = [one["data"]["content"] for one in chunks_of(records) if one["type"] == "data-file-text"]
     assert told[-1] == "0123456789" * pieces
     assert len(told) < 100
     assert told == sorted(told, key=len)

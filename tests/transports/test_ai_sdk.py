@@ -357,6 +357,21 @@ async def test_a_large_history_is_read() -> None:
         assert said(two) == "Two "
 
 
+@runcast.agent(name="large")
+async def large(prompt: str, run: RunContext) -> AsyncIterator[str]:
+    """A tool that returns more than the log holds of it."""
+    async with run.tool("read") as call:
+        call.result = "x" * 400_000
+    yield "Read."
+
+
+async def test_a_long_result_comes_whole() -> None:
+    async with serving(large) as running, running.http() as http:
+        chunks = await post(http, body(user("u1", "Read")))
+        [output] = [chunk["output"] for chunk in chunks if chunk["type"] == "tool-output-available"]
+        assert output == "x" * 400_000
+
+
 async def test_a_failure_is_told_and_ends() -> None:
     async def fail(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
         async for event in echo(input, context):

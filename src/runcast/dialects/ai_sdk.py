@@ -1,6 +1,6 @@
 """The `ai-sdk` dialect: the UI message stream of the AI SDK (header `x-vercel-ai-ui-message-stream: v1`), for `ai` 5, 6 and 7.
 
-A stream tells one assistant message: `start`, its parts in chunks, `finish` (or `abort`, or `error`), and `[DONE]`. The message is
+A stream tells one assistant message: `start`, its parts in chunks, `finish` (or `abort`, or `error` and `finish`). The message is
 a whole chain of runs: a run that waits for a person, or left calls to the client, is gone on with in the same message, whose id
 is the first run's.
 
@@ -10,7 +10,7 @@ is the first run's.
     INTERRUPT_REQUESTED           tool-approval-request (6, 7) if it asks about a call of this message; data-interrupt
     state, artifacts, activities  data-state, data-<kind>, data-<activity type>: the whole value each time, under its own id
     progress, custom, queued …    data-… with `transient`: `onData` gets it, the message does not keep it
-    the run's end                 data-run-status if it is not simply done, then finish | abort | error + finish, [DONE]
+    the run's end                 data-run-status if it is not simply done, then finish | abort | error + finish
 
 What a version does not know is never sent to it: one unknown type ends its stream.
 
@@ -34,7 +34,6 @@ from runcast.events import Record
 
 VERSIONS: Final[Mapping[str, Version]] = {"5": 5, "6": 6, "7": 7}
 DEFAULT: Final[Version] = 6
-DONE: Final = b"[DONE]"
 
 
 class AiSdk:
@@ -132,7 +131,6 @@ class AiSdkEncoder(RecordEncoder):
         frames = [e.encode_value(chunk) for chunk in chunks]
         ends = isinstance(event, e.TERMINAL) and self._ends(event)
         if ends:
-            frames.append(DONE)
             self._is_started = False
             self._message = None
         last = len(frames) - 1

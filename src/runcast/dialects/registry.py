@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 from runcast.dialects.ai_sdk import AiSdk
 from runcast.dialects.base import Dialect, Options
 from runcast.dialects.chat_stream import ChatStream
+from runcast.dialects.progress import Progress
 from runcast.dialects.text import Text
 from runcast.dialects.thoughts import Thoughts
 from runcast.errors import ConfigError
@@ -26,6 +27,7 @@ Factory = Callable[[Options], Dialect]
 BUILTIN: Mapping[str, Factory] = {
     "ai-sdk": AiSdk,
     "chat-stream": ChatStream,
+    "progress": Progress,
     "text": Text,
     "thoughts": Thoughts,
 }

@@ -10,6 +10,7 @@ The version of `ai` in the front end: `?v=`, else the header `x-ai-sdk-version`,
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Final, Literal
 
 import msgspec
@@ -27,7 +28,8 @@ from runcast.transports.posting import refused
 from runcast.transports.presented import QueryToken
 from runcast.transports.problems import HttpError, problem
 from runcast.transports.requests import json_answer, read_text
-from runcast.transports.sse import EventStream
+from runcast.transports.sse import EventStream, Framing
+from runcast.transports.whole import whole
 from runcast.transports.wire import App, Receive, Scope, Send, header_values, query_of
 
 PATH: Final = "/api/chat"
@@ -40,6 +42,8 @@ HEADERS: Final = {
     "x-accel-buffering": "no",
 }
 """As `UI_MESSAGE_STREAM_HEADERS` of `ai` 5 to 7, but `connection`, which is the server's to say (RFC 9113, section 8.2.2)."""
+
+FRAMING: Final = Framing(ids=False, tail=b"[DONE]")
 
 What = Literal["chat", "stream", "stop"]
 BELOW: Final[dict[str, tuple[What, str]]] = {
@@ -114,7 +118,15 @@ class AiSdkEndpoint:
     async def _tell(self, principal: Principal, told: Told, version: Version, place: Place) -> Response:
         encoder = AiSdkEncoder(told.start, version=version, shown_after=told.shown_after)
         subscription = await subscribed(self._gateway, principal, told)
-        return EventStream(self._gateway, subscription, encoder, place.keep(), with_ids=False, headers=HEADERS)
+        return EventStream(
+            self._gateway,
+            subscription,
+            encoder,
+            place.keep(),
+            framing=FRAMING,
+            headers=HEADERS,
+            complete=partial(whole, self._gateway.service, principal),
+        )
 
     async def _stop(self, request: Request, principal: Principal) -> Response:
         service = self._gateway.service

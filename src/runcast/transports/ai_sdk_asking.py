@@ -22,7 +22,7 @@ from runcast.events import TERMINAL, Record
 from runcast.histories import Placed, place
 from runcast.parts import InterruptPart, Transcript
 from runcast.runs import ClientInput, ClientTool, Message, OnDisconnect, Principal, Run, Thread, ToolMessage
-from runcast.subscription import RunSubscription, Subscription
+from runcast.subscription import RunSubscription, Sink, Subscription
 from runcast.transcript import load
 from runcast.transports.gateway import Gateway
 from runcast.updates import Events, Update
@@ -86,6 +86,9 @@ class MessageSubscription(RunSubscription):
                 return Events(mine)
         self.close()
         raise StopAsyncIteration
+
+    def deliver_to(self, sink: Sink) -> None:
+        """Its reader is woken for everything."""
 
 
 def body_limit(gateway: Gateway) -> int:

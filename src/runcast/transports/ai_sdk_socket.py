@@ -15,6 +15,7 @@ client takes for what it is.
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any, Final, Literal
 
 import anyio
@@ -23,8 +24,8 @@ import anyio.lowlevel
 import msgspec
 
 from runcast import events as e
-from runcast.auth import read_offer
-from runcast.dialects.ai_sdk import DONE, AiSdkEncoder, Version
+from runcast.auth import LEEWAY_S, read_offer
+from runcast.dialects.ai_sdk import AiSdkEncoder, Version
 from runcast.dialects.messages import conversation_fault
 from runcast.errors import (
     ClientError,
@@ -44,6 +45,7 @@ from runcast.transports.inflow import Inflow
 from runcast.transports.outlet import Outlet
 from runcast.transports.presented import QueryToken
 from runcast.transports.talk import ASK_TIMEOUT_S, CLOSE_TIMEOUT_S
+from runcast.transports.whole import whole
 from runcast.transports.wire import Message, Receive, Scope, Send, request_id_of
 
 logger = logging.getLogger("runcast.ai_sdk")
@@ -89,6 +91,8 @@ class _Connection:
         self._query_token: QueryToken = query_token
         self._outlet = Outlet(gateway, scope, send)
         self._principal: Principal
+        self._expires_at: int | None = None
+        """When the client's token ends, Unix milliseconds."""
         self._place: Place
         self._tasks: anyio.abc.TaskGroup
         self._requests: dict[str, anyio.CancelScope] = {}
@@ -106,7 +110,8 @@ class _Connection:
             return
         self._close = await self._enter()
         protocol = read_offer(self._scope.get("subprotocols", ())).echo
-        await self._send({"type": "websocket.accept", "subprotocol": protocol, "headers": []})
+        async with self._gateway.entrance():
+            await self._send({"type": "websocket.accept", "subprotocol": protocol, "headers": []})
         if self._close is None:
             try:
                 with self._gateway.join(self):
@@ -121,7 +126,7 @@ class _Connection:
     async def _enter(self) -> Close | None:
         try:
             identity = await self._gateway.identify_scope(self._scope, query_token=self._query_token)
-            self._principal = identity.principal
+            self._principal, self._expires_at = identity.principal, identity.expires_at
             self._place = self._gateway.claim(self._principal).keep()
         except (Unauthenticated, Forbidden) as error:
             return close_for(error)
@@ -174,11 +179,21 @@ class _Connection:
             if self._outlet.is_stuck():
                 self._end(Close(CloseCode.NO_PROGRESS, "No progress."))
                 return
+            left_s = self._token_left_s()
+            if left_s <= 0:
+                self._end(Close(CloseCode.TOKEN_EXPIRED, "The token has expired."))
+                return
+            wait_s = min(self._outlet.stuck_at() - clock.monotonic(), left_s)
             self._wake = anyio.Event()
             if self._stop_asked or self._revoked:
                 continue
-            with anyio.move_on_after(max(0.0, self._outlet.stuck_at() - clock.monotonic())):
+            with anyio.move_on_after(max(0.0, wait_s)):
                 await self._wake.wait()
+
+    def _token_left_s(self) -> float:
+        if self._expires_at is None:
+            return math.inf
+        return self._expires_at / 1000 + LEEWAY_S - self._gateway.clock.now_ms() / 1000
 
     # --- in -------------------------------------------------------------------------------------------------------
 
@@ -255,12 +270,12 @@ class _Connection:
         try:
             await self._say("start", request)
             async for update in subscription:
-                for frame in encoder.update(update):
-                    if frame.data == DONE:
-                        await self._say("end", request)
-                        return
+                for frame in encoder.update(await whole(self._gateway.service, self._principal, update)):
                     await self._outlet.send(b'%b%d,"chunk":%b}' % (head, sequence, frame.data))
                     sequence += 1
+                    if frame.ends:
+                        await self._say("end", request)
+                        return
                 update = None  # while this reader is stuck it holds nothing but what is in its socket (I10)
                 if self._outlet.is_full:
                     await self._outlet.room()
