@@ -43,6 +43,7 @@ class Progress:
     name: str = "progress"
     attach: Attach = "tail"
     joins: bool = True
+    loses: tuple[str, ...] = ("text as it grows", "reasoning", "arguments", "artifacts", "questions", "ids")
     sockets: tuple[str, ...] = ("/ws/{user_id}/chat", "/api/ws/{user_id}/chat")
     """Without a `{user_id}` a path is of whoever comes."""
     posts: tuple[str, ...] = ("/api/{user_id}/chat",)
