@@ -13,8 +13,10 @@ from urllib.parse import parse_qsl
 
 from runcast.dialects.base import Dialect, Options
 from runcast.dialects.chat_stream import ChatStream
+from runcast.dialects.partials import Partials
 from runcast.dialects.text import Text
 from runcast.dialects.thoughts import Thoughts
+from runcast.dialects.tool_calls import ToolCalls
 from runcast.errors import ConfigError
 
 GROUP: Final = "runcast.dialects"
@@ -24,8 +26,10 @@ Factory = Callable[[Options], Dialect]
 
 BUILTIN: Mapping[str, Factory] = {
     "chat-stream": ChatStream,
+    "partials": Partials,
     "text": Text,
     "thoughts": Thoughts,
+    "tool-calls": ToolCalls,
 }
 
 
