@@ -6,10 +6,47 @@ import re
 from typing import Final
 
 TYPES: Final = frozenset(
-    """architecture architecture-beta block block-beta C4Component C4Container C4Context C4Deployment C4Dynamic classDiagram
-    classDiagram-v2 erDiagram flowchart flowchart-elk gantt gitGraph graph journey kanban mindmap packet packet-beta pie
-    quadrantChart radar radar-beta requirement requirementDiagram sankey sankey-beta sequenceDiagram stateDiagram
-    stateDiagram-v2 timeline treemap treemap-beta xychart xychart-beta zenuml""".split()
+    {
+        "architecture",
+        "architecture-beta",
+        "block",
+        "block-beta",
+        "C4Component",
+        "C4Container",
+        "C4Context",
+        "C4Deployment",
+        "C4Dynamic",
+        "classDiagram",
+        "classDiagram-v2",
+        "erDiagram",
+        "flowchart",
+        "flowchart-elk",
+        "gantt",
+        "gitGraph",
+        "graph",
+        "journey",
+        "kanban",
+        "mindmap",
+        "packet",
+        "packet-beta",
+        "pie",
+        "quadrantChart",
+        "radar",
+        "radar-beta",
+        "requirement",
+        "requirementDiagram",
+        "sankey",
+        "sankey-beta",
+        "sequenceDiagram",
+        "stateDiagram",
+        "stateDiagram-v2",
+        "timeline",
+        "treemap",
+        "treemap-beta",
+        "xychart",
+        "xychart-beta",
+        "zenuml",
+    }
 )
 """The words that a diagram begins with (Mermaid's documentation, "Diagram Syntax")."""
 

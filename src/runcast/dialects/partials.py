@@ -232,8 +232,8 @@ def canvas_trigger_of(content: Any) -> dict[str, Any] | None:
             trigger[name] = fields[name]
     reason = fields.get("reason")
     trigger["reason"] = reason if isinstance(reason, str) else ""
-    if _is_number(confidence := fields.get("confidence")):
-        trigger["confidence"] = min(1, max(0, confidence))
+    if _is_number(fields.get("confidence")):
+        trigger["confidence"] = min(1, max(0, fields["confidence"]))
     elif trigger["action"] == "switch_view":
         trigger["confidence"] = 1.0
     return trigger

@@ -181,7 +181,7 @@ class _Texts:
     def __init__(self) -> None:
         self._of: Record | None = None
         self._text = ""
-        self._conversation = ""
+        self._conversation: str = ""
         self._frames: Sequence[Frame] = ()
 
     def __call__(self, record: Record, text: str, conversation: str) -> Sequence[Frame]:

@@ -20,6 +20,7 @@ from runcast.errors import Forbidden, TooManyConnections, Unauthenticated, Unava
 from runcast.ids import Clock, IdSource
 from runcast.runs import Principal
 from runcast.service import Service
+from runcast.transports.deliveries import Deliveries
 from runcast.transports.presented import QueryToken, credentials_of, renewed
 from runcast.transports.refusals import Refusals
 from runcast.transports.wire import IDENTITY, REFUSED, Scope
@@ -71,6 +72,7 @@ class Gateway:
         self.clock = clock
         self.new_id = new_id
         self.refusals = Refusals(clock)
+        self.deliveries = Deliveries(clock)
         self.send_timeout_s = send_timeout_s
         self.upload_timeout_s = upload_timeout_s
         self.draining = False

@@ -22,7 +22,7 @@ import anyio.abc
 import anyio.lowlevel
 
 from runcast.commands import Cancel
-from runcast.dialects.base import Ask, BadFrame, Encoder, Frame, Options, Start, TalkDialect
+from runcast.dialects.base import Ask, BadFrame, Encoder, Frame, Options, RejoinDialect, Start, TalkDialect
 from runcast.dialects.messages import conversation_fault
 from runcast.errors import ClientError, Forbidden, NotFound, RuncastError, TooManyConnections, Unauthenticated, describe
 from runcast.events import TERMINAL
@@ -31,10 +31,12 @@ from runcast.service import Sent
 from runcast.session import NOT_FOUND_MESSAGE, Close, CloseCode, close_for
 from runcast.subscription import RunSubscription, Subscription
 from runcast.transports.asking import ask_agent, thread_of
+from runcast.transports.deliveries import Lost, LostRun
 from runcast.transports.gateway import FLUSH_S, Gateway, Place
 from runcast.transports.leaving import is_deliberate
 from runcast.transports.outlet import Outlet
 from runcast.transports.presented import QueryToken
+from runcast.transports.rejoining import From, Rejoining
 from runcast.transports.wire import Receive, Scope, Send, query_of, request_id_of
 from runcast.updates import Events, Resync
 
@@ -86,6 +88,7 @@ class TalkConnection:
         self._receive = receive
         self._asgi_send = send
         self._outlet = Outlet(gateway, scope, send)
+        self._rejoining = Rejoining(gateway, dialect, scope, self._take_over)
         self._options: Options = query_of(scope)
         self._principal: Principal
         self._place: Place
@@ -93,7 +96,7 @@ class TalkConnection:
         """The client's own id of the thread that this socket follows, from its URL."""
         self._thread: Thread | None = None
         """The thread that this socket follows; for a socket with a thread of its own, that one."""
-        self._waiting: deque[Ask] = deque()
+        self._waiting: deque[Ask | Lost] = deque()
         self._asked = anyio.Event()
         self._asks = 0
         self._run: str | None = None
@@ -126,11 +129,13 @@ class TalkConnection:
                         self._tasks.cancel_scope.cancel()
             finally:
                 self._place.leave()
+                self._rejoining.leave()
         await self._say_goodbye()
 
     async def _accept_socket(self) -> None:
         protocol = protocol_of(self._scope.get("subprotocols", ()))
-        await self._asgi_send({"type": "websocket.accept", "subprotocol": protocol, "headers": []})
+        headers = self._rejoining.headers
+        await self._asgi_send({"type": "websocket.accept", "subprotocol": protocol, "headers": headers})
 
     async def _live(self) -> None:
         """Follow the thread that the URL names; then let the client in, so that it misses nothing from then on."""
@@ -144,6 +149,8 @@ class TalkConnection:
             self._end(Close(CloseCode.INTERNAL, "Something went wrong on the server."))
             return
         await self._accept_socket()
+        self._rejoining.join()
+        self._tasks.start_soon(self._rejoining.keep_asking)
         self._tasks.start_soon(self._keep_time)
         self._tasks.start_soon(self._work)
         await self._guarded_read()
@@ -166,6 +173,7 @@ class TalkConnection:
         except TooManyConnections:
             await self._accept_socket()
             return Close(CloseCode.TOO_MANY_CONNECTIONS, "This user has too many connections.")
+        self._rejoining.enter(self._principal)
         return None
 
     def _misplaced(self) -> str | None:
@@ -221,6 +229,7 @@ class TalkConnection:
             except OSError:  # uvicorn's ClientDisconnected is one
                 self._over = True
                 return
+            self._rejoining.wrote(frame)
 
     async def _say_error(self, error: BaseException) -> None:
         request_id = request_id_of(self._scope)
@@ -267,7 +276,11 @@ class TalkConnection:
                 while not self._waiting:
                     self._asked = anyio.Event()
                     await self._asked.wait()
-                await self._answer(self._waiting.popleft())
+                next_one = self._waiting.popleft()
+                if isinstance(next_one, Lost):
+                    await self._go_on(next_one)
+                    continue
+                await self._answer(next_one)
                 self._asks += 1
                 if self._dialect.asks is not None and self._asks >= self._dialect.asks:
                     self._end(Close(CloseCode.NORMAL, ""))
@@ -280,6 +293,13 @@ class TalkConnection:
         """Read along from here on. A run that goes on is folded from its start, so that what follows makes sense."""
         self._thread = thread
         service = self._gateway.service
+        if isinstance(self._dialect, RejoinDialect) and self._rejoining.follows:
+            start = Start(thread.id, thread.epoch, 0, None, self._conversation or thread.id, self._options)
+            encoder = self._dialect.encoder(start)
+            frames, cursor = await self._rejoining.missed(thread, encoder)
+            subscription = await service.follow(self._principal, thread.id, after=cursor)
+            self._tasks.start_soon(self._pump, subscription, encoder, frames)
+            return
         running = await service.running_run(self._principal, thread.id)
         cursor = thread.head if running is None else running.first_seq - 1
         encoder = self._dialect.encoder(
@@ -293,8 +313,10 @@ class TalkConnection:
         subscription = await service.follow(self._principal, thread.id, after=cursor)
         self._tasks.start_soon(self._pump, subscription, encoder)
 
-    async def _pump(self, subscription: Subscription, encoder: Encoder) -> None:
+    async def _pump(self, subscription: Subscription, encoder: Encoder, first: Sequence[Frame] = ()) -> None:
         try:
+            await self._say(first)
+            first = ()
             await self._tell(subscription, encoder)
             if not self._over:  # the thread was deleted
                 self._end(Close(CloseCode.NORMAL, "The conversation was deleted."))
@@ -312,6 +334,7 @@ class TalkConnection:
             await self._say_error(error)
             return
         self._run = sent.run
+        self._rejoining.tells(sent.run)
         try:
             if self._conversation is not None and self._thread is not None and sent.thread == self._thread.id:
                 while sent.run not in self._ended:  # `_pump` says it
@@ -325,9 +348,13 @@ class TalkConnection:
                     await self._abandon(sent.run)
 
     async def _accept(self, ask: Ask) -> Sent:
-        thread = await self._thread_of(ask)
         with anyio.fail_after(ASK_TIMEOUT_S, shield=True):
+            thread = await self._thread_of(ask)
             sent = await ask_agent(self._gateway, self._principal, ask, thread, comes_back=not self._is_anonymous(ask))
+            conversation = ask.conversation or sent.thread
+            options = {**self._options, **ask.options}
+            if self._conversation is None:  # a socket with a thread in its URL reads along when it comes again
+                self._rejoining.awaits(LostRun(sent.run, sent.thread, conversation, options))
             if thread is None and self._dialect.keeps_thread:
                 self._thread = await self._gateway.service.get_thread(self._principal, sent.thread)
         return sent
@@ -357,6 +384,66 @@ class TalkConnection:
         finally:
             subscription.close()
 
+    # --- what another socket was lost with ------------------------------------------------------------------------
+
+    def _take_over(self, lost: Lost) -> None:
+        if lost.whole:
+            for run in lost.runs:
+                self._rejoining.awaits(run)
+            self._waiting.appendleft(lost)
+            self._asked.set()
+        else:
+            self._tasks.start_soon(self._tell_ends, lost)
+
+    async def _go_on(self, lost: Lost) -> None:
+        """Say what did not reach the socket that asked, and go on live."""
+        for run in (await self._rejoining.living(lost)).runs:
+            self._run = run.run
+            self._rejoining.tells(run.run)
+            try:
+                if not await self._tell_from(run) and not self._over:
+                    await self._say_error(NotFound("The conversation was deleted."))
+                self._run = None
+            finally:
+                if self._run is not None:
+                    with anyio.CancelScope(shield=True):
+                        await self._abandon(run.run)
+
+    async def _tell_from(self, lost: LostRun) -> bool:
+        service = self._gateway.service
+        start = Start(lost.thread, "", 0, lost.run, lost.conversation, lost.options)
+        encoder = From(self._dialect.encoder(start), lost.mark)
+        cursor = 0
+        # Up to the mark page by page, because pages are not joined: a delta over the mark would be said twice.
+        while cursor < lost.mark.seq and (
+            records := (await service.read_run(self._principal, lost.run, after=cursor)).records
+        ):
+            await self._say(newest(frame for record in records for frame in encoder.encode(record)))
+            cursor = records[-1].seq
+            if isinstance(records[-1].event, TERMINAL):
+                return True
+        subscription = await service.subscribe_run(self._principal, lost.run, after=cursor)
+        try:
+            return await self._tell(subscription, encoder, until_run=lost.run)
+        finally:
+            subscription.close()
+
+    async def _tell_ends(self, lost: Lost) -> None:
+        """Nobody knows which of several conversations this client's is: when all runs are over it is told how they ended."""
+        try:
+            ends: list[Frame] = []
+            for run in (await self._rejoining.living(lost)).runs:
+                encoder = self._dialect.encoder(Start(run.thread, "", 0, run.run, run.conversation, run.options))
+                subscription = await self._gateway.service.subscribe_run(self._principal, run.run)
+                try:
+                    async for update in subscription:
+                        ends += [frame._replace(seq=None) for frame in encoder.update(update) if frame.ends]
+                finally:
+                    subscription.close()
+            await self._say(ends)
+        except Exception as error:
+            await self._say_error(error)
+
     async def _abandon(self, run: str) -> None:
         try:
             with anyio.fail_after(ASK_TIMEOUT_S):
@@ -378,9 +465,12 @@ class TalkConnection:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 self._over = True
+                if "reason" in message:
+                    self._rejoining.closed()
                 await self._leave(is_deliberate(message))
                 return
             self._last_heard = self._gateway.clock.monotonic()
+            self._rejoining.heard()
             text: str | None = message.get("text")
             data = text if text is not None else message.get("bytes") or b""
             if (close := self._too_much(data)) is not None:
@@ -433,7 +523,7 @@ class TalkConnection:
             return
         while self._waiting:
             ask = self._waiting.popleft()
-            if not self._is_anonymous(ask):
+            if isinstance(ask, Ask) and not self._is_anonymous(ask):
                 try:
                     await self._accept(ask)
                 except RuncastError as error:
