@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,15 +15,15 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from core import DEADLINE_S, Told, echo
+from rawclient import connect, frame
 from runcast import events as e
 from runcast.agents.context import RunContext
 from runcast.events import Event
-from runcast.runs import Principal, RunInput
+from runcast.runs import RunInput
 from serving import Running, serving
 
 pytestmark = pytest.mark.anyio
 
-ME = Principal()
 Said = dict[str, Any]
 
 
@@ -133,6 +134,22 @@ async def ended(running: Running, count: int = 1) -> None:
             await anyio.sleep(0.01)
 
 
+async def deaf(running: Running, path: str, said: Said | None, until: bytes, cookie: str = "") -> None:
+    """A client that answers no ping: it says this, reads until that, and vanishes."""
+    client = await connect(running.port)
+    cookies = f"Cookie: {cookie}\r\n" if cookie else ""
+    await client.say(
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{cookies}"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+    )
+    with anyio.fail_after(DEADLINE_S):
+        await client.hear_until(b"\r\n\r\n")
+        if said is not None:
+            await client.say(frame(said))
+        await client.hear_until(until)
+    client.vanish()
+
+
 # --- tool-calls ---------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +230,27 @@ async def test_pongs_alone_are_enough() -> None:
         agent.step("one two", 2)
         async with page.open() as tab:
             assert [frame["type"] for frame in await tab.until("complete")] == ["text", "complete"]
+
+
+@pytest.mark.parametrize("until", ["Processing", "one ", "tool_call_start", "tool_call_end", "two ", "complete"])
+async def test_what_was_not_answered_comes_again_wherever_the_client_vanished(until: str) -> None:
+    async with running_page() as (running, page, agent):
+        page.cookie = "runcast_client=abcdefghijklmnopqrst"
+        agent.step("one tool two", 4)
+        asked = {"message": "one tool two", "conversation_id": "c-1"}
+        await deaf(running, "/ws/chat", asked, until.encode(), page.cookie)
+        await settled(running, 0)
+        async with page.open() as tab:
+            frames = await tab.until("complete")
+            assert [frame["type"] for frame in frames if frame["type"] != "text"] == [
+                "thinking",
+                "tool_call_start",
+                "tool_call_end",
+                "complete",
+            ]
+            assert text_of(frames) == frames[-1]["data"]["message"] == "one two "
+            assert await tab.is_silent()
+        assert agent.inputs == ["one tool two"]
 
 
 async def test_exactly_one_new_socket_gets_it() -> None:
@@ -386,21 +424,17 @@ async def test_partials_an_end_that_nobody_got_comes_once() -> None:
 
 async def test_partials_an_end_that_was_given_to_a_socket_that_vanished_comes_again() -> None:
     async with running_page("/ws/s-1") as (running, page, agent):
-        async with page.open() as tab:
-            await tab.ask("one")
-            await tab.until("user")
+        agent.step("one tool", 3)
+        await deaf(running, "/ws/s-1", {"content": "one tool"}, b'"agent"')
         await settled(running, 0)
-        agent.step("one", 2)
-        await ended(running)
-        thread = await running.server.gateway.service.find_thread(ME, "s-1")
-        assert thread is not None
-        deliveries = running.server.gateway.deliveries
-        before = deliveries.mark(ME, thread.id)
-        assert before is not None
-        deliveries.promise(ME, thread.id, "a socket", before._replace(seq=thread.head + 1))
+        await deaf(running, "/ws/s-1", None, b'"agent"')
+        await settled(running, 0)
         async with page.open() as tab:
+            assert [frame["type"] for frame in await tab.until("agent")] == ["tool", "agent"]
             assert await tab.is_silent()
         await settled(running, 0)
+        async with page.open() as tab:
+            assert await tab.is_silent()
 
 
 async def test_partials_a_delivered_end_is_never_said_again() -> None:
@@ -415,18 +449,31 @@ async def test_partials_a_delivered_end_is_never_said_again() -> None:
             assert await tab.is_silent()
 
 
-async def test_partials_of_a_server_that_was_killed(tmp_path: Path) -> None:
-    """What went on then ends as interrupted, and who comes back is told so, once."""
+async def test_partials_after_a_crash_the_end_comes_once(tmp_path: Path) -> None:
+    """What went on then ends as interrupted; what had ended before counts as delivered."""
     agent = Steps()
-    database = tmp_path / "store.db"
-    async with serving(agent, store=database) as running:
-        async with Page(running, "/ws/s-1").open() as tab:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    async with serving(agent, store=before / "log.db") as running:
+        page = Page(running, "/ws/ended")
+        async with page.open() as tab:
             await tab.ask("done")
             agent.step("done", 2)
             await tab.until("agent")
-    async with serving(Steps(), store=database) as running:
-        async with Page(running, "/ws/s-1").open() as tab:
-            assert await tab.is_silent()  # it was before this server began
+        async with Page(running, "/ws/cut-off").open() as tab:
+            await tab.ask("one two")
+            agent.step("one two")
+            await tab.until("agent_partial")
+            shutil.copytree(before, after)  # as the disk is when the power fails
+    async with serving(Steps(), store=after / "log.db") as running:
+        async with Page(running, "/ws/ended").open() as tab:
+            assert await tab.is_silent()
+        async with Page(running, "/ws/cut-off").open() as tab:
+            assert [frame["type"] for frame in await tab.until("error")] == ["error"]
+            assert await tab.is_silent()
+        await settled(running, 0)
+        async with Page(running, "/ws/cut-off").open() as tab:
+            assert await tab.is_silent()
 
 
 async def test_partials_time_limit_in_words() -> None:
@@ -446,9 +493,9 @@ async def test_partials_bad_frames_and_failures() -> None:
     async with serving(Told(fail)) as running, Page(running, "/ws/s-1").open() as tab:
         for bad in ("nonsense", "[]", b"\x00", '{"content":""}', '{"content":null}'):
             await tab.socket.send(bad)
-            frame = await tab.hear()
-            assert frame["type"] == "error"
-            assert isinstance(frame["content"], str)
+            answer = await tab.hear()
+            assert answer["type"] == "error"
+            assert isinstance(answer["content"], str)
         await tab.ask("one")
         frames = await tab.until("error")
         assert frames[-1]["content"].startswith("Agent error: ")
