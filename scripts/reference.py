@@ -51,7 +51,7 @@ WHEN = {
     "storage_unavailable": "The log could not be read or written; nothing was changed.",
     "sequence_conflict": "Inside the server: another append came first.",
     "lease_lost": "Inside the server: another owner has the thread now.",
-    "trimmed": "What was asked for is no longer kept: an inbox's oldest part. Readers of a stream get a `resync` instead.",
+    "trimmed": "What was asked for is no longer kept: an inbox's oldest part, or what follows an offset of a Durable Stream. Other readers of a stream get a `resync` instead.",
     "store_locked": "Another process writes to this database file.",
     "storage_full": "There is no room on the server's disk for a file; nothing of it was kept.",
     "store_corrupt": "The database file is damaged or not one of Runcast's.",

@@ -164,6 +164,24 @@ async def test_a_reader_that_does_not_read_holds_nobody_up() -> None:
         assert frames < 1000  # it lagged, so deltas were joined
 
 
+async def test_a_reader_who_wants_it_gets_the_log_record_by_record_however_far_it_lags() -> None:
+    async with core(Told(counting)) as service:
+        sent = await service.send(ME, send("200"))
+        await ended(service, sent)
+        for subscription in (
+            await service.subscribe(ME, Subscribe(id="s", thread=sent.thread, after=0), joins=False),
+            await service.subscribe_run(ME, sent.run, joins=False),
+        ):
+            records: list[Record] = []
+            while len(records) < 205 and (update := await subscription.next(DEADLINE_S)) is not None:
+                records += update.records if isinstance(update, Events) else []
+                if records and isinstance(records[-1].event, e.RunFinished):
+                    break
+            subscription.close()
+            whole = await log(service, sent.thread)
+            assert [record.event for record in records] == [event for event in whole if event.run_id == sent.run]
+
+
 async def test_a_deleted_thread_ends_its_subscriptions() -> None:
     async with core() as service:
         sent = await service.send(ME, send("go"))

@@ -129,6 +129,11 @@ class Settings(BaseSettings):
         {},
         description="Dialects at other paths than their own: `/ws/chat=text`; `off` switches a path off.",
     )
+    ag_ui_cancelled: Literal["finished", "error"] = Field(
+        "finished",
+        description="How an AG-UI client before 1.0, which has no word for it, is told that a run was stopped: as one that "
+        "finished, after a CUSTOM event `run_cancelled`, or by RUN_ERROR with the code `cancelled`.",
+    )
     web: bool = Field(True, description="Serve the web app.")
     auth: Literal["none", "jwt"] = Field(
         "none",

@@ -98,11 +98,18 @@ class Hub:
                 del self._idle[oldest], self._places[oldest]
 
     def subscribe(
-        self, thread: Thread, *, after: int | None, epoch: str | None = None, watches: bool = True
+        self,
+        thread: Thread,
+        *,
+        after: int | None,
+        epoch: str | None = None,
+        watches: bool = True,
+        joins: bool = True,
     ) -> Subscription:
         """A cursor over the thread after `after`; a snapshot first without one, or when the cursor is of another log.
 
-        `watches`: somebody reads along, until it is closed; false for what only waits for an end or reads a page.
+        `watches`: somebody reads along, until it is closed; false for what only waits for an end or reads a page. `joins`: a
+        reader that lags gets deltas joined.
         """
         # `thread.head` is not told to the feed: what was appended since that row was read may have been pushed to nobody.
         place = self._place(thread.id)
@@ -130,6 +137,7 @@ class Hub:
             self.snapshot,
             after=after,
             resync=reason,
+            joins=joins,
             on_close=close,
         )
 

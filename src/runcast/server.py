@@ -32,11 +32,13 @@ from runcast.agents.loader import adapt_all
 from runcast.auth import Authenticator
 from runcast.auth.configured import configured
 from runcast.config import Settings, is_loopback
+from runcast.dialects.ag_ui import AgUi
 from runcast.errors import ConfigError, RuncastError
 from runcast.ids import Clock, IdSource, SystemClock, Uuid7Source
 from runcast.running import Limits
 from runcast.service import open_service
 from runcast.stores.base import Store
+from runcast.transports.clients import Clients
 from runcast.transports.gateway import Gateway
 from runcast.transports.guard import Guard
 from runcast.transports.http import build_api
@@ -104,7 +106,8 @@ class Server:
             connections_per_user=self.settings.connections_per_user,
             upload_timeout_s=self.settings.upload_timeout_s,
         )
-        self._api = cast(App, build_api(self.gateway))
+        ag_ui = AgUi({"cancelled": self.settings.ag_ui_cancelled})
+        self._api = cast(App, build_api(self.gateway, ag_ui=ag_ui))
         self._native = NativeSocket(self.gateway)
         self._mounts = Mounts(self.gateway, self.settings.dialects, query_token=self.settings.query_token)
         self._site = self._make_site(web_directory)
@@ -196,6 +199,11 @@ class Server:
         await service.runner.stop()
         before_closing()
         await self.gateway.stop(timeout_s=STOP_TIMEOUT_S)
+
+    @property
+    def clients(self) -> Clients:
+        """Who is connected in a message dialect: to say something to them that no run says."""
+        return self.gateway.clients
 
     @property
     def unstoppable(self) -> int:

@@ -532,7 +532,9 @@ class Service:
         """Whoever sent this run's message and waited for its end has hung up: no reader may be left."""
         self.runner.sender_gone(await self._my_run(principal, run))
 
-    async def subscribe(self, principal: Principal, command: Subscribe, *, watches: bool = True) -> Subscription:
+    async def subscribe(
+        self, principal: Principal, command: Subscribe, *, watches: bool = True, joins: bool = True
+    ) -> Subscription:
         """A cursor over a thread, or over one's own inbox. Whoever asked closes it; until then they watch, as `Hub.subscribe`
         means it.
 
@@ -547,19 +549,20 @@ class Service:
             thread = await self._store.inbox(principal, now=self._clock.now_ms())
         else:
             thread = await self._mine(principal, command.thread or "")
-        return self._hub.subscribe(thread, after=command.after, epoch=command.epoch, watches=watches)
+        return self._hub.subscribe(thread, after=command.after, epoch=command.epoch, watches=watches, joins=joins)
 
     async def follow(self, principal: Principal, thread: str, *, after: int) -> Subscription:
         """A cursor over a thread after `after`. Whoever asked closes it."""
         return await self.subscribe(principal, Subscribe(id="", thread=thread, after=after))
 
     async def subscribe_run(
-        self, principal: Principal, run: str, *, after: int = 0, watches: bool = True
+        self, principal: Principal, run: str, *, after: int = 0, watches: bool = True, joins: bool = True
     ) -> RunSubscription:
         """One run's own events after `after`; the iteration ends behind its terminal event."""
         row = await self._my_run(principal, run)
         thread = await self._mine(principal, row.thread)
-        return RunSubscription(row, self._hub.subscribe(thread, after=max(after, row.first_seq - 1), watches=watches))
+        first = max(after, row.first_seq - 1)
+        return RunSubscription(row, self._hub.subscribe(thread, after=first, watches=watches, joins=joins))
 
     async def read(
         self, principal: Principal, thread: str, *, after: int = 0, limit: int = MAX_EVENTS, wait_s: float = 0

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import cast
 
 import anyio
@@ -80,7 +81,8 @@ class Subscription(_Updates):
     """`async for update in subscription`, or `await subscription.next(timeout_s)` (None when nothing came in time).
 
     `thread` is the row at the time of subscribing, `epoch` and `head` the log's then, `start` the seq after which the
-    reader gets events (the `from` of the ack; for a snapshot, 0). `cursor` is the last seq given. One reader at a time; it
+    reader gets events (the `from` of the ack; for a snapshot, 0). `cursor` is the last seq given. With `joins` false records
+    are given one by one as the log has them, however far the reader lags. One reader at a time; it
     may take as long as it likes between two updates. `close()` wakes and ends the iteration; whoever made it closes it.
     """
 
@@ -93,6 +95,7 @@ class Subscription(_Updates):
         *,
         after: int | None,
         resync: ResyncReason | None = None,
+        joins: bool = True,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.thread = thread
@@ -103,6 +106,7 @@ class Subscription(_Updates):
         self._feed = feed
         self._store = store
         self._snapshot = snapshot
+        self._joins = joins
         self._resync = None if resync is None else Resync(resync)
         self._wants_snapshot = after is None or resync is not None
         self._caught_up = False
@@ -144,7 +148,7 @@ class Subscription(_Updates):
         self._wake.set()
 
     def _takes(self, sink: Sink, pushed: Sequence[Record]) -> bool:
-        if pushed[0].event.seq != self.cursor + 1 or self._feed.deleted:
+        if pushed[0].event.seq != self.cursor + 1 or self._feed.deleted or (len(pushed) > 1 and not self._joins):
             return False  # a part of it was given already: rare, and whoever reads leaves that out
         update = _shared.update if pushed is _shared.of else _shared.make(pushed)
         if update is None:
@@ -200,7 +204,7 @@ class Subscription(_Updates):
                 self._feed.note_head(self.cursor)
         if records:
             self.cursor = records[-1].seq
-            return Events(join(records) if len(records) > 1 else records)
+            return Events(join(records) if self._joins and len(records) > 1 else records)
         if not self._caught_up:
             self._caught_up = True
             return CaughtUp(self.cursor)
@@ -266,6 +270,16 @@ class RunSubscription(_Updates):
                 return Events(mine)
         self.close()
         raise StopAsyncIteration
+
+    def deliver_to(self, sink: Sink) -> None:
+        """As `Subscription.deliver_to`; the run's terminal event is always left to the reader."""
+        self.inner.deliver_to(partial(self._pass_on, sink))
+
+    def _pass_on(self, sink: Sink, update: Events) -> bool:
+        mine = [record for record in update.records if record.event.run_id == self.run.id]
+        if any(isinstance(record.event, TERMINAL) for record in mine):
+            return False
+        return not mine or sink(update if len(mine) == len(update.records) else Events(mine))
 
     def close(self) -> None:
         self.inner.close()

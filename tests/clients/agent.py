@@ -93,18 +93,36 @@ async def hold(rest: str, run: RunContext) -> AsyncIterator[str]:
     yield "after."
 
 
+async def client(rest: str, run: RunContext) -> AsyncIterator[str]:
+    """`client`: asks the front end's tool `where`; the run that brings its result says "You are in …"."""
+    await run.call_client_tool("where")
+    return
+    yield
+
+
+async def state(rest: str, run: RunContext) -> AsyncIterator[str]:
+    """`state`: adds one to `n` of the shared state, then marks it as seen."""
+    await run.set_state({"n": (run.state or {}).get("n", 0) + 1})
+    await run.patch_state([{"op": "add", "path": "/seen", "value": True}])
+    yield "Counted."
+
+
 async def echo(rest: str, run: RunContext) -> AsyncIterator[str]:
     yield f"You said {run.input.text!r}."
 
 
 SCENES: dict[str, Callable[[str, RunContext], AsyncIterator[str]]] = {
-    scene.__name__: scene for scene in (plain, reason, parallel, broken, approve, draw, fail, count, hold)
+    scene.__name__: scene
+    for scene in (plain, reason, parallel, broken, approve, draw, fail, count, hold, client, state)
 }
 
 
 @runcast.agent
 async def agent(prompt: str, run: RunContext) -> AsyncGenerator[str]:
     """Plays what the first word says; else it repeats what it was told."""
+    if run.tool_results:
+        yield f"You are in {run.tool_results[0].content}."
+        return
     scene, _, rest = prompt.partition(" ")
     async for piece in SCENES.get(scene, echo)(rest, run):
         yield piece

@@ -207,8 +207,9 @@ async def test_what_is_said_of_a_run_wins_over_both(word: OnDisconnect) -> None:
         assert await ended(service, queued) == "cancelled", "the retry took its place"
         await agent.reached.wait()
         (await service.subscribe(ME, Subscribe(id="s", thread=first.thread, after=0))).close()
-        await settle()
-        agent.gate.set()
+        if word == "continue":
+            await settle()
+            agent.gate.set()
         for sent in (first, again):
             assert await ended(service, sent) == ("done" if word == "continue" else "cancelled")
 

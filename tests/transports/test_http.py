@@ -29,10 +29,12 @@ pytestmark = pytest.mark.anyio
 UNKNOWN = "01a1fa7b-ab34-7183-bd3c-000000000000"
 
 
-def problem_of(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+def problem_of(
+    response: httpx.Response, status: int, code: str, media_type: str = "application/problem+json"
+) -> dict[str, Any]:
     """The problem that a response is, as RFC 9457 wants it."""
     assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["content-type"] == media_type
     problem = response.json()
     assert problem["status"] == status
     assert problem["code"] == code

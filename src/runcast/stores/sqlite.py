@@ -167,7 +167,8 @@ class SqliteStore(Store):
         if self._ledger is None or self._closed:
             return await self._read(partial(self._get, thread))
         known = self._ledger.known
-        row = known.get(thread)
+        # While a group is under way its rows may be in the file, and be read there, before it is known here that they are.
+        row = known.get(thread) if self._writer is not None and self._writer.is_idle else None
         if row is None:
             changes = known.changes
             row = await self._read(partial(self._get, thread))

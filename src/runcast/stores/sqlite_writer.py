@@ -160,6 +160,11 @@ class Writer:
         elif count:
             self.healthy = True
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was accepted is done and told."""
+        return self._waiting == 0
+
     def take_turn(self) -> bool:
         """Whether the event loop may use the ledger's memory until `give_turn`, in this step: nothing is uncommitted then."""
         return not self._closing and self._turn.acquire(blocking=False)

@@ -2,6 +2,7 @@
 
 from runcast.testing.agent_suite import AgentSuite as AgentSuite
 from runcast.testing.dialect_suite import DialectSuite as DialectSuite
+from runcast.testing.local_client import client_of as client_of
 from runcast.testing.memory_store import MemoryStore as MemoryStore
 from runcast.testing.scripted import Collected as Collected
 from runcast.testing.scripted import Pause as Pause

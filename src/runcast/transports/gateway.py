@@ -20,6 +20,7 @@ from runcast.errors import Forbidden, TooManyConnections, Unauthenticated, Unava
 from runcast.ids import Clock, IdSource
 from runcast.runs import Principal
 from runcast.service import Service
+from runcast.transports.clients import Clients
 from runcast.transports.deliveries import Deliveries
 from runcast.transports.presented import QueryToken, credentials_of, renewed
 from runcast.transports.refusals import Refusals
@@ -73,6 +74,7 @@ class Gateway:
         self.new_id = new_id
         self.refusals = Refusals(clock)
         self.deliveries = Deliveries(clock)
+        self.clients = Clients()
         self.send_timeout_s = send_timeout_s
         self.upload_timeout_s = upload_timeout_s
         self.draining = False

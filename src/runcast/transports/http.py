@@ -14,12 +14,14 @@ from msgspec import UNSET
 from starlette.responses import JSONResponse, Response
 
 from runcast.commands import Cancel, Edit, Resolve, Retry, Send, Steer, Subscribe
+from runcast.dialects.ag_ui import AgUi
 from runcast.dialects.base import Start
 from runcast.dialects.native import NativeEncoder, fault_of_message
 from runcast.errors import InvalidRequest
 from runcast.runs import Message, Principal, Thread
 from runcast.service import CancelResult, EventPage, ResolveResult, Sent, Service
 from runcast.transports import openapi, problems
+from runcast.transports.ag_ui import ag_ui_routes
 from runcast.transports.answers import answer_of, event_list, resync_of, thread_view
 from runcast.transports.bodies import (
     Again,
@@ -38,6 +40,7 @@ from runcast.transports.bodies import (
     ThreadList,
     ThreadView,
 )
+from runcast.transports.durable_streams import durable_streams_routes
 from runcast.transports.files import file_routes
 from runcast.transports.gateway import Gateway, Place
 from runcast.transports.leaving import unless_gone
@@ -66,8 +69,9 @@ THREAD_STREAM = (
 )
 
 
-def build_api(gateway: Gateway) -> FastAPI:
-    """The FastAPI application of the native routes. It knows nothing of peers, hosts and origins: see `guard`."""
+def build_api(gateway: Gateway, *, ag_ui: AgUi | None = None) -> FastAPI:
+    """The FastAPI application of the native routes, and of the dialects that have routes of their own. It knows nothing of peers,
+    hosts and origins: see `guard`."""
     app = FastAPI(
         title="Runcast",
         version="1",
@@ -79,8 +83,9 @@ def build_api(gateway: Gateway) -> FastAPI:
     )
     problems.install(app)
     messages = (message_routes, event_routes, run_routes, branch_routes)
-    for routes in (health_routes, thread_routes, *messages, file_routes, own_routes):
+    for routes in (health_routes, thread_routes, *messages, file_routes, own_routes, durable_streams_routes):
         app.include_router(routes(gateway))
+    app.include_router(ag_ui_routes(gateway, ag_ui or AgUi()))
     openapi.install(app)
 
     @app.get("/v1/openapi.json", include_in_schema=False)

@@ -33,6 +33,7 @@ Kind = Literal["http", "websocket"]
 RESERVED: Final = frozenset(
     {
         "api",
+        "ag-ui",
         "agent",
         "agent-thoughts",
         "assets",
@@ -48,6 +49,9 @@ RESERVED: Final = frozenset(
     }
 )
 """Never a session id or a user id in a path."""
+
+ROUTED: Final = ("/ag-ui/",)
+"""Where dialects answer that have routes of their own in the API (`transports.http`)."""
 
 _PARAMETER = re.compile(r"\{([a-z_]+)\}")
 _PATTERN = re.compile(r"(/([A-Za-z0-9._~-]+|\{[a-z_]+\}))+")
@@ -93,7 +97,8 @@ class Pattern:
         if found is None:
             return None
         params = found.groupdict()
-        return None if RESERVED.intersection(params.values()) else params
+        named = {value for name, value in params.items() if name != "agent"}  # an agent may be called `chat`
+        return None if RESERVED.intersection(named) else params
 
 
 class Mounts:
@@ -156,6 +161,8 @@ class Mounts:
 
     def has(self, path: str) -> bool:
         """Whether a dialect answers at `path`, over whatever it is spoken."""
+        if path.startswith(ROUTED):
+            return True
         return any(self.find(kind, path) is not None for kind in ("http", "websocket"))
 
     def last_words(self, path: str) -> Sequence[str]:

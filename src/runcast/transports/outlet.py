@@ -36,13 +36,16 @@ class Outlet:
         """Whether who sends should wait for `room` first."""
         return self._line is not None and self._line.is_full
 
-    def write(self, frame: bytes) -> bool:
-        """Write a frame at once, without waiting; false if that cannot be, and nothing was written."""
-        if self._straight is None or self._lock.locked() or not self._straight.has_room:
-            return False
+    @property
+    def has_room(self) -> bool:
+        """Whether `write` may be called, in the same step: nothing is being sent, and the socket takes more at once."""
+        return self._straight is not None and not self._lock.locked() and self._straight.has_room
+
+    def write(self, frame: bytes) -> None:
+        """Write a frame without waiting. Only after `has_room`; what the socket does not take at once is kept for it."""
+        assert self._straight is not None
         self._straight.write_text(frame)
         self.last_sent = self._clock.monotonic()
-        return True
 
     async def send(self, frame: bytes) -> None:
         """

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
-import anyio
 from fastapi import APIRouter, Request
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Send
+from starlette.responses import Response
 
 from runcast.errors import InvalidRequest, RateLimited
 from runcast.runs import Principal
@@ -18,7 +15,7 @@ from runcast.transports.bodies import Forget, Forgotten
 from runcast.transports.gateway import Gateway
 from runcast.transports.openapi import answers, body_of
 from runcast.transports.requests import json_answer, read_json
-from runcast.transports.wire import StreamCut
+from runcast.transports.streamed import Streamed
 
 CONFIRMATION = "delete all my data"
 EXPORTS_AT_ONCE = 2
@@ -34,7 +31,8 @@ def own_routes(gateway: Gateway) -> APIRouter:
     @router.get("/export", **documented)
     async def export(request: Request) -> Response:
         principal = await gateway.principal(request.scope)
-        return Download(gateway, _counted(gateway, principal, under_way), "runcast-export.zip", "application/zip")
+        headers = {"content-disposition": 'attachment; filename="runcast-export.zip"', "cache-control": "no-store"}
+        return Streamed(gateway, _counted(gateway, principal, under_way), "application/zip", headers)
 
     @router.delete("/data", **answers(Forgotten, "It is gone.", changes=True), **body_of(Forget))
     async def forget(request: Request) -> Response:
@@ -63,29 +61,3 @@ async def _counted(gateway: Gateway, principal: Principal, under_way: Counter[Pr
         under_way[principal] -= 1
         if not under_way[principal]:
             del under_way[principal]
-
-
-class Download(StreamingResponse):
-    """A file that is made while it is sent. One that fails on the way is cut, never ended as if it were whole."""
-
-    def __init__(self, gateway: Gateway, chunks: AsyncGenerator[bytes], name: str, media_type: str) -> None:
-        headers = {"content-disposition": f'attachment; filename="{name}"', "cache-control": "no-store"}
-        super().__init__(chunks, media_type=media_type, headers=headers)
-        self._gateway = gateway
-        self._chunks = chunks
-
-    async def stream_response(self, send: Send) -> None:
-        async def put(message: dict[str, Any]) -> None:
-            with anyio.fail_after(self._gateway.send_timeout_s):
-                await send(message)
-
-        async with aclosing(self._chunks) as chunks:
-            first = await anext(chunks)  # what fails at once is still a problem with a code
-            await put({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await put({"type": "http.response.body", "body": first, "more_body": True})
-            try:
-                async for chunk in chunks:
-                    await put({"type": "http.response.body", "body": chunk, "more_body": True})
-            except TimeoutError:
-                raise StreamCut from None  # it takes nothing
-        await put({"type": "http.response.body", "body": b"", "more_body": False})

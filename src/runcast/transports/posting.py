@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, Literal
 
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from runcast.dialects.base import AnswerDialect, Ask, BadFrame, Start
 from runcast.dialects.run_fold import failure_of
 from runcast.errors import ClientError, InvalidRequest, NotFound, RuncastError
 from runcast.events import TERMINAL, Record
+from runcast.runs import Principal
 from runcast.service import Sent
 from runcast.subscription import RunSubscription
 from runcast.transports.asking import ask_agent, thread_of
@@ -26,6 +28,7 @@ from runcast.transports.presented import QueryToken
 from runcast.transports.problems import problem, problem_of
 from runcast.transports.requests import read_text
 from runcast.transports.sse import EventStream
+from runcast.transports.whole import whole
 from runcast.transports.wire import Receive, Scope, Send, request_id_of
 from runcast.updates import Events
 
@@ -72,9 +75,12 @@ class PostEndpoint:
             subscription = await gateway.service.subscribe_run(principal, sent.run)
             start = start_of(subscription, sent, ask)
             if self._how == "stream":
-                return EventStream(gateway, subscription, self._dialect.encoder(start), place.keep(), with_ids=False)
+                complete = partial(whole, gateway.service, principal) if self._dialect.whole_results else None
+                encoder = self._dialect.encoder(start)
+                return EventStream(gateway, subscription, encoder, place.keep(), with_ids=False, complete=complete)
         with gateway.wait():
-            records = await unless_gone(request, whole_run(subscription))
+            told = whole_run(gateway, principal, subscription, whole_results=self._dialect.whole_results)
+            records = await unless_gone(request, told)
         if records is None:
             await gateway.service.sender_gone(principal, sent.run)
             return Response(status_code=204)  # nobody gets it
@@ -102,11 +108,15 @@ def start_of(subscription: RunSubscription, sent: Sent, ask: Ask) -> Start:
     )
 
 
-async def whole_run(subscription: RunSubscription) -> list[Record]:
+async def whole_run(
+    gateway: Gateway, principal: Principal, subscription: RunSubscription, *, whole_results: bool = False
+) -> list[Record]:
     """All events of a run, when it has ended; empty if its thread is deleted before. Closes the subscription."""
     records: list[Record] = []
     try:
         async for update in subscription:
+            if whole_results:
+                update = await whole(gateway.service, principal, update)
             if isinstance(update, Events):
                 records.extend(update.records)
     finally:

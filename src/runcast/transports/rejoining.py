@@ -15,15 +15,14 @@ from urllib.parse import quote
 
 import anyio
 
-from runcast.dialects.base import Encoder, Frame, RejoinDialect, RejoinEncoder, TalkDialect
+from runcast.dialects.base import Frame, RejoinDialect, RejoinEncoder, TalkDialect
 from runcast.errors import NotFound
-from runcast.events import Record
 from runcast.runs import Principal, Run, Thread
 from runcast.transports.deliveries import LOST_TTL_S, Lost, LostRun, Mark, behind, reaches
 from runcast.transports.gateway import Gateway
 from runcast.transports.straight import straight_of
 from runcast.transports.wire import Scope, cookies_of, header_values, headers_of
-from runcast.updates import Events, Update
+from runcast.updates import Events
 
 COOKIE: Final = "runcast_client"
 ASK_EVERY_S: Final = 0.25
@@ -191,8 +190,8 @@ class Rejoining:
             page = await service.read(self._principal, thread.id, after=cursor, limit=thread.head - cursor)
             if not page.records:
                 break
-            for record in page.records:
-                frames += encoder.missed([frame for frame in encoder.encode(record) if reaches(frame, mark)])
+            told = encoder.update(Events(page.records))
+            frames += encoder.missed([frame for frame in told if reaches(frame, mark)])
             cursor = page.records[-1].seq
         deliveries.begin(self._principal, thread.id, mark)
         # Between reading the mark and this another socket may have come in: it was there first.
@@ -229,27 +228,6 @@ class Rejoining:
             self._runs.pop(run, None)
         self._gateway.deliveries.expire(self._principal, self._browser, gone)
         return lost._replace(runs=runs)
-
-
-class From:
-    """An encoder that says nothing before a mark."""
-
-    def __init__(self, encoder: Encoder, mark: Mark, *, only_end: bool = False) -> None:
-        self._encoder = encoder
-        self._mark = mark
-        self._only_end = only_end
-
-    def encode(self, record: Record) -> Sequence[Frame]:
-        return [
-            frame
-            for frame in self._encoder.encode(record)
-            if reaches(frame, self._mark) and (frame.ends or not self._only_end)
-        ]
-
-    def update(self, update: Update) -> Sequence[Frame]:
-        if not isinstance(update, Events):
-            return ()
-        return [frame for record in update.records for frame in self.encode(record)]
 
 
 def _encoded(path: str) -> str:

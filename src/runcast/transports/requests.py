@@ -111,15 +111,15 @@ def wants_stream(request: Request) -> bool:
     )
 
 
-async def read_json(request: Request, kind: type[T], *, optional: bool = False) -> T:
+async def read_json(request: Request, kind: type[T], *, optional: bool = False, max_body: int = MAX_BODY) -> T:
     """The request's body as a `kind`; with `optional` an empty body is an empty object.
 
     Raises:
         HttpError: 400 not JSON · 408 it did not come · 415 another content type.
-        TooLarge: more than 256 KiB.
+        TooLarge: more than `max_body` bytes.
         InvalidRequest: JSON, but not a `kind`.
     """
-    data = await read_body(request)
+    data = await read_body(request, max_body)
     if not data and optional:
         return msgspec.convert({}, kind)
     _check_json(request)
@@ -155,19 +155,19 @@ def _check_json(request: Request) -> None:
         raise HttpError(415, "unsupported_media_type", "Send JSON, with `Content-Type: application/json`.")
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, max_body: int = MAX_BODY) -> bytes:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise HttpError(415, "unsupported_media_type", "Send the body without a content encoding.")
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and (len(declared) > 12 or int(declared) > MAX_BODY):
-        raise TooLarge(f"The body has {declared[:20]} bytes; at most {MAX_BODY} are taken.")
+    if declared.isdigit() and (len(declared) > 12 or int(declared) > max_body):
+        raise TooLarge(f"The body has {declared[:20]} bytes; at most {max_body} are taken.")
     data = bytearray()
     try:
         with anyio.fail_after(BODY_S):
             async for chunk in request.stream():
                 data += chunk
-                if len(data) > MAX_BODY:
-                    raise TooLarge(f"The body has more than {MAX_BODY} bytes.")
+                if len(data) > max_body:
+                    raise TooLarge(f"The body has more than {max_body} bytes.")
     except ClientDisconnect:
         raise StreamCut from None
     except TimeoutError:

@@ -1,0 +1,160 @@
+"""The routes of AG-UI 1.0: a POST per run, as its `HttpAgent` makes it, and what that protocol leaves open.
+
+    POST /ag-ui/{agent}                      run: `RunAgentInput` in, server-sent events out
+    GET  /ag-ui/{agent}?threadId=&runId=     attach: the conversation as it stands, then its run live
+    POST /ag-ui/{agent}/cancel               {"threadId", "runId"?}: stop the run, or whatever runs
+
+A POST with a `threadId` and `runId` that are known attaches to that run, and so does one that says nothing new. A client that
+hangs up has gone, whatever it meant: the stock Stop button is a broken request. What becomes of the run then is `on_disconnect`,
+here also `?onDisconnect=` for one run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from msgspec import Struct
+from starlette.responses import Response
+
+from runcast.commands import Cancel, Subscribe
+from runcast.dialects.ag_ui import AgUi
+from runcast.dialects.base import Options, Start
+from runcast.errors import InvalidRequest, NotFound
+from runcast.ids import EXTERNAL_ID
+from runcast.runs import OnDisconnect, Principal, Run, Thread
+from runcast.subscription import Subscription
+from runcast.transports.ag_ui_asking import Asking, RunAgentInput
+from runcast.transports.ag_ui_following import Following, nothing_yet
+from runcast.transports.gateway import Gateway, Place
+from runcast.transports.problems import HttpError
+from runcast.transports.requests import json_answer, read_json
+from runcast.transports.sse import EventStream
+
+MAX_BODY = 4 * 1024 * 1024
+"""Bytes of a `RunAgentInput`: it has the whole conversation in it."""
+
+ThreadId = Annotated[str | None, Query(alias="threadId", description="The client's own id of the conversation.")]
+RunId = Annotated[str | None, Query(alias="runId", description="The client's own id of the run.")]
+Version = Annotated[str | None, Query(alias="protocolVersion")]
+OnGone = Annotated[Literal["continue", "cancel"] | None, Query(alias="onDisconnect")]
+
+
+class ToCancel(Struct, frozen=True, kw_only=True, rename="camel"):
+    thread_id: str
+    run_id: str | None = None
+    reason: str | None = None
+
+
+def ag_ui_routes(gateway: Gateway, dialect: AgUi) -> APIRouter:
+    router = APIRouter(prefix="/ag-ui", tags=["ag-ui"])
+    routes = _Routes(gateway, dialect)
+
+    @router.post("/{agent}", include_in_schema=False)
+    async def run_agent(request: Request, agent: str, on_disconnect: OnGone = None) -> Response:
+        principal = await routes.enter(request, agent)
+        given = await read_json(request, RunAgentInput, max_body=MAX_BODY)
+        gateway.refuse_while_draining()
+        return await routes.run(principal, agent, given, on_disconnect)
+
+    @router.get("/{agent}", include_in_schema=False)
+    async def attach(
+        request: Request, agent: str, thread: ThreadId = None, run: RunId = None, version: Version = None
+    ) -> Response:
+        principal = await routes.enter(request, agent)  # before anything that is asked is looked at
+        if thread is None:
+            raise InvalidRequest("Say which conversation: `?threadId=`.")
+        return await routes.attach(principal, thread, run, version)
+
+    @router.post("/{agent}/cancel", include_in_schema=False)
+    async def cancel(request: Request, agent: str) -> Response:
+        principal = await routes.enter(request, agent)
+        return await routes.cancel(principal, await read_json(request, ToCancel))
+
+    return router
+
+
+class _Routes:
+    def __init__(self, gateway: Gateway, dialect: AgUi) -> None:
+        self._gateway = gateway
+        self._dialect = dialect
+
+    async def enter(self, request: Request, agent: str) -> Principal:
+        """Who it is.
+
+        Raises:
+            Unauthenticated, Forbidden. HttpError: 404, there is no such agent.
+        """
+        principal = await self._gateway.principal(request.scope)
+        known = [one.name for one in self._gateway.service.agents(principal)]
+        if agent not in known:
+            raise HttpError(404, "not_found", f"There is no agent {agent[:64]!r}; there are: {', '.join(known)}.")
+        return principal
+
+    async def run(
+        self, principal: Principal, agent: str, given: RunAgentInput, on_disconnect: OnDisconnect | None
+    ) -> Response:
+        service = self._gateway.service
+        if EXTERNAL_ID.match(given.run_id) is None:
+            raise InvalidRequest("`runId` must be 1-128 characters, without `/` and control characters.")
+        with self._gateway.claim(principal) as place:  # before anything is started: refused means that nothing was
+            thread = await service.open_thread(principal, given.thread_id, agent=agent)
+            asked = await Asking(service, principal, thread, agent, given, on_disconnect).ask()
+            run = await service.get_run(principal, asked.run)
+            options = _options(given.run_id, given.protocol_version)
+            if asked.is_new:
+                inner = await service.follow(principal, thread.id, after=run.first_seq - 1)
+            else:
+                inner = await service.subscribe(principal, Subscribe(id="", thread=thread.id))
+            return self._stream(principal, thread, run, inner, given.thread_id, options, place, asked.calls)
+
+    async def attach(self, principal: Principal, thread_id: str, run_id: str | None, version: str | None) -> Response:
+        service = self._gateway.service
+        with self._gateway.claim(principal) as place:
+            thread = await service.find_thread(principal, thread_id)
+            options = _options(run_id, version)
+            if thread is None:
+                frames = self._dialect.encoder(Start("", "", 0, None, thread_id, options)).update(nothing_yet())
+                body = b"".join([b"data: %b\n\n" % frame.data for frame in frames])
+                return Response(body, headers={"cache-control": "no-store"}, media_type="text/event-stream")
+            run = None if run_id is None else await service.find_run(principal, thread.id, run_id)
+            inner = await service.subscribe(principal, Subscribe(id="", thread=thread.id))
+            return self._stream(principal, thread, run, inner, thread_id, options, place)
+
+    def _stream(
+        self,
+        principal: Principal,
+        thread: Thread,
+        run: Run | None,
+        inner: Subscription,
+        called: str,
+        options: Options,
+        place: Place,
+        calls: Iterable[str] = (),
+    ) -> Response:
+        start = Start(thread.id, inner.epoch, inner.start, None if run is None else run.id, called, options)
+        updates = Following(self._gateway.service, principal, inner, None if run is None else run.id)
+        encoder = self._dialect.encoder(start)
+        encoder.knows(calls)
+        return EventStream(self._gateway, updates, encoder, place.keep(), with_ids=False)
+
+    async def cancel(self, principal: Principal, given: ToCancel) -> Response:
+        service = self._gateway.service
+        thread = await service.find_thread(principal, given.thread_id)
+        if thread is None:
+            raise NotFound("There is no such conversation.")
+        command = Cancel(id=self._gateway.new_id(), thread=thread.id, reason=given.reason)
+        if given.run_id is not None:
+            run = await service.find_run(principal, thread.id, given.run_id)
+            if run is None:
+                raise NotFound("There is no such run.")
+            command = Cancel(id=command.id, run=run.id, reason=given.reason)
+        result = await service.cancel(principal, command)
+        said = {"threadId": given.thread_id, "runId": given.run_id or result.run, "status": result.status}
+        return json_answer(said)
+
+
+def _options(run_id: str | None, version: str | None) -> Options:
+    given = {"run": run_id, "protocolVersion": version}
+    return {name: value for name, value in given.items() if value is not None}
