@@ -337,6 +337,30 @@ async def test_a_message_whose_client_vanishes_at_once_is_answered_once() -> Non
         assert agent.inputs in ([], ["one"])
 
 
+async def test_a_tabs_second_socket_hears_nothing_of_the_first_ones_run() -> None:
+    async with running_page() as (_, page, agent):
+        async with page.open() as one, page.open() as two:
+            await two.ask("before")
+            agent.step("before", 2)
+            await two.until("complete")
+            await one.ask("one tool tool")
+            agent.step("one tool tool", 4)
+            frames = await one.until("complete")
+            assert [frame["type"] for frame in frames].count("tool_call_end") == 2  # of the same tool
+            assert frames[-1]["data"]["iterations"] == 2
+            assert await two.is_silent()
+
+
+@pytest.mark.parametrize("path", ["/ws/chat", "/ws/s-1"])
+async def test_a_refusal_is_only_a_close(path: str) -> None:
+    secret = "k7Qv1xTz9bLw3Rj5Ys8Nd2Hf6Gc4Mp0A"
+    async with serving(auth="jwt", jwt_secret=secret) as running:
+        async with running.socket(path, subprotocols=None) as socket:
+            with anyio.fail_after(DEADLINE_S), pytest.raises(websockets.ConnectionClosed):
+                await socket.recv()
+            assert socket.close_code == 4001
+
+
 async def test_over_http() -> None:
     async with serving() as running, running.http() as http:
         answer = await http.post("/api/chat/message", json={"message": "Hi there", "conversation_id": None})
