@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
@@ -320,7 +321,7 @@ async def test_closing_on_purpose_in_the_stream_stops_the_run() -> None:
         try:
             while True:
                 yield e.TextMessageContent(message_id="m", delta="on and on ")
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
         finally:
             stopped.set()
 
