@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 from typing import Final, cast
 from urllib.parse import parse_qsl
 
+from runcast.dialects.ai_sdk import AiSdk
 from runcast.dialects.base import Dialect, Options
 from runcast.dialects.chat_stream import ChatStream
 from runcast.dialects.text import Text
@@ -23,6 +24,7 @@ Factory = Callable[[Options], Dialect]
 """Makes a dialect from its options; raises ValueError, with a sentence, for options that it does not know."""
 
 BUILTIN: Mapping[str, Factory] = {
+    "ai-sdk": AiSdk,
     "chat-stream": ChatStream,
     "text": Text,
     "thoughts": Thoughts,

@@ -72,7 +72,9 @@ SECURITY_HEADERS: dict[bytes, bytes] = {
 """On every answer that does not say otherwise itself."""
 
 ALLOW_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
-ALLOW_HEADERS = "content-type, authorization, idempotency-key, if-none-match, last-event-id, x-request-id"
+ALLOW_HEADERS = (
+    "content-type, authorization, idempotency-key, if-none-match, last-event-id, x-request-id, x-ai-sdk-version"
+)
 EXPOSE_HEADERS = (
     b"x-request-id, retry-after, location, etag, runcast-thread, runcast-run, runcast-seq, "
     b"stream-next-offset, stream-up-to-date, stream-closed, stream-cursor"

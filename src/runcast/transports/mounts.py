@@ -11,9 +11,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
+from runcast.dialects.ai_sdk import AiSdk
 from runcast.dialects.base import AnswerDialect, Dialect, TalkDialect
 from runcast.dialects.registry import BUILTIN, dialect_named
 from runcast.errors import ConfigError
+from runcast.transports.ai_sdk import BELOW, PATH, SOCKET, ai_sdk_endpoints
+from runcast.transports.ai_sdk_socket import AiSdkSocket
 from runcast.transports.gateway import Gateway
 from runcast.transports.posting import PostEndpoint
 from runcast.transports.presented import QueryToken
@@ -131,15 +134,34 @@ class Mounts:
             for path, how in dialect.posts.items():
                 self._put("http", path, PostEndpoint(self._gateway, dialect, how, self._query_token))
 
+        if isinstance(dialect, AiSdk):
+            self._add_chat(PATH, dialect)
+
+    def _add_chat(self, path: str, dialect: AiSdk) -> None:
+        for below, app in ai_sdk_endpoints(self._gateway, dialect, self._query_token).items():
+            self._put("http", path + below, app)
+        self._put("websocket", path + SOCKET, AiSdkSocket(self._gateway, self._query_token))
+
     def _set(self, path: str, name: str) -> None:
         if name == OFF:
             for kind in ("http", "websocket"):
                 self._put(kind, path, None)
+            self._switch_off("websocket", path + SOCKET)
+            for below in BELOW:
+                self._switch_off("http", path + below)
             return
         dialect = dialect_named(name)
+        if isinstance(dialect, AiSdk):
+            self._add_chat(path, dialect)
+            return
         if not isinstance(dialect, TalkDialect):
             raise ConfigError(f"The dialect {name!r} is not spoken over a WebSocket; it cannot be put at {path!r}.")
         self._put("websocket", path, TalkSocket(self._gateway, dialect, query_token=self._query_token))
+
+    def _switch_off(self, kind: Kind, path: str) -> None:
+        """What is below a chat goes with it."""
+        if (kind, Pattern(path).shape) in self._apps:
+            self._put(kind, path, None)
 
     def _put(self, kind: Kind, path: str, app: App | None) -> None:
         pattern = Pattern(path)
