@@ -508,6 +508,11 @@ class Service:
         """What runs now or is queued in all of one's conversations; per thread in the order accepted."""
         return await self._store.active_runs(principal)
 
+    async def runs_from(self, principal: Principal, thread: str, seq: int) -> list[Run]:
+        """The runs of a thread that had not ended before `seq`, in the order accepted."""
+        await self._mine(principal, thread)
+        return [run for run in await self._store.runs(thread=thread) if run.last_seq is None or run.last_seq >= seq]
+
     async def find_run(self, principal: Principal, thread: str, external_run: str) -> Run | None:
         """The run of one's own thread that a command started under `run_alias`, or whose id this is; None if there is none.
 

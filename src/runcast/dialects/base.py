@@ -222,6 +222,32 @@ class PushDialect(TalkDialect, Protocol):
         ...
 
 
+class RejoinEncoder(Encoder, Protocol):
+    """An encoder whose reader may come back for what it missed. It has encoded all up to now when it is asked."""
+
+    def missed(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        """Which of these frames, that did not reach the reader, it still gets."""
+        ...
+
+    def standing(self) -> Sequence[Frame]:
+        """What a reader that comes in is told of the run that goes on; nothing if none does. Their `seq` is None: they are not
+        in the log."""
+        ...
+
+
+@runtime_checkable
+class RejoinDialect(TalkDialect, Protocol):
+    """A dialect whose clients come back for what did not reach them (`transports.rejoining`)."""
+
+    @property
+    def rejoins(self) -> Literal["conversation", "browser"]:
+        """By what they are known again: the conversation in the URL, whoever of its sockets was reached; or a cookie, and then
+        the run that a lost socket asked for goes on on the first new one."""
+        ...
+
+    def encoder(self, start: Start) -> RejoinEncoder: ...
+
+
 class BadFrame(Exception):
     """A client's message that cannot be read. `malformed`: not even the protocol's syntax (three of them end a native
     connection); otherwise it was understood as far as `id`, and its field or `op` is wrong."""

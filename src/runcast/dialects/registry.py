@@ -14,9 +14,11 @@ from urllib.parse import parse_qsl
 from runcast.dialects.ai_sdk import AiSdk
 from runcast.dialects.base import Dialect, Options
 from runcast.dialects.chat_stream import ChatStream
+from runcast.dialects.partials import Partials
 from runcast.dialects.progress import Progress
 from runcast.dialects.text import Text
 from runcast.dialects.thoughts import Thoughts
+from runcast.dialects.tool_calls import ToolCalls
 from runcast.errors import ConfigError
 
 GROUP: Final = "runcast.dialects"
@@ -27,9 +29,11 @@ Factory = Callable[[Options], Dialect]
 BUILTIN: Mapping[str, Factory] = {
     "ai-sdk": AiSdk,
     "chat-stream": ChatStream,
+    "partials": Partials,
     "progress": Progress,
     "text": Text,
     "thoughts": Thoughts,
+    "tool-calls": ToolCalls,
 }
 
 

@@ -21,6 +21,7 @@ from runcast.ids import Clock, IdSource
 from runcast.runs import Principal
 from runcast.service import Service
 from runcast.transports.clients import Clients
+from runcast.transports.deliveries import Deliveries
 from runcast.transports.presented import QueryToken, credentials_of, renewed
 from runcast.transports.refusals import Refusals
 from runcast.transports.wire import IDENTITY, REFUSED, Scope
@@ -72,6 +73,7 @@ class Gateway:
         self.clock = clock
         self.new_id = new_id
         self.refusals = Refusals(clock)
+        self.deliveries = Deliveries(clock)
         self.clients = Clients()
         self.send_timeout_s = send_timeout_s
         self.upload_timeout_s = upload_timeout_s

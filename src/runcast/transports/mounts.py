@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
+from starlette.responses import JSONResponse
+
 from runcast.dialects.ai_sdk import AiSdk
 from runcast.dialects.base import AnswerDialect, Dialect, TalkDialect
 from runcast.dialects.progress import Progress
@@ -21,11 +23,15 @@ from runcast.transports.ai_sdk_socket import AiSdkSocket
 from runcast.transports.gateway import Gateway
 from runcast.transports.posting import PostEndpoint
 from runcast.transports.presented import QueryToken
+from runcast.transports.problems import problem
 from runcast.transports.progress_posting import ProgressEndpoints
 from runcast.transports.talk import TalkSocket
-from runcast.transports.wire import App
+from runcast.transports.wire import App, Receive, Scope, Send
 
 OFF: Final = "off"
+
+HEALTH: Final = "/api/health"
+"""Where pages of the `tool-calls` dialect ask whether there is a server."""
 
 Kind = Literal["http", "websocket"]
 
@@ -122,6 +128,7 @@ class Mounts:
 
         for name in BUILTIN:
             self._add_defaults(dialect_named(name))
+        self._put("http", HEALTH, answer_health)
         for path, name in paths.items():
             attempt(lambda path=path, name=name: self._set(path, name))
         if problems:
@@ -199,3 +206,13 @@ class Mounts:
         if found is None or not isinstance(found.app, TalkSocket) or not found.app.dialect.answers_refusals:
             return ()
         return [frame.data.decode() for frame in found.app.dialect.error("forbidden", "Forbidden", request_id="")]
+
+
+async def answer_health(scope: Scope, receive: Receive, send: Send) -> None:
+    """That the server answers, to everybody who may ask it anything; whether it should get work is `/readyz`."""
+    if scope["method"] not in ("GET", "HEAD"):
+        message = f"{scope['method']} is not allowed here."
+        response = problem(scope, 405, "method_not_allowed", message, headers={"allow": "GET, HEAD"})
+        await response(scope, receive, send)
+        return
+    await JSONResponse({"status": "ok", "message": "Backend is running"})(scope, receive, send)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import anyio.lowlevel
@@ -24,13 +24,21 @@ logger = logging.getLogger("runcast.talk")
 
 
 class Speech:
-    """`principal` is whoever listens, to be set before anything is told."""
+    """`principal` is whoever listens, to be set before anything is told; `on_said` learns of each frame that was written."""
 
-    def __init__(self, gateway: Gateway, dialect: TalkDialect, outlet: Outlet, request_id: str) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        dialect: TalkDialect,
+        outlet: Outlet,
+        request_id: str,
+        on_said: Callable[[Frame], None] = lambda _: None,
+    ) -> None:
         self._gateway = gateway
         self._dialect = dialect
         self._outlet = outlet
         self._request_id = request_id
+        self._on_said = on_said
         self.principal: Principal
         self.ended = EndedRuns()
         self.over = False
@@ -46,6 +54,7 @@ class Speech:
                 self.over = True
                 return
             self._at_end = frame.ends
+            self._on_said(frame)
 
     async def refuse(self, code: str, message: str) -> None:
         """What the client asked comes to nothing."""
@@ -106,6 +115,7 @@ class Speech:
         for frame in newest(encoder.update(update)):
             self._outlet.write(frame.data)
             self._at_end = False
+            self._on_said(frame)
         return True
 
 

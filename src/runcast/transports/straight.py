@@ -2,12 +2,13 @@
 
 uvicorn's `send` is a coroutine and makes several objects for each frame; one text frame is a header of 2 to 10 bytes and the
 text (RFC 6455, section 5.2). Under our own process this protocol offers, in the connection's scope, a way to write such a
-frame at once when the socket has room. Everything else (handshake, close, pings, frames that have to wait) stays uvicorn's.
+frame at once when the socket has room, and to learn what has arrived. Everything else (handshake, close, pings, frames that have to wait) stays uvicorn's.
 Mounted under another server there is no such offer, and every frame goes the ordinary way.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from runcast.transports.line import SocketProtocol
@@ -19,8 +20,18 @@ _TEXT: Final = 0x81
 """FIN, opcode 1 (text): RFC 6455, section 5.2."""
 
 
+_PING: Final = b"runcast"
+"""Begins the payload of our own pings; uvicorn's have four bytes."""
+
+
 class StraightProtocol(SocketProtocol):
     """uvicorn's WebSocket with one more way out. The connection must not use extensions that change frames (deflate)."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._asked = 0
+        self._answers: dict[bytes, Callable[[], None]] = {}
+        """What is called when a ping is answered, by its payload, the oldest first."""
 
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
@@ -38,6 +49,28 @@ class StraightProtocol(SocketProtocol):
             and not self.is_full
             and not self.transport.is_closing()
         )
+
+    def ping(self, answered: Callable[[], None]) -> bool:
+        """Ask whether the peer has what was written so far: `answered` is called when it says so. False if nothing can be
+        asked now. A pong may stand for several pings, and answers all before it (RFC 6455, section 5.5.3)."""
+        if not self.handshake_complete or self.close_sent or self.disconnected or self.transport.is_closing():
+            return False
+        self._asked += 1
+        payload = b"%b%d" % (_PING, self._asked)
+        self._answers[payload] = answered
+        self.conn.send_ping(payload)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        return True
+
+    def handle_pong(self, event: Any) -> None:
+        payload = bytes(event.data)
+        if payload not in self._answers:
+            super().handle_pong(event)
+            return
+        for asked in list(self._answers):
+            self._answers.pop(asked)()
+            if asked == payload:
+                return
 
     def write_text(self, text: bytes) -> None:
         """Write one text frame. Only after `has_room`, in the same step; the bytes are UTF-8."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import anyio
@@ -21,7 +22,7 @@ import anyio.abc
 
 from runcast.auth import LEEWAY_S, read_offer
 from runcast.commands import Cancel
-from runcast.dialects.base import Ask, BadFrame, Encoder, Frame, Options, PushDialect, Start, TalkDialect
+from runcast.dialects.base import Ask, BadFrame, Encoder, Frame, Options, PushDialect, RejoinDialect, Start, TalkDialect
 from runcast.dialects.messages import conversation_fault
 from runcast.errors import ClientError, Forbidden, NotFound, RuncastError, TooManyConnections, Unauthenticated
 from runcast.runs import Principal, Thread
@@ -29,12 +30,15 @@ from runcast.service import Sent
 from runcast.session import Close, CloseCode, close_for
 from runcast.subscription import Subscription
 from runcast.transports.asking import ask_agent, thread_of
+from runcast.transports.deliveries import Lost, LostRun
 from runcast.transports.gateway import FLUSH_S, Gateway, Place
 from runcast.transports.inflow import Inflow
 from runcast.transports.leaving import is_deliberate
 from runcast.transports.outlet import Outlet
 from runcast.transports.presented import QueryToken
+from runcast.transports.rejoining import Rejoining
 from runcast.transports.speech import Speech
+from runcast.transports.taking_over import tell_ends, tell_rest
 from runcast.transports.turns import MAX_WAITING, Turns
 from runcast.transports.whole import whole
 from runcast.transports.wire import Receive, Scope, Send, query_of, request_id_of
@@ -83,7 +87,8 @@ class TalkConnection:
         self._receive = receive
         self._asgi_send = send
         self._outlet = Outlet(gateway, scope, send)
-        self._speech = Speech(gateway, dialect, self._outlet, request_id_of(scope))
+        self._rejoining = Rejoining(gateway, dialect, scope, self._take_over)
+        self._speech = Speech(gateway, dialect, self._outlet, request_id_of(scope), self._rejoining.wrote)
         self._options: Options = query_of(scope)
         self._principal: Principal
         self._place: Place
@@ -125,16 +130,18 @@ class TalkConnection:
             finally:
                 self._speech.over = True
                 self._place.leave()
+                self._rejoining.leave()
         await self._say_goodbye()
 
     async def _accept_socket(self) -> None:
         protocol = read_offer(self._scope.get("subprotocols", ())).echo
         async with self._gateway.entrance():
-            await self._asgi_send({"type": "websocket.accept", "subprotocol": protocol, "headers": []})
+            headers = self._rejoining.headers
+            await self._asgi_send({"type": "websocket.accept", "subprotocol": protocol, "headers": headers})
 
     async def _live(self) -> None:
         """Follow the thread that the URL names; then let the client in, so that it misses nothing from then on."""
-        followed: tuple[Subscription, Encoder] | None = None
+        followed: tuple[Subscription, Encoder, Sequence[Frame]] | None = None
         try:
             if self._conversation is not None:
                 thread = await thread_of(self._gateway, self._principal, self._conversation)
@@ -152,6 +159,8 @@ class TalkConnection:
             raise
         if followed is not None:
             self._tasks.start_soon(self._pump, *followed)
+        self._rejoining.join()
+        self._tasks.start_soon(self._rejoining.keep_asking)
         self._tasks.start_soon(self._keep_time)
         self._tasks.start_soon(self._work)
         if isinstance(self._dialect, PushDialect):
@@ -178,6 +187,7 @@ class TalkConnection:
         except TooManyConnections:
             await self._accept_socket()
             return Close(CloseCode.TOO_MANY_CONNECTIONS, "This user has too many connections.")
+        self._rejoining.enter(self._principal)
         return None
 
     def _misplaced(self) -> str | None:
@@ -249,6 +259,9 @@ class TalkConnection:
         try:
             while True:
                 turn = await self._turns.take()
+                if isinstance(turn, Lost):
+                    await self._go_on(turn)
+                    continue
                 if isinstance(turn, BadFrame):
                     await self._speech.refuse("invalid_request", turn.message)
                 else:
@@ -262,10 +275,16 @@ class TalkConnection:
             await self._speech.say_error(error)
             self._end(Close(CloseCode.INTERNAL, "Something went wrong on the server."))
 
-    async def _follow(self, thread: Thread) -> tuple[Subscription, Encoder]:
-        """Read along from here on. A run that goes on is folded from its start, so that what follows makes sense."""
+    async def _follow(self, thread: Thread) -> tuple[Subscription, Encoder, Sequence[Frame]]:
+        """Read along from here on; the frames are said first. A run that goes on is folded from its start, so that what
+        follows makes sense."""
         self._thread = thread
         service = self._gateway.service
+        if isinstance(self._dialect, RejoinDialect) and self._rejoining.follows:
+            start = Start(thread.id, thread.epoch, 0, None, self._conversation or thread.id, self._options)
+            returning = self._dialect.encoder(start)
+            first, cursor = await self._rejoining.missed(thread, returning)
+            return await service.follow(self._principal, thread.id, after=cursor), returning, first
         running = await service.running_run(self._principal, thread.id)
         cursor = thread.head if running is None else running.first_seq - 1
         encoder = self._dialect.encoder(
@@ -279,10 +298,12 @@ class TalkConnection:
             encoder.update(update)
             cursor = records[-1].seq
         subscription = await service.follow(self._principal, thread.id, after=cursor)
-        return subscription, encoder
+        return subscription, encoder, ()
 
-    async def _pump(self, subscription: Subscription, encoder: Encoder) -> None:
+    async def _pump(self, subscription: Subscription, encoder: Encoder, first: Sequence[Frame]) -> None:
         try:
+            await self._speech.say(first)
+            first = ()
             await self._speech.tell(subscription, encoder)
             if not self._speech.over:  # the thread was deleted
                 self._end(Close(CloseCode.NORMAL, "The conversation was deleted."))
@@ -300,6 +321,7 @@ class TalkConnection:
             await self._speech.say_error(error)
             return
         self._run = sent.run
+        self._rejoining.tells(sent.run)
         try:
             if self._conversation is not None and self._thread is not None and sent.thread == self._thread.id:
                 await self._speech.ended.until(sent.run)  # `_pump` says it
@@ -317,6 +339,9 @@ class TalkConnection:
         with anyio.fail_after(ASK_TIMEOUT_S, shield=True):
             thread = await self._thread_of(ask)
             sent = await ask_agent(self._gateway, self._principal, ask, thread, comes_back=not self._is_anonymous(ask))
+            if self._conversation is None:  # a socket with a thread in its URL reads along when it comes again
+                options = {**self._options, **ask.options}
+                self._rejoining.awaits(LostRun(sent.run, sent.thread, ask.conversation or sent.thread, options))
             if thread is None and self._dialect.keeps_thread:
                 self._thread = await self._gateway.service.get_thread(self._principal, sent.thread)
         return sent
@@ -346,6 +371,36 @@ class TalkConnection:
         finally:
             subscription.close()
 
+    def _take_over(self, lost: Lost) -> None:
+        if lost.whole:
+            for run in lost.runs:
+                self._rejoining.awaits(run)
+            self._turns.put_first(lost)
+        else:
+            self._tasks.start_soon(self._tell_ends, lost)
+
+    async def _go_on(self, lost: Lost) -> None:
+        """Say what did not reach the socket that asked, and go on live."""
+        for run in (await self._rejoining.living(lost)).runs:
+            self._run = run.run
+            self._rejoining.tells(run.run)
+            try:
+                told = await tell_rest(self._gateway.service, self._dialect, self._speech, run)
+                if not told and not self._speech.over:
+                    await self._speech.say_error(NotFound("The conversation was deleted."))
+                self._run = None
+            finally:
+                if self._run is not None:
+                    with anyio.CancelScope(shield=True):
+                        await self._abandon(run.run)
+
+    async def _tell_ends(self, lost: Lost) -> None:
+        try:
+            runs = (await self._rejoining.living(lost)).runs
+            await tell_ends(self._gateway.service, self._dialect, self._speech, runs)
+        except Exception as error:
+            await self._speech.say_error(error)
+
     async def _abandon(self, run: str) -> None:
         try:
             with anyio.fail_after(ASK_TIMEOUT_S):
@@ -367,8 +422,11 @@ class TalkConnection:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 self._speech.over = True
+                if "reason" in message:
+                    self._rejoining.closed()
                 await self._leave(is_deliberate(message))
                 return
+            self._rejoining.heard()
             text: str | None = message.get("text")
             data = text if text is not None else message.get("bytes") or b""
             if (close := self._inflow.take(data, self._gateway.clock.monotonic())) is not None:

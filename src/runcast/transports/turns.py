@@ -12,6 +12,9 @@ from typing import Final
 import anyio
 
 from runcast.dialects.base import Ask, BadFrame
+from runcast.transports.deliveries import Lost
+
+Turn = Ask | BadFrame | Lost
 
 MAX_WAITING: Final = 16
 """Messages of one socket that wait for the answer to the one before."""
@@ -23,7 +26,7 @@ class Turns:
     """What waits, in the order of its coming; one task takes from it."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Ask | BadFrame] = deque()
+        self._waiting: deque[Turn] = deque()
         self._added = anyio.Event()
 
     def __len__(self) -> int:
@@ -37,7 +40,12 @@ class Turns:
         self._added.set()
         return True
 
-    async def take(self) -> Ask | BadFrame:
+    def put_first(self, lost: Lost) -> None:
+        """What another socket was lost with goes on before all else."""
+        self._waiting.appendleft(lost)
+        self._added.set()
+
+    async def take(self) -> Turn:
         """The next one, once there is one."""
         while not self._waiting:
             self._added = anyio.Event()
