@@ -9,6 +9,7 @@ import time
 
 import msgspec
 import uvloop
+
 from clients import PROTOCOLS
 
 

@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
-from clients import PROTOCOLS
 from rounds import Measured, Row, alternate, clients, new_room, note, options, show, table
 from servers import free_port, running
+
+from clients import PROTOCOLS
 
 ALL = ("naive", "ours")
 BEHIND = 50

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import delivery
+import encoders
 import fanout
 import growth
 import lagging
@@ -54,6 +55,7 @@ def verdicts(rows: Rows) -> list[str]:
     of("restart", _restart)
     of("memory", _memory)
     of("growth", _growth)
+    of("encoders", _encoders)
     return lines
 
 
@@ -148,6 +150,12 @@ def _growth(found: dict[str, Measured]) -> list[str]:
     ]  # fmt: skip
 
 
+def _encoders(found: dict[str, dict[str, list[float]]]) -> list[str]:
+    dearest = max(found["1"], key=lambda name: statistics.median(found["1"][name]))
+    value = statistics.median(found["1"][dearest])
+    return [met("dialects", f"CPU per text delta in the dearest dialect ({dearest})", value, encoders.LIMIT_US, " µs")]
+
+
 def _names(measured: Measured, kind: str, end: str) -> list[str]:
     rows = measured.get(kind, {}).get("rounds") or [{}]
     return [name for name in rows[0] if name.endswith(end)]
@@ -171,6 +179,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "restart": ("P7: 1000 clients come back at once (the ratio is of the time)", restart.text),
     "memory": ("P8: memory per connection", memory.text),
     "growth": ("P9: as the work grows", growth.text),
+    "encoders": ("A piece of text in each dialect, encoding alone", encoders.text),
     "path": ("The stages of a token's way, without sockets", path.text),
 }
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import delivery
+import encoders
 import fanout
 import growth
 import lagging
@@ -62,6 +63,7 @@ ROWS = {
         lambda: growth.measure(rounds=1, runs=(1, 1000), stored=(1, 10_000)),
         lambda: growth.measure(rounds=3),
     ),
+    "encoders": Row("dialects", lambda: encoders.measure(), lambda: encoders.measure(rounds=10)),
     "path": Row(
         "stages", lambda: path.measure(list(path.STAGES), 20_000, 2), lambda: path.measure(list(path.STAGES), 50_000, 5)
     ),

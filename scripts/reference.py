@@ -1,4 +1,4 @@
-"""Writes the generated tables of docs/reference: settings, events, errors, command line.
+"""Writes the generated tables of docs/reference: settings, events, errors, command line, dialects.
 
     python scripts/reference.py            rewrites them
     python scripts/reference.py --check    exit code 1 and their names if one is stale
@@ -9,7 +9,9 @@ A table stands between `<!-- begin: name -->` and `<!-- end: name -->`; what is 
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 import click
 import msgspec
 
-from runcast import errors, events
+from runcast import dialects, errors, events
 from runcast.cli import main as command_line
 from runcast.client import refusals
 
@@ -108,11 +110,28 @@ def _commands(group: click.Group, context: click.Context, path: str) -> Iterator
             yield from _commands(command, within, f"{path} {name}")
 
 
+def loses() -> str:
+    """Every dialect of ours, by the class that speaks it."""
+    rows = ["| dialect | attach | lagging readers | what it has no word for |", "|---|---|---|---|"]
+    found: dict[str, Any] = {}
+    for module in pkgutil.iter_modules(dialects.__path__, f"{dialects.__name__}."):
+        for kind in vars(importlib.import_module(module.name)).values():
+            if getattr(kind, "__module__", "") == module.name and isinstance(getattr(kind, "attach", None), str):
+                found.setdefault(kind.name, kind)
+    for name, kind in sorted(found.items()):
+        lost = getattr(kind, "loses", None)
+        words = "not said" if lost is None else ", ".join(lost) or "nothing"
+        lagging = "get text joined" if kind.joins else "get every event"
+        rows.append(f"| `{name}` | {kind.attach} | {lagging} | {_cell(words)} |")
+    return "\n".join(rows)
+
+
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "settings.md": {"settings": settings},
     "events.md": {"agui": agui, "own": own},
     "errors.md": {"codes": codes},
     "cli.md": {"commands": commands},
+    "dialects.md": {"loses": loses},
 }
 
 

@@ -33,11 +33,11 @@ class RawClient:
             heard += data
         return heard
 
-    async def upgrade(self) -> None:
+    async def upgrade(self, path: str = "/v1/ws") -> None:
         """Make it a WebSocket."""
         await self.say(
-            b"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n" % path.encode()
         )
         assert b" 101 " in await self.hear_until(b"\r\n\r\n")
 

@@ -59,3 +59,10 @@ def test_what_cannot_be_measured_stands_in_the_table_with_the_reason() -> None:
 @pytest.mark.slow
 def test_every_stage_of_the_path_can_be_measured() -> None:
     assert "everything but the socket" in python("path.py", "--events", "400", "--rounds", "1")
+
+
+def test_every_dialect_has_its_price() -> None:
+    found = json.loads(python("encoders.py", "--events", "200", "--rounds", "1", "--json"))
+    assert set(found) == {"1", "100"}
+    assert {"native", "text", "durable-streams"} <= set(found["1"]) == set(found["100"])
+    assert all(cost > 0 for costs in found.values() for (cost,) in costs.values())

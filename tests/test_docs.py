@@ -45,7 +45,7 @@ def reference() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["settings.md", "events.md", "errors.md", "cli.md"])
+@pytest.mark.parametrize("page", ["settings.md", "events.md", "errors.md", "cli.md", "dialects.md"])
 def test_the_reference_is_fresh(page: str) -> None:
     stands, should = reference().rendered(page)
     assert stands == should, "run: python scripts/reference.py"

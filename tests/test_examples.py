@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import anyio
 import pytest
 
 from client.served import served
+from core import Told
 from runcast import events as e
 from runcast.agents import loader
+from runcast.agents.base import RunContext
 from runcast.client import connect
-from runcast.errors import InvalidRequest
+from runcast.dialects import registry
+from runcast.dialects.text import Text
+from runcast.errors import ConfigError, InvalidRequest
+from runcast.runs import RunInput
+from serving import serving
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 pytestmark = pytest.mark.anyio
@@ -111,6 +121,58 @@ async def test_mount_in_fastapi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
                     assert [agent["name"] for agent in await client.agents()] == ["parrot"]
             finally:
                 process.terminate()
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The package that brings `lines_dialect`, installed: its module, and what an installer writes beside it."""
+    shutil.copy(EXAMPLES / "lines_dialect.py", tmp_path)
+    written = tmp_path / "lines_dialect-1.0.dist-info"
+    written.mkdir()
+    (written / "METADATA").write_text("Metadata-Version: 2.1\nName: lines-dialect\nVersion: 1.0\n")
+    (written / "entry_points.txt").write_text("[runcast.dialects]\nlines = lines_dialect:Lines\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry.known.cache_clear()
+    yield tmp_path
+    registry.known.cache_clear()
+    sys.modules.pop("lines_dialect", None)
+
+
+async def test_lines_dialect(installed: Path) -> None:
+    async def hello(input: RunInput, context: RunContext) -> AsyncIterator[e.Event]:
+        yield e.ToolCallStart(tool_call_id="c", tool_call_name="look")
+        yield e.ToolCallArgs(tool_call_id="c", delta='{"at":"x"}')
+        yield e.ToolCallEnd(tool_call_id="c")
+        yield e.ToolCallResult(message_id="r", tool_call_id="c", content="y", result="y")
+        yield e.TextMessageContent(message_id="m", delta=f"You said {input.text}.")
+
+    async with serving(Told(hello), dialects={"/ws/lines": "lines"}) as running:
+        async with running.socket("/ws/lines", subprotocols=None) as socket:
+            heard: list[Any] = []
+            with anyio.fail_after(20):
+                await socket.send("nonsense")
+                heard.append(json.loads(await socket.recv()))
+                await socket.send(json.dumps({"ask": "hello"}))
+                while "end" not in heard[-1]:
+                    heard.append(json.loads(await socket.recv()))
+    assert heard[0]["error"] == 'Send {"ask": "…"}.'
+    assert heard[1] == {"tool": "look", "with": {"at": "x"}}
+    assert "".join(frame["say"] for frame in heard[2:-1]) == "You said hello."
+    assert heard[-1] == {"end": "done"}
+
+
+def test_the_package_of_lines_dialect(installed: Path) -> None:
+    assert registry.dialect_named("lines").name == "lines"
+    with pytest.raises(ConfigError, match="it has no options"):
+        registry.dialect_named("lines?colour=red")
+    points = installed / "lines_dialect-1.0.dist-info" / "entry_points.txt"
+    points.write_text("[runcast.dialects]\ntext = lines_dialect:Lines\n")
+    registry.known.cache_clear()
+    assert isinstance(registry.dialect_named("text"), Text)  # our names are ours
+    points.write_text("[runcast.dialects]\nlines = lines_dialect:Nothing\n")
+    registry.known.cache_clear()
+    with pytest.raises(ConfigError, match=r"'lines' \(lines_dialect:Nothing\) cannot be loaded"):
+        registry.dialect_named("text")
 
 
 def test_vanilla_page_uses_only_what_the_server_has() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -252,3 +252,39 @@ async def test_what_is_handed_over_at_once_and_what_is_read_make_one_order(seed:
     hub.push("t", [])
     await store.close()
     assert handed or seed, "the first seed shows that something is handed over at all"
+
+
+async def test_a_runs_reader_is_handed_its_own_events_and_reads_the_end_itself() -> None:
+    agent = Gated("a", "b")
+    async with core(agent) as service:
+        sent = await service.send(ME, send("go"))
+        subscription = await service.subscribe_run(ME, sent.run)
+        handed: list[Event] = []
+        read: list[Event] = []
+
+        def sink(events: Events) -> bool:
+            handed.extend(record.event for record in events.records)
+            return True
+
+        subscription.deliver_to(sink)
+        async with anyio.create_task_group() as tasks:
+
+            async def follow() -> None:
+                async for update in subscription:
+                    if isinstance(update, Events):
+                        read.extend(record.event for record in update.records)
+
+            tasks.start_soon(follow)
+            with anyio.fail_after(DEADLINE_S):
+                await agent.reached.wait()
+                while not (handed or read):
+                    await anyio.lowlevel.checkpoint()
+            waiting = await service.send(ME, send("another", sent.thread))  # of another run: RUN_QUEUED
+            agent.gate.set()
+            assert await ended(service, waiting) == "done"
+        assert {event.run_id for event in (*handed, *read)} == {sent.run}
+        assert isinstance(read[-1], e.RunFinished)
+        assert not any(isinstance(event, e.RunFinished) for event in handed)
+        assert any(isinstance(event, e.TextMessageContent) for event in handed)
+        whole = [event for event in await log(service, sent.thread) if event.run_id == sent.run]
+        assert sorted(cast("int", event.seq) for event in (*handed, *read)) == [event.seq for event in whole]

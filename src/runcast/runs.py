@@ -27,7 +27,9 @@ OnBranch = Literal["enqueue", "reject", "interrupt"]
 OnDisconnect = Literal["continue", "cancel"]
 """What happens to a run when its last watcher is gone."""
 
-ThreadKind = Literal["chat", "inbox"]
+ThreadKind = Literal["chat", "inbox", "hidden"]
+"""chat: a conversation · inbox: what happens to all of a user's · hidden: the conversation of one request, which nobody comes
+back to. It is in no list and no inbox, and is deleted after its answer, or an hour later."""
 
 
 class Principal(msgspec.Struct, frozen=True):

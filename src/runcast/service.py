@@ -35,7 +35,7 @@ from runcast.ids import CLIENT_ID, EXTERNAL_ID, Clock, IdSource, SystemClock, Uu
 from runcast.jsonvalue import is_portable
 from runcast.paths import along, path_of
 from runcast.running import Limits, Runner
-from runcast.runs import Answer, Brief, Message, Principal, Run, RunStatus, Thread, ToolMessage
+from runcast.runs import Answer, Brief, Message, Principal, Run, RunStatus, Thread, ThreadKind, ToolMessage
 from runcast.stores.base import MAX_EVENTS, Page, Receipt, Store
 from runcast.subscription import RunSubscription, Subscription
 from runcast.transcript import dump, load
@@ -267,7 +267,7 @@ class Service:
         count = 0
         inbox = await self._store.inbox(principal, now=self._clock.now_ms())
         for _ in range(DELETE_ROUNDS):
-            while threads := (await self._store.list_threads(principal, limit=100)).threads:
+            while threads := await self._all_of(principal):
                 for thread in threads:
                     try:
                         await self.runner.delete(thread)
@@ -279,13 +279,19 @@ class Service:
                 return count
         raise Unavailable("New conversations began all the while; stop them and try again.", retry_after_ms=1_000)
 
+    async def _all_of(self, principal: Principal) -> list[Thread]:
+        """Conversations of the principal, hidden ones too, a hundred at most."""
+        listed = (await self._store.list_threads(principal, limit=100)).threads
+        return listed or await self._store.hidden_threads(before=self._clock.now_ms() + 1, owner=principal, limit=100)
+
     # --- runs -----------------------------------------------------------------------------------------------------
 
-    async def send(self, principal: Principal, command: Send) -> Sent:
+    async def send(self, principal: Principal, command: Send, *, hidden: bool = False) -> Sent:
         """Say something: the message is in the log when this returns, and its run started or queued.
 
         The message's id is the key of idempotency: sent again, it has no second effect and gets the same answer. With
-        `run_alias` that is the key, within the thread, whatever the message.
+        `run_alias` that is the key, within the thread, whatever the message. With `hidden` the thread that it
+        makes is in no list; whoever asked deletes it after the answer, else the upkeep does.
 
         Raises:
             InvalidRequest, UnknownFile, TooLarge, NotFound, RunActive, QueueFull, IdempotencyConflict, Unavailable.
@@ -295,7 +301,7 @@ class Service:
             raise InvalidRequest("A run has a name of the client's only within a thread: say which.")
         receipt = _receipt_of(message.id, command, command.thread)
         try:
-            return await self._send(principal, command, message, receipt)
+            return await self._send(principal, command, message, receipt, "hidden" if hidden else "chat")
         except (ClientError, Unavailable):
             # Nearly no message comes twice. What is refused may have been taken when it came first.
             known = await self._replayed(principal, receipt, Sent)
@@ -303,12 +309,14 @@ class Service:
                 raise
             return known
 
-    async def _send(self, principal: Principal, command: Send, message: Message, receipt: Receipt) -> Sent:
+    async def _send(
+        self, principal: Principal, command: Send, message: Message, receipt: Receipt, kind: ThreadKind
+    ) -> Sent:
         if command.agent:
             self._agent(command.agent)
         message = await self.uploads.completed(principal, message)
         if command.thread is None:
-            thread = self._unborn(principal, command.agent or "")
+            thread = self._unborn(principal, command.agent or "", kind)
         else:
             thread = await self._mine(principal, command.thread)
         agent = command.agent or thread.agent or self._default
@@ -501,6 +509,10 @@ class Service:
         await self._mine(principal, thread)
         return [run for run in await self._store.runs(thread=thread) if run.last_seq is None or run.last_seq >= seq]
 
+    async def active_runs(self, principal: Principal) -> list[Run]:
+        """What runs now or is queued in all of one's conversations; per thread in the order accepted."""
+        return await self._store.active_runs(principal)
+
     async def find_run(self, principal: Principal, thread: str, external_run: str) -> Run | None:
         """The run of one's own thread that a command started under `run_alias`, or whose id this is; None if there is none.
 
@@ -555,6 +567,11 @@ class Service:
         """A cursor over a thread after `after`. Whoever asked closes it."""
         return await self.subscribe(principal, Subscribe(id="", thread=thread, after=after))
 
+    async def follow_inbox(self, principal: Principal) -> Subscription:
+        """A cursor over one's own inbox behind all that it holds now. Whoever asked closes it."""
+        inbox = await self._store.inbox(principal, now=self._clock.now_ms())
+        return self._hub.subscribe(inbox, after=inbox.head)
+
     async def subscribe_run(
         self, principal: Principal, run: str, *, after: int = 0, watches: bool = True, joins: bool = True
     ) -> RunSubscription:
@@ -597,7 +614,7 @@ class Service:
                         if isinstance(update, Events):
                             break
                 records = await self._records(thread.id, after, run, limit)
-            row = await self._store.get_thread(thread.id) if thread.kind == "chat" else thread
+            row = await self._store.get_thread(thread.id) if thread.kind != "inbox" else thread
             if row is None:
                 raise NotFound("There is no such conversation.")
             head = max(row.head, records[-1].seq if records else 0, subscription.cursor)
@@ -618,13 +635,14 @@ class Service:
                 break
         return found
 
-    def _unborn(self, principal: Principal, agent: str) -> Thread:
+    def _unborn(self, principal: Principal, agent: str, kind: ThreadKind) -> Thread:
         """A thread that comes to be with its first message, and is with the agent that this one names."""
         now = self._clock.now_ms()
         return Thread(
             id=self._new_id(),
             tenant=principal.tenant,
             user=principal.user,
+            kind=kind,
             epoch="",
             agent=agent,
             created_at=now,
@@ -635,7 +653,7 @@ class Service:
 
     async def _mine(self, principal: Principal, thread: str) -> Thread:
         row = await self._store.get_thread(thread)
-        if row is None or row.kind != "chat" or (row.tenant, row.user) != (principal.tenant, principal.user):
+        if row is None or row.kind == "inbox" or (row.tenant, row.user) != (principal.tenant, principal.user):
             raise NotFound("There is no such conversation.")
         return row
 

@@ -81,8 +81,8 @@ class Subscription(_Updates):
     """`async for update in subscription`, or `await subscription.next(timeout_s)` (None when nothing came in time).
 
     `thread` is the row at the time of subscribing, `epoch` and `head` the log's then, `start` the seq after which the
-    reader gets events (the `from` of the ack; for a snapshot, 0). `cursor` is the last seq given. With `joins` false records
-    are given one by one as the log has them, however far the reader lags. One reader at a time; it
+    reader gets events (the `from` of the ack; for a snapshot, 0). `cursor` is the last seq given. With `joins` false, which may
+    also be set before the first update, records are given one by one as the log has them, however far the reader lags. One reader at a time; it
     may take as long as it likes between two updates. `close()` wakes and ends the iteration; whoever made it closes it.
     """
 
@@ -106,7 +106,7 @@ class Subscription(_Updates):
         self._feed = feed
         self._store = store
         self._snapshot = snapshot
-        self._joins = joins
+        self.joins = joins
         self._resync = None if resync is None else Resync(resync)
         self._wants_snapshot = after is None or resync is not None
         self._caught_up = False
@@ -148,7 +148,7 @@ class Subscription(_Updates):
         self._wake.set()
 
     def _takes(self, sink: Sink, pushed: Sequence[Record]) -> bool:
-        if pushed[0].event.seq != self.cursor + 1 or self._feed.deleted or (len(pushed) > 1 and not self._joins):
+        if pushed[0].event.seq != self.cursor + 1 or self._feed.deleted or (len(pushed) > 1 and not self.joins):
             return False  # a part of it was given already: rare, and whoever reads leaves that out
         update = _shared.update if pushed is _shared.of else _shared.make(pushed)
         if update is None:
@@ -204,7 +204,7 @@ class Subscription(_Updates):
                 self._feed.note_head(self.cursor)
         if records:
             self.cursor = records[-1].seq
-            return Events(join(records) if self._joins and len(records) > 1 else records)
+            return Events(join(records) if self.joins and len(records) > 1 else records)
         if not self._caught_up:
             self._caught_up = True
             return CaughtUp(self.cursor)

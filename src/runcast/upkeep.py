@@ -34,6 +34,8 @@ RECEIPTS_MS = 7 * DAY_MS
 """A command that is sent again after a week is a new one: no client retries for so long."""
 TOMBSTONES_MS = 90 * DAY_MS
 """Ids are unique by themselves; the tombstone only answers a client that was away since before the deletion."""
+HIDDEN_MS = 3_600_000
+"""A hidden thread that is still there was left behind by a crash, or waits for results that its client owes."""
 INBOX_EVENTS = 2_000
 """What a list needs to be brought up to date; a reader that is further behind starts over."""
 
@@ -89,6 +91,8 @@ class Upkeep:
             StoreError: the store cannot be read or written.
         """
         now = self._clock.now_ms()
+        for thread in await self._store.hidden_threads(before=now - HIDDEN_MS, limit=THREADS_A_ROUND):
+            await self._expire(thread, now - HIDDEN_MS)
         more = self._keep.days > 0 and await self._delete_old(now - self._keep.days * DAY_MS)
         if self._keep.bytes > 0:
             more = await self._delete_beyond(self._keep.bytes, now - YOUNG_MS) or more

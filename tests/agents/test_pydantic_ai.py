@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -252,6 +252,34 @@ async def test_tools_have_sentences_for_people() -> None:
     assert of(events, e.ToolCallStart)[0].title is e.UNSET
     assert of(events, e.ToolCallProgress)[0].message == "Searching milk…"
     assert of(events, e.ToolCallResult)[0].summary is e.UNSET
+
+
+@pytest.mark.anyio
+async def test_a_tools_sentences_may_be_made_by_functions() -> None:
+    async def search(query: str) -> dict[str, int]:
+        return {query: 3}
+
+    def title(arguments: Mapping[str, Any]) -> str:
+        return f"Searching {arguments['query'].upper()}…"
+
+    def summary(arguments: Mapping[str, Any], result: Any) -> str:
+        return f"Found {result[arguments['query']]}"
+
+    tool = Tool(search, metadata={"runcast": {"title": title, "summary": summary}})
+    agent = Agent(model([call("search", {"query": "milk"})], ["3"]), tools=[tool])
+    events = await collect(PydanticAIAgent(agent), "Go")
+    assert of(events, e.ToolCallStart)[0].title is e.UNSET
+    assert of(events, e.ToolCallProgress)[0].message == "Searching MILK…"
+    assert of(events, e.ToolCallResult)[0].summary == "Found 3"
+
+    def broken(*_: Any) -> str:
+        raise LookupError("nothing of this is told")
+
+    own = {"search": ToolText(title=broken, summary=lambda *_: None)}
+    events = await collect(PydanticAIAgent(agent, tools=own), "Go")
+    assert not of(events, e.ToolCallProgress)
+    assert of(events, e.ToolCallResult)[0].summary is e.UNSET
+    assert of(events, e.RunFinished)
 
 
 @pytest.mark.anyio

@@ -307,7 +307,7 @@ async def test_what_arrives_during_a_commit_shares_the_next_one(path: Path) -> N
 
 
 _NAMED = ("thread", "seq", "status", "ids", "key", "head", "journal_from", "newest", "title", "pinned", "head_run",
-          "updated_at", "before", "but", "limit")  # fmt: skip
+          "updated_at", "before", "but", "limit", "user", "tenant")  # fmt: skip
 
 
 def test_every_statement_is_described_and_can_be_prepared(path: Path) -> None:

@@ -9,8 +9,11 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from pydantic_ai import Agent
 
 from ag_ui_client import Client
+from agents.test_pydantic_ai import call as pydantic_call
+from agents.test_pydantic_ai import model as pydantic_model
 from auth.tokens import SECRET, token
 from core import DEADLINE_S, Gated, Told
 from runcast import agent
@@ -343,3 +346,40 @@ async def test_it_can_be_switched_off_whatever_the_agents_name() -> None:
         assert (await whole(running, asking(user("u", "Hi")), "/ag-ui/chat")).texts == ["Hi."]
     async with opened(chat, dialects={"/ag-ui/{agent}": "off"}) as running:
         assert await refused(running, asking(user("u", "Hi")), "/ag-ui/chat") == (404, "not_found")
+
+
+async def test_an_agent_of_pydantic_ai_with_approvals_and_tools_of_the_page() -> None:
+    """Its real package, with a model that follows a script."""
+    calls = [
+        [pydantic_call("delete", {"name": "b"}, "c1"), pydantic_call("delete", {"name": "c"}, "c2", 1)],
+        [pydantic_call("where", {}, "c3")],
+        ["You are in ", "Bern."],
+    ]
+    gone: list[str] = []
+    served = Agent(pydantic_model(*calls), name="gated")
+
+    @served.tool_plain(requires_approval=True)
+    def delete(name: str) -> str:
+        gone.append(name)
+        return f"{name} is gone"
+
+    tools = [{"name": "where", "description": "", "parameters": {"type": "object", "properties": {}}}]
+    async with serving(served) as running:
+        waiting = await whole(running, asking(user("u1", "Hi"), tools=tools))
+        asked = waiting.events[-1]["outcome"]["interrupts"]
+        said = [user("u1", "Hi"), *waiting.client.messages]
+        resume = entries(asked, {"approved": True}, {"approved": False})
+        left = await whole(running, asking(*said, run="r2", resume=resume, tools=tools))
+        assert gone == ["b"]
+        told = [one for one in left.events if one["type"].startswith("TOOL_CALL")]
+        results = {one["toolCallId"]: one for one in told[:2]}
+        assert {one["type"] for one in told[:2]} == {"TOOL_CALL_RESULT"}
+        assert results["c1"]["content"] == "b is gone"
+        assert results["c2"]["metadata"]["runcast"]["status"] == "denied"
+        assert {one["toolCallId"] for one in told[2:]} == {"c3"}
+        assert left.events[-1]["outcome"] == {"type": "success", "pendingToolCallIds": ["c3"]}
+        brought = {"id": "x", "role": "tool", "toolCallId": "c3", "content": "Bern"}
+        history = [*said, *left.client.messages, brought]
+        end = await whole(running, asking(*history, run="r3", tools=tools))
+        assert end.texts == ["You are in Bern."]
+        assert not [one for one in end.events if one["type"].startswith("TOOL_CALL")]

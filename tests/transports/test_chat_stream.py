@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
@@ -272,3 +273,65 @@ async def test_a_watcher_gets_each_frame_once_and_stays() -> None:
         assert heard_types == ["user_message", "response", "done"] * 2
         await watcher.send(json.dumps(ask("three")))
         assert [frame["type"] for frame in await heard(watcher)] == ["user_message", "response", "done"]
+
+
+async def test_who_closes_at_once_leaves_no_run_behind() -> None:
+    """The close may come before the run has a name."""
+    for _ in range(5):
+        agent = Gated()
+        async with serving(agent) as running:
+            async with running.socket(PATH, subprotocols=None) as socket:
+                await socket.send(json.dumps(ask("x")))
+            with anyio.fail_after(DEADLINE_S):
+                while running.server.gateway.connections:
+                    await anyio.sleep(0.01)
+            async with running.http() as http:
+                (thread, *_) = (await http.get("/v1/threads")).json()["threads"] or [None]
+                if thread is not None:
+                    events = (await http.get(f"/v1/threads/{thread['id']}/events")).json()["events"]
+                    if any(event["type"] == "RUN_STARTED" for event in events):
+                        assert await status_of(running) == "cancelled"
+
+
+async def test_a_slow_reader_gets_the_same_text_in_fewer_frames() -> None:
+    count = 20_000
+
+    async def long(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        yield e.TextMessageStart(message_id="m")
+        for number in range(count):
+            yield e.TextMessageContent(message_id="m", delta=f"{number} 🙂 ")
+        yield e.TextMessageEnd(message_id="m")
+
+    async with serving(Told(long)) as running, running.socket(PATH, subprotocols=None, max_queue=1) as socket:
+        await socket.send(json.dumps(ask("x", deltas=True)))
+        assert json.loads(await socket.recv())["type"] == "user_message"
+        assert await status_of(running) == "done"  # it did not wait for this reader
+        frames = await heard(socket)
+        deltas = [frame["content"] for frame in frames if frame["type"] == "text_delta"]
+        assert "".join(deltas) == frames[-2]["content"] == "".join(f"{number} 🙂 " for number in range(count))
+        assert len(deltas) < count
+
+
+async def test_closing_on_purpose_in_the_stream_stops_the_run() -> None:
+    """The server may meet the closed socket first by writing to it."""
+    stopped = anyio.Event()
+
+    async def endless(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        yield e.TextMessageStart(message_id="m")
+        try:
+            while True:
+                yield e.TextMessageContent(message_id="m", delta="on and on ")
+                await anyio.lowlevel.checkpoint()
+        finally:
+            stopped.set()
+
+    for _ in range(5):
+        stopped = anyio.Event()
+        async with serving(Told(endless), disconnect_grace_s=60) as running:
+            async with running.socket(PATH, subprotocols=None) as socket:
+                await socket.send(json.dumps(ask("x", deltas=True)))
+                for _ in range(20):
+                    await socket.recv()
+            with anyio.fail_after(DEADLINE_S):
+                await stopped.wait()
+            assert await status_of(running) == "cancelled"

@@ -240,6 +240,29 @@ async def test_what_is_deleted_is_gone_also_for_who_reads_it() -> None:
         assert (await http.get("/v1/stream/runs/nowhere")).status_code == 404
 
 
+async def test_a_server_that_stops_says_come_again() -> None:
+    """A clean end without `streamClosed`: the client asks again with its offset, until somebody answers."""
+    async with serving() as running, running.http() as http:
+        run = await ask(http)
+        async with http.stream("GET", of_thread(run), params={"offset": "now", "live": "sse"}) as answer:
+            with anyio.fail_after(DEADLINE_S):
+                read = ""
+                async for more in answer.aiter_text():
+                    read += more
+                    if "event: control" in read:
+                        running.process.should_exit = True
+        assert "streamClosed" not in read
+
+
+async def test_pages_of_other_origins_may_read_where_they_stand() -> None:
+    """Fetch, section 3.2.3: a header that is not exposed does not exist for them."""
+    async with serving() as running, running.http() as http:
+        run = await ask(http)
+        answer = await http.get(of_run(run), headers={"origin": "http://localhost:5173"})
+        exposed = answer.headers["access-control-expose-headers"].split(", ")
+        assert {"stream-next-offset", "stream-up-to-date", "stream-closed", "stream-cursor", "etag"} <= set(exposed)
+
+
 def test_cursors_never_stand_still() -> None:
     """Section 8.1."""
     now = CURSOR_EPOCH_MS + 7 * CURSOR_STEP_MS + 5

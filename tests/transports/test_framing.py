@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -117,14 +116,3 @@ async def test_httpx_reads_its_lines(name: str) -> None:
     read = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
     assert [json.loads(line)["n"] for line in read if line != "[DONE]"] == [1, 2, 3, 4, 5]
     assert json.loads(read[1])["text"] == "Käse\n\ndata: 👋 \u2028\u2029\x85"
-
-
-def test_only_the_writer_writes() -> None:
-    """No other module of ours puts an event stream together."""
-    source = Path(__file__).parent.parent.parent / "src" / "runcast"
-    writers = [
-        file.name
-        for file in source.rglob("*.py")
-        if 'b"data: ' in (text := file.read_text("utf-8")) or "\\n\\ndata" in text
-    ]
-    assert writers == ["sse.py"]

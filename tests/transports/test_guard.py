@@ -286,7 +286,7 @@ async def with_dialect() -> AsyncGenerator[Running]:
         server._guard._last_words = lambda path: ('{"type":"error"}',) if path == "/ws" else ()
         app = build_api(server.gateway)
 
-        @app.post("/api/chat")
+        @app.post("/api/ask")
         async def chat(request: Request, limit: int = 1) -> Response:
             await server.gateway.identify_scope(request.scope)
             await read_json(request, NewThread)
@@ -301,15 +301,15 @@ async def test_errors_of_dialects_are_plain_json_with_a_detail() -> None:
     ada = {"x-user": "ada", "origin": LISTED, "content-type": "application/json"}
     async with with_dialect() as running, running.http() as http:
         asked: list[tuple[int, str, str, dict[str, Any]]] = [
-            (401, "POST", "/api/chat", {"headers": {"origin": LISTED}}),
-            (403, "POST", "/api/chat", {"headers": {**ada, "origin": "https://evil.test"}}),
+            (401, "POST", "/api/ask", {"headers": {"origin": LISTED}}),
+            (403, "POST", "/api/ask", {"headers": {**ada, "origin": "https://evil.test"}}),
             (404, "GET", "/api/nothing", {"headers": ada}),
-            (405, "PUT", "/api/chat", {"headers": ada}),
-            (413, "POST", "/api/chat", {"headers": ada, "content": b'{"title":"' + b"x" * 300_000 + b'"}'}),
-            (415, "POST", "/api/chat", {"headers": {**ada, "content-type": "text/plain"}, "content": b"{}"}),
-            (422, "POST", "/api/chat", {"headers": ada, "content": b'{"title":7}'}),
-            (422, "POST", "/api/chat?limit=x", {"headers": ada, "content": b"{}"}),
-            (400, "POST", "/api/chat", {"headers": ada, "content": b"{"}),
+            (405, "PUT", "/api/ask", {"headers": ada}),
+            (413, "POST", "/api/ask", {"headers": ada, "content": b'{"title":"' + b"x" * 300_000 + b'"}'}),
+            (415, "POST", "/api/ask", {"headers": {**ada, "content-type": "text/plain"}, "content": b"{}"}),
+            (422, "POST", "/api/ask", {"headers": ada, "content": b'{"title":7}'}),
+            (422, "POST", "/api/ask?limit=x", {"headers": ada, "content": b"{}"}),
+            (400, "POST", "/api/ask", {"headers": ada, "content": b"{"}),
         ]
         for status, method, url, options in asked:
             answer = await http.request(method, url, **options)
@@ -320,7 +320,7 @@ async def test_errors_of_dialects_are_plain_json_with_a_detail() -> None:
             allowed = answer.headers.get("access-control-allow-origin")
             assert allowed == (None if status == 403 else LISTED)
             assert status == 403 or answer.headers["access-control-allow-credentials"] == "true"
-        good = await http.post("/api/chat", headers=ada, content=b"{}")
+        good = await http.post("/api/ask", headers=ada, content=b"{}")
         assert good.status_code == 200
         assert good.headers.get_list("vary") == ["Accept", "Origin"]
         problem_of(await http.get("/v1/threads"), 401, "unauthenticated")
@@ -330,14 +330,14 @@ async def test_errors_of_dialects_are_plain_json_with_a_detail() -> None:
 async def test_a_preflight_of_a_dialect() -> None:
     async with with_dialect() as running, running.http() as http:
         headers = {"origin": LISTED, "access-control-request-method": "POST"}
-        answer = await http.options("/api/chat", headers=headers)
+        answer = await http.options("/api/ask", headers=headers)
         assert (answer.status_code, answer.content) == (204, b"")
         assert answer.headers["access-control-allow-methods"] == "GET, POST, PUT, PATCH, DELETE, OPTIONS"
         assert {"content-type", "authorization"} <= set(answer.headers["access-control-allow-headers"].split(", "))
         assert answer.headers["access-control-allow-origin"] == LISTED
         assert answer.headers["access-control-allow-credentials"] == "true"
         assert answer.headers["vary"] == "Origin"
-        refused = await http.options("/api/chat", headers={**headers, "origin": "https://evil.test"})
+        refused = await http.options("/api/ask", headers={**headers, "origin": "https://evil.test"})
         assert refused.status_code == 403
         assert isinstance(refused.json()["detail"], str)
 

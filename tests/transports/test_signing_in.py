@@ -278,6 +278,11 @@ async def test_another_users_thread_is_not_there() -> None:
             answers = [await eve.get(f"/v1/threads/{id}", headers={"x-request-id": "same"}) for id in (thread, ID)]
             problem_of(answers[0], 404, "not_found")
             assert answers[0].content == answers[1].content
+            run = (await ada.get(f"/v1/stream/threads/{thread}")).json()[0]["runId"]
+            for url in (f"/v1/stream/threads/{thread}", f"/v1/stream/runs/{run}"):
+                for live in ("", "&live=long-poll", "&live=sse"):
+                    problem_of(await eve.get(f"{url}?offset=-1{live}"), 404, "not_found")
+                assert (await eve.head(url)).status_code == 404
 
 
 # --- the end of a token -------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import anyio
 import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
+from websockets.typing import Subprotocol
 
 from core import DEADLINE_S, Gated, Told, echo
 from runcast import events as e
@@ -192,3 +193,35 @@ async def test_paths_are_settings() -> None:
                 async with running.socket(missing, subprotocols=None):
                     pass
             assert refused.value.response.status_code == 404
+
+
+async def test_a_message_whose_client_goes_at_once_is_kept() -> None:
+    agent = Gated("a", "b")
+    async with serving(agent) as running:
+        async with running.socket("/ws/agent?thread=t", subprotocols=None) as socket:
+            await socket.send("one")
+        with anyio.fail_after(DEADLINE_S):
+            await agent.reached.wait()
+        assert [input.text for input in agent.inputs] == ["one"]
+        agent.gate.set()
+
+
+async def test_an_unreadable_frame_does_not_end_the_answer_under_way() -> None:
+    agent = Gated("a", "b")
+    async with serving(agent) as running, running.socket("/ws/agent", subprotocols=None) as socket:
+        await socket.send("go")
+        assert await hear(socket) == "a"
+        await socket.send("")
+        await socket.send("again")
+        agent.gate.set()
+        assert await answer(socket) == ["b", "[DONE]"]
+        assert await answer(socket) == ["[ERROR] Empty message"]
+        assert await said(socket) == "ab[DONE]"
+
+
+async def test_what_is_offered_is_answered_but_no_token() -> None:
+    async with serving() as running:
+        for offered, answered in ((["bearer.secret", "chat"], "chat"), (["bearer", "secret"], "bearer")):
+            protocols = [Subprotocol(item) for item in offered]
+            async with running.socket("/ws/agent", subprotocols=protocols) as socket:
+                assert socket.subprotocol == answered

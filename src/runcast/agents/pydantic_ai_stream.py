@@ -8,6 +8,7 @@ FinalResultEvent follows at once on the start of the call that is the output; on
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -44,19 +45,23 @@ from runcast.events import Event
 from runcast.ids import IdSource
 from runcast.jsonvalue import to_json
 
+logger = logging.getLogger("runcast.agents")
+
 MAX_INLINE_BYTES = 150_000
 """A file of the model larger than this is announced without its bytes: events stay under 256 KiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ToolText:
-    """A tool's sentences for people. `{name}` is an argument; in `summary` also a field of the result, `{n}` its length.
+    """A tool's sentences for people: text, or a function that makes it of the arguments (`title`), or of the arguments and the
+    result as JSON (`summary`). In text `{name}` is an argument; in `summary` also a field of the result, `{n}` its length.
 
-    A title with arguments is told as progress once they are complete, one without when the call begins.
+    A sentence that cannot be made (a place without a value, a function that fails or gives no text) is not told. A title
+    with arguments is told as progress once they are complete, one without when the call begins.
     """
 
-    title: str | None = None
-    summary: str | None = None
+    title: str | Callable[[Mapping[str, Any]], str | None] | None = None
+    summary: str | Callable[[Mapping[str, Any], Any], str | None] | None = None
     idempotent: bool = False
     """Running it twice does no more than running it once: after a crash it may be run again."""
     on_cancel: OnCancel = "cooperative"
@@ -294,12 +299,11 @@ class Stream:
         self._shown.add(id)
         self.calls.append(id)
         tool = self._sentences(name)
-        told = tool.title is not None and "{" not in tool.title
         return [
             e.ToolCallStart(
                 tool_call_id=id,
                 tool_call_name=name,
-                title=tool.title if tool.title and told else UNSET,
+                title=tool.title if isinstance(tool.title, str) and tool.title and "{" not in tool.title else UNSET,
                 idempotent=True if tool.idempotent else UNSET,
             )
         ]
@@ -332,9 +336,10 @@ class Stream:
                 e.ToolCallEnd(tool_call_id=part.tool_call_id),
             ]
         title = self._sentences(part.tool_name).title
-        if title is not None and "{" in title:
-            sentence = _filled(title, self.arguments[part.tool_call_id])
-            if sentence is not None:
+        if title is not None and (callable(title) or "{" in title):
+            arguments = self.arguments[part.tool_call_id]
+            sentence = _made(part.tool_name, title, arguments) if callable(title) else _filled(title, arguments)
+            if sentence:
                 events.append(e.ToolCallProgress(tool_call_id=part.tool_call_id, message=sentence))
         return events
 
@@ -357,6 +362,8 @@ class Stream:
         template = self._sentences(part.tool_name).summary
         if template is None:
             return None
+        if callable(template):
+            return _made(part.tool_name, template, self.arguments.get(part.tool_call_id) or {}, result)
         fields: dict[str, Any] = {**cast(dict[str, Any], result)} if isinstance(result, dict) else {}
         arguments = self.arguments.get(part.tool_call_id)
         known: dict[str, Any] = {"result": result, **(arguments or {}), **fields}
@@ -455,6 +462,16 @@ def _filled(template: str, fields: Mapping[str, Any]) -> str | None:
         return template.format_map(fields)
     except (LookupError, ValueError, AttributeError, TypeError):
         return None
+
+
+def _made(tool: str, sentence: Callable[..., Any], *given: Any) -> str | None:
+    """What a function makes of a call; a sentence is not worth a run that fails."""
+    try:
+        made = sentence(*given)
+    except Exception:
+        logger.warning("the sentence of the tool %s could not be made", tool, exc_info=True)
+        return None
+    return made if isinstance(made, str) and made else None
 
 
 def _failure(part: ToolReturnPart | NativeToolReturnPart, content: str) -> str:

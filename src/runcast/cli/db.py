@@ -245,7 +245,10 @@ async def _delete_user(database: str, owner: Principal) -> int:
     store = await SqliteStore.open(database)
     try:
         count = 0
-        while threads := (await store.list_threads(owner, limit=100)).threads:
+        while threads := (
+            (await store.list_threads(owner, limit=100)).threads
+            or await store.hidden_threads(before=clock.now_ms() + 1, owner=owner)
+        ):
             for thread in threads:
                 now = clock.now_ms()
                 fence = await store.acquire(thread.id, "runcast db", now=now, ttl_ms=60_000)

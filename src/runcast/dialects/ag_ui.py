@@ -53,6 +53,7 @@ class AgUi:
     name: Final = "ag-ui"
     attach: Attach = "snapshot"
     joins: Final = True
+    loses: tuple[str, ...] = ("sequence numbers", "feedback", "titles", "what waits in the queue")
 
     def __init__(self, options: Options | None = None) -> None:
         cancelled = (options or {}).get("cancelled", CANCELLED[0])

@@ -23,6 +23,8 @@ Three levels, each a Protocol; a dialect is whichever it needs:
     TalkDialect    … and one message of a client → one `Ask`: a WebSocket on which people talk (`transports.talk`)
     AnswerDialect  … and a whole run → one JSON answer: the fallback by HTTP POST
 
+A dialect may say what of a run its protocol has no words for, in `loses`, a tuple of short phrases: the reference shows them.
+
 `runcast.transports` does everything else: who it is, waiting, sending, limits, keep-alives, closing.
 `runcast.testing.DialectSuite` holds every dialect to this page.
 """

@@ -51,6 +51,15 @@ class ChatStream:
     asks: int | None = 1
     keep_alive: KeepAlive | None = None
     answers_refusals: bool = True
+    loses: tuple[str, ...] = (
+        "reasoning",
+        "progress of tools",
+        "state",
+        "artifacts",
+        "sources",
+        "ids of runs",
+        "answering a question",
+    )
     whole_results: bool = True
 
     def __init__(self, options: Options = NO_OPTIONS) -> None:

@@ -326,6 +326,7 @@ class Native:
     name: Final = "native"
     attach: Attach = "snapshot"
     joins: Final = True
+    loses: tuple[str, ...] = ()
 
     def decode(self, data: str | bytes) -> Sequence[AnyCommand]:
         return (decode(data),)

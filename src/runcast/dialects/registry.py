@@ -11,9 +11,11 @@ from importlib.metadata import entry_points
 from typing import Final, cast
 from urllib.parse import parse_qsl
 
+from runcast.dialects.ai_sdk import AiSdk
 from runcast.dialects.base import Dialect, Options
 from runcast.dialects.chat_stream import ChatStream
 from runcast.dialects.partials import Partials
+from runcast.dialects.progress import Progress
 from runcast.dialects.text import Text
 from runcast.dialects.thoughts import Thoughts
 from runcast.dialects.tool_calls import ToolCalls
@@ -25,8 +27,10 @@ Factory = Callable[[Options], Dialect]
 """Makes a dialect from its options; raises ValueError, with a sentence, for options that it does not know."""
 
 BUILTIN: Mapping[str, Factory] = {
+    "ai-sdk": AiSdk,
     "chat-stream": ChatStream,
     "partials": Partials,
+    "progress": Progress,
     "text": Text,
     "thoughts": Thoughts,
     "tool-calls": ToolCalls,

@@ -51,6 +51,7 @@ class Text:
     asks: int | None = None
     keep_alive: KeepAlive | None = None
     answers_refusals: bool = False
+    loses: tuple[str, ...] = ("reasoning", "tools", "state", "artifacts", "sources", "ids", "answering a question")
     whole_results: bool = False
 
     def __init__(self, options: Options = NO_OPTIONS) -> None:

@@ -58,6 +58,15 @@ class Thoughts:
     asks: int | None = None
     keep_alive: KeepAlive | None = KeepAlive(SILENCE_S, PING)
     answers_refusals: bool = False
+    loses: tuple[str, ...] = (
+        "results as values",
+        "progress of tools",
+        "state",
+        "artifacts",
+        "sources",
+        "ids",
+        "answering a question",
+    )
     whole_results: bool = True
 
     def __init__(self, options: Options = NO_OPTIONS) -> None:

@@ -110,7 +110,7 @@ class Appender:
     ) -> None:
         """Append events with the rows that change with them, and tell the owner's inbox. The lane's lock is held."""
         notices: list[Event] = []
-        if runs or title is not None or pinned is not None:
+        if lane.thread.kind != "hidden" and (runs or title is not None or pinned is not None):
             newest = runs[-1] if runs else None
             notices.append(
                 e.ThreadUpdated(

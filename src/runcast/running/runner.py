@@ -347,8 +347,9 @@ class Runner:
     async def _remove(self, lane: Lane) -> None:
         """The lane's lock is held, nothing runs, the caller is shielded."""
         thread = lane.thread.id
-        notice = e.ThreadUpdated(thread_id=thread, deleted=True)
-        written = await self._store.delete_thread(thread, fence=lane.fence, now=self._clock.now_ms(), notices=[notice])
+        hidden = lane.thread.kind == "hidden"  # no list has it
+        notices = [] if hidden else [e.ThreadUpdated(thread_id=thread, deleted=True)]
+        written = await self._store.delete_thread(thread, fence=lane.fence, now=self._clock.now_ms(), notices=notices)
         if lane.waiting is not None:
             self._executions.parking.discard(lane.waiting.run.id)
         self._lanes.forget(lane)

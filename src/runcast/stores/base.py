@@ -47,7 +47,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     thread: str
     begin: Thread | None = None
     """The thread's row, if this write makes the thread: then it exists with its first event, or not at all. Only `id`,
-    `tenant`, `user` and `agent` count; its epoch is the store's to give."""
+    `tenant`, `user`, `kind` and `agent` count; its epoch is the store's to give."""
     fence: int
     expected_seq: int
     """The log's head before it. The events become `expected_seq + 1 …`."""
@@ -233,6 +233,10 @@ class Store(ABC):
         """Run rows by thread, by status, by id; given filters are combined. In the order accepted (`first_seq`) per thread."""
 
     @abstractmethod
+    async def active_runs(self, owner: Principal) -> list[Run]:
+        """The queued and running runs of all the owner's conversations; per thread in the order accepted (`first_seq`)."""
+
+    @abstractmethod
     async def expired(self, *, now: int) -> list[Run]:
         """Waiting runs whose `expires_at` is `now` or before, of all threads; the longest overdue first."""
 
@@ -296,6 +300,10 @@ class Store(ABC):
     async def idle_threads(self, *, before: int, but: Sequence[str] = (), limit: int = 50) -> list[Thread]:
         """Conversations of all owners with `updated_at < before` in which no run is queued, running or waiting, without
         pinned ones and those in `but`: the longest unchanged first."""
+
+    @abstractmethod
+    async def hidden_threads(self, *, before: int, owner: Principal | None = None, limit: int = 50) -> list[Thread]:
+        """Hidden threads with `updated_at < before`, of all owners or of one: the longest unchanged first."""
 
     @abstractmethod
     async def prune(self, pruning: Pruning) -> bool:

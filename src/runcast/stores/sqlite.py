@@ -265,6 +265,13 @@ class SqliteStore(Store):
 
         return await self._read(work)
 
+    async def active_runs(self, owner: Principal) -> list[Run]:
+        def work(connection: sqlite3.Connection) -> list[Run]:
+            rows = connection.execute(SQL["active_runs_of_owner"], (owner.tenant, owner.user))
+            return [run_of(row) for row in rows]
+
+        return await self._read(work)
+
     async def expired(self, *, now: int) -> list[Run]:
         def work(connection: sqlite3.Connection) -> list[Run]:
             return [run_of(row) for row in connection.execute(SQL["expired_runs"], (now,))]
@@ -322,6 +329,15 @@ class SqliteStore(Store):
 
         def work(connection: sqlite3.Connection) -> list[Thread]:
             return self._with_head(connection, connection.execute(SQL["idle_threads"], values).fetchall())
+
+        return await self._read(work)
+
+    async def hidden_threads(self, *, before: int, owner: Principal | None = None, limit: int = 50) -> list[Thread]:
+        whose = None if owner is None else msgspec.structs.asdict(owner)
+        values = {"before": before, "limit": limit, "user": None, "tenant": None, **(whose or {})}
+
+        def work(connection: sqlite3.Connection) -> list[Thread]:
+            return self._with_head(connection, connection.execute(SQL["hidden_threads"], values).fetchall())
 
         return await self._read(work)
 

@@ -379,7 +379,7 @@ class Ledger:
     def _begin(self, thread: Thread, now: int) -> None:
         """Make the thread that the write at hand begins."""
         owner = Principal(user=thread.user, tenant=thread.tenant)
-        self.create_thread(owner, thread.id, "chat", "", thread.agent, now, None)
+        self.create_thread(owner, thread.id, thread.kind, "", thread.agent, now, None)
         self._undo.append(partial(self.logs.pop, thread.id, None))
 
     def _log(self, thread: str) -> Log:

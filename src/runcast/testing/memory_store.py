@@ -168,7 +168,7 @@ class MemoryStore(Store):
 
     async def delete_owner(self, owner: Principal) -> bool:
         key = _key(owner)
-        if any(log.thread.kind == "chat" and _owner_of(log.thread) == key for log in self._logs.values()):
+        if any(log.thread.kind != "inbox" and _owner_of(log.thread) == key for log in self._logs.values()):
             return False
         inbox = self._inboxes.pop(key, None)
         if inbox is not None:
@@ -276,6 +276,15 @@ class MemoryStore(Store):
             if (not status or run.status in status) and (not ids or run.id in ids)
         ]
 
+    async def active_runs(self, owner: Principal) -> list[Run]:
+        return [
+            run
+            for log in self._logs.values()
+            if (log.thread.tenant, log.thread.user) == (owner.tenant, owner.user)
+            for run in sorted(log.runs.values(), key=lambda run: run.first_seq)
+            if run.status in ("queued", "running")
+        ]
+
     async def expired(self, *, now: int) -> list[Run]:
         due = [
             run
@@ -351,6 +360,15 @@ class MemoryStore(Store):
             if log.thread.kind == "chat" and not log.thread.pinned and log.thread.id not in but
             if log.thread.updated_at < before
             and not any(run.status in (*_ACTIVE, "waiting") for run in log.runs.values())
+        ]
+        return sorted(rows, key=lambda row: row.updated_at)[:limit]
+
+    async def hidden_threads(self, *, before: int, owner: Principal | None = None, limit: int = 50) -> list[Thread]:
+        rows = [
+            log.row
+            for log in self._logs.values()
+            if log.thread.kind == "hidden" and log.thread.updated_at < before
+            if owner is None or _owner_of(log.thread) == _key(owner)
         ]
         return sorted(rows, key=lambda row: row.updated_at)[:limit]
 

@@ -617,6 +617,20 @@ class StoreSuite:
         assert thread is not None and (thread.status, thread.head_run) == ("queued", "r3")
 
     @pytest.mark.anyio
+    async def test_active_runs_are_found_by_whose_they_are(self, store: Store) -> None:
+        one, two, foreign = await line(store), await line(store), await line(store, OTHER)
+        statuses: Sequence[RunStatus] = ("done", "waiting", "running", "queued")
+        for number, status in enumerate(statuses):
+            await one.append(delta("a"), runs=[one.run(f"r{number}", status)])
+        await two.append(delta("a"), runs=[two.run("s", "running")])
+        await foreign.append(delta("a"), runs=[foreign.run("f", "running")])
+        assert sorted(run.id for run in await store.active_runs(ME)) == ["r2", "r3", "s"]
+        assert [run.id for run in await store.active_runs(OTHER)] == ["f"]
+        assert await store.active_runs(Principal(user="nobody")) == []
+        await one.append(runs=[one.run("r2", "done", first_seq=3, ended_at=NOW, last_seq=4)])
+        assert sorted(run.id for run in await store.active_runs(ME)) == ["r3", "s"]
+
+    @pytest.mark.anyio
     async def test_states_come_in_the_order_asked(self, store: Store) -> None:
         one = await line(store)
         for run in ("a", "b", "c"):
@@ -744,6 +758,28 @@ class StoreSuite:
         assert [t.id for t in await store.idle_threads(before=NOW + 100, limit=2)] == [lines[0].id, lines[1].id]
         some = await store.idle_threads(before=NOW + 100, but=[lines[0].id, lines[5].id])
         assert [t.id for t in some] == [lines[1].id, lines[7].id]
+
+    @pytest.mark.anyio
+    async def test_hidden_threads_are_in_no_list_and_are_found_by_their_age(self, store: Store) -> None:
+        rows: list[Thread] = []
+        for k, owner in enumerate([ME, OTHER, ME]):
+            id = f"hidden{k}"
+            fence = await store.acquire(id, "n", now=NOW, ttl_ms=60_000, new=True)
+            begin = Thread(
+                id=id, tenant=owner.tenant, user=owner.user, kind="hidden", epoch="", created_at=NOW, updated_at=NOW
+            )
+            write = Write(thread=id, begin=begin, fence=fence, expected_seq=0, events=[delta("x")])
+            await store.append(write, now=NOW + k)
+            row = await store.get_thread(id)
+            assert row is not None and row.kind == "hidden"
+            rows.append(row)
+        await line(store, ME, now=NOW)
+        assert len((await store.list_threads(ME)).threads) == 1
+        assert all(thread.kind == "chat" for thread in await store.idle_threads(before=NOW + 100))
+        assert [t.id for t in await store.hidden_threads(before=NOW + 100)] == [row.id for row in rows]
+        assert await store.hidden_threads(before=NOW + 2, limit=1) == rows[:1]
+        assert [t.id for t in await store.hidden_threads(before=NOW + 100, owner=OTHER)] == ["hidden1"]
+        assert not await store.delete_owner(OTHER)
 
     @pytest.mark.anyio
     async def test_old_receipts_and_tombstones_are_pruned(self, store: Store) -> None:

@@ -30,7 +30,9 @@ from runcast.transports.ag_ui_following import Following, nothing_yet
 from runcast.transports.gateway import Gateway, Place
 from runcast.transports.problems import HttpError
 from runcast.transports.requests import json_answer, read_json
-from runcast.transports.sse import EventStream
+from runcast.transports.sse import EventStream, Framing
+
+FRAMING = Framing(ids=False)
 
 MAX_BODY = 4 * 1024 * 1024
 """Bytes of a `RunAgentInput`: it has the whole conversation in it."""
@@ -54,7 +56,7 @@ def ag_ui_routes(gateway: Gateway, dialect: AgUi) -> APIRouter:
     @router.post("/{agent}", include_in_schema=False)
     async def run_agent(request: Request, agent: str, on_disconnect: OnGone = None) -> Response:
         principal = await routes.enter(request, agent)
-        given = await read_json(request, RunAgentInput, max_body=MAX_BODY)
+        given = await read_json(request, RunAgentInput, max_bytes=MAX_BODY)
         gateway.refuse_while_draining()
         return await routes.run(principal, agent, given, on_disconnect)
 
@@ -116,7 +118,7 @@ class _Routes:
             options = _options(run_id, version)
             if thread is None:
                 frames = self._dialect.encoder(Start("", "", 0, None, thread_id, options)).update(nothing_yet())
-                body = b"".join([b"data: %b\n\n" % frame.data for frame in frames])
+                body = FRAMING.text(frames, "")
                 return Response(body, headers={"cache-control": "no-store"}, media_type="text/event-stream")
             run = None if run_id is None else await service.find_run(principal, thread.id, run_id)
             inner = await service.subscribe(principal, Subscribe(id="", thread=thread.id))

@@ -23,7 +23,7 @@ from starlette.responses import Response
 from runcast.commands import Subscribe
 from runcast.dialects.base import Frame
 from runcast.dialects.durable_streams import messages_of, offset_of, position_of
-from runcast.dialects.native import MAX_SEQ, to_bytes
+from runcast.dialects.native import MAX_SEQ
 from runcast.events import TERMINAL
 from runcast.runs import Principal, Run
 from runcast.service import EventPage
@@ -229,7 +229,8 @@ class ControlledEncoder:
     def __init__(self, subscription: Subscription | RunSubscription, inner: Subscription, cursor: str) -> None:
         self._subscription = subscription
         self._inner = inner
-        self._cursor = cursor
+        self._ends = b'_%b","streamCursor":"%b"' % (subscription.epoch.encode(), cursor.encode())
+        """What stands behind the seq in each of its control events: `offset_of`, but for once."""
         self._said = False
         """The reader knows that it has all there is."""
 
@@ -252,11 +253,10 @@ class ControlledEncoder:
     def _control(self, seq: int) -> Frame:
         closed = self._subscription.ended
         up_to_date = self._said = closed or self._inner.cursor >= self._inner.latest
-        said: dict[str, object] = {"streamNextOffset": offset_of(seq, self._subscription.epoch)}
-        said |= {"streamCursor": self._cursor}
-        said |= {"upToDate": True} if up_to_date else {}
-        said |= {"streamClosed": True} if closed else {}
-        return Frame(to_bytes(said), seq, 1, name="control", ends=closed)
+        caught_up = b',"upToDate":true' if up_to_date else b""
+        end = b',"streamClosed":true' if closed else b""
+        said = b'{"streamNextOffset":"%016d%b%b%b}' % (seq, self._ends, caught_up, end)
+        return Frame(said, seq, 1, name="control", ends=closed)
 
 
 # --- words of the protocol ----------------------------------------------------------------------------------------

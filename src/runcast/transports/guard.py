@@ -24,6 +24,7 @@ from runcast.auth.base import SAFE_METHODS
 from runcast.config import is_loopback
 from runcast.ids import CLIENT_ID, IdSource, SystemClock
 from runcast.session import CloseCode
+from runcast.transports.openai_errors import CLIENT_HEADERS, is_openai
 from runcast.transports.problems import problem
 from runcast.transports.refusals import Refusals, refuse_socket
 from runcast.transports.wire import (
@@ -72,7 +73,9 @@ SECURITY_HEADERS: dict[bytes, bytes] = {
 """On every answer that does not say otherwise itself."""
 
 ALLOW_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
-ALLOW_HEADERS = "content-type, authorization, idempotency-key, if-none-match, last-event-id, x-request-id"
+ALLOW_HEADERS = (
+    "content-type, authorization, idempotency-key, if-none-match, last-event-id, x-request-id, x-ai-sdk-version"
+)
 EXPOSE_HEADERS = (
     b"x-request-id, retry-after, location, etag, runcast-thread, runcast-run, runcast-seq, "
     b"stream-next-offset, stream-up-to-date, stream-closed, stream-cursor"
@@ -241,7 +244,7 @@ class Guard:
             return problem(scope, 403, "origin_not_allowed", "Pages of this origin may not talk to this server.")
         headers = {
             "access-control-allow-methods": ALLOW_METHODS,
-            "access-control-allow-headers": ALLOW_HEADERS,
+            "access-control-allow-headers": f"{ALLOW_HEADERS}, {CLIENT_HEADERS}" if is_openai(scope) else ALLOW_HEADERS,
             "access-control-max-age": "600",
         }
         return Response(status_code=204, headers=headers)

@@ -44,6 +44,8 @@ from runcast.transports.durable_streams import durable_streams_routes
 from runcast.transports.files import file_routes
 from runcast.transports.gateway import Gateway, Place
 from runcast.transports.leaving import unless_gone
+from runcast.transports.openai import openai_routes
+from runcast.transports.openai_responses import response_routes
 from runcast.transports.openapi import answers, body_of
 from runcast.transports.own_data import own_routes
 from runcast.transports.requests import (
@@ -83,7 +85,16 @@ def build_api(gateway: Gateway, *, ag_ui: AgUi | None = None) -> FastAPI:
     )
     problems.install(app)
     messages = (message_routes, event_routes, run_routes, branch_routes)
-    for routes in (health_routes, thread_routes, *messages, file_routes, own_routes, durable_streams_routes):
+    for routes in (
+        health_routes,
+        thread_routes,
+        *messages,
+        file_routes,
+        own_routes,
+        durable_streams_routes,
+        openai_routes,
+        response_routes,
+    ):
         app.include_router(routes(gateway))
     app.include_router(ag_ui_routes(gateway, ag_ui or AgUi()))
     openapi.install(app)

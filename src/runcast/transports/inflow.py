@@ -15,7 +15,8 @@ FRAMES_WINDOW_S: Final = 10.0
 class Inflow:
     """Counts what came in. `now` is the clock's `monotonic`, in seconds."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, *, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._max_frame_bytes = max_frame_bytes
         self.last_heard = now
         self._window_ends = now + FRAMES_WINDOW_S
         self._frames = 0
@@ -24,10 +25,10 @@ class Inflow:
         """The close that follows if this frame is too much."""
         self.last_heard = now
         # A character has at most four bytes, so most messages need no second look.
-        if len(data) * 4 > MAX_FRAME_BYTES:
+        if len(data) * 4 > self._max_frame_bytes:
             size = len(data) if isinstance(data, bytes) else len(data.encode("utf-8", "replace"))
-            if size > MAX_FRAME_BYTES:
-                return Close(CloseCode.TOO_BIG, f"A frame has at most {MAX_FRAME_BYTES} bytes.")
+            if size > self._max_frame_bytes:
+                return Close(CloseCode.TOO_BIG, f"A frame has at most {self._max_frame_bytes} bytes.")
         if now >= self._window_ends:
             self._window_ends = now + FRAMES_WINDOW_S
             self._frames = 0

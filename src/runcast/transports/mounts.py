@@ -13,13 +13,18 @@ from typing import Final, Literal, NamedTuple
 
 from starlette.responses import JSONResponse
 
+from runcast.dialects.ai_sdk import AiSdk
 from runcast.dialects.base import AnswerDialect, Dialect, TalkDialect
+from runcast.dialects.progress import Progress
 from runcast.dialects.registry import BUILTIN, dialect_named
 from runcast.errors import ConfigError
+from runcast.transports.ai_sdk import BELOW, PATH, SOCKET, ai_sdk_endpoints
+from runcast.transports.ai_sdk_socket import AiSdkSocket
 from runcast.transports.gateway import Gateway
 from runcast.transports.posting import PostEndpoint
 from runcast.transports.presented import QueryToken
 from runcast.transports.problems import problem
+from runcast.transports.progress_posting import ProgressEndpoints
 from runcast.transports.talk import TalkSocket
 from runcast.transports.wire import App, Receive, Scope, Send
 
@@ -111,6 +116,7 @@ class Mounts:
     def __init__(self, gateway: Gateway, paths: Mapping[str, str], *, query_token: QueryToken = "off") -> None:  # noqa: S107
         self._gateway = gateway
         self._query_token: QueryToken = query_token
+        self._progress = ProgressEndpoints(gateway, query_token)
         self._apps: dict[tuple[Kind, str], tuple[Pattern, App | None]] = {}
         problems: list[str] = []
 
@@ -134,19 +140,48 @@ class Mounts:
         if isinstance(dialect, TalkDialect):
             for path in dialect.sockets:
                 self._put("websocket", path, TalkSocket(self._gateway, dialect, query_token=self._query_token))
+        if isinstance(dialect, Progress):
+            for path in dialect.sockets:
+                self._put("websocket", path, self._progress.socket())
+            for path in dialect.posts:
+                self._put("http", path, self._progress.post())
+            for path in dialect.sessions:
+                self._put("http", path, self._progress.session())
         if isinstance(dialect, AnswerDialect):
             for path, how in dialect.posts.items():
                 self._put("http", path, PostEndpoint(self._gateway, dialect, how, self._query_token))
+
+        if isinstance(dialect, AiSdk):
+            self._add_chat(PATH, dialect)
+
+    def _add_chat(self, path: str, dialect: AiSdk) -> None:
+        for below, app in ai_sdk_endpoints(self._gateway, dialect, self._query_token).items():
+            self._put("http", path + below, app)
+        self._put("websocket", path + SOCKET, AiSdkSocket(self._gateway, self._query_token))
 
     def _set(self, path: str, name: str) -> None:
         if name == OFF:
             for kind in ("http", "websocket"):
                 self._put(kind, path, None)
+            self._switch_off("websocket", path + SOCKET)
+            for below in BELOW:
+                self._switch_off("http", path + below)
             return
         dialect = dialect_named(name)
+        if isinstance(dialect, AiSdk):
+            self._add_chat(path, dialect)
+            return
+        if isinstance(dialect, Progress):
+            self._put("websocket", path, self._progress.socket())
+            return
         if not isinstance(dialect, TalkDialect):
             raise ConfigError(f"The dialect {name!r} is not spoken over a WebSocket; it cannot be put at {path!r}.")
         self._put("websocket", path, TalkSocket(self._gateway, dialect, query_token=self._query_token))
+
+    def _switch_off(self, kind: Kind, path: str) -> None:
+        """What is below a chat goes with it."""
+        if (kind, Pattern(path).shape) in self._apps:
+            self._put(kind, path, None)
 
     def _put(self, kind: Kind, path: str, app: App | None) -> None:
         pattern = Pattern(path)

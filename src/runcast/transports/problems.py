@@ -18,6 +18,7 @@ from starlette.routing import Match
 
 from runcast.errors import ClientError, InvalidRequest, NotFound, RuncastError, Unavailable, describe
 from runcast.session import NOT_FOUND_MESSAGE
+from runcast.transports.openai_errors import is_openai, openai_error
 from runcast.transports.wire import DIALECT, Scope, request_id_of
 
 logger = logging.getLogger("runcast.http")
@@ -53,7 +54,10 @@ def problem(
     problems: list[str] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """One error answer. On a dialect's path it is plain JSON: those clients look for `detail`, and know no other type."""
+    """One error answer. On a dialect's path it is plain JSON: those clients look for `detail`, and know no other type.
+    OpenAI's clients get theirs."""
+    if is_openai(scope):
+        return openai_error(scope, status, code, detail, at=at, retry_after_ms=retry_after_ms, headers=headers)
     body = Problem(
         type="about:blank",
         title=HTTPStatus(status).phrase,
@@ -75,10 +79,11 @@ def problem(
 
 
 class HttpError(ClientError):
-    """What only HTTP knows: an error with its own status."""
+    """What only HTTP knows: an error with its own status. `at` as in `InvalidRequest`."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, *, at: str | None = None) -> None:
         super().__init__(message)
+        self.at = at
         self.http_status = status
         self.http_code = code
 
@@ -86,7 +91,7 @@ class HttpError(ClientError):
 def problem_of(scope: Scope, error: BaseException) -> Response:
     """The answer to an error; a foreign exception's text is never in it."""
     if isinstance(error, HttpError):
-        return problem(scope, error.http_status, error.http_code, error.message)
+        return problem(scope, error.http_status, error.http_code, error.message, at=error.at)
     code, message = describe(error)
     if isinstance(error, NotFound):
         message = NOT_FOUND_MESSAGE

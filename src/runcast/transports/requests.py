@@ -21,12 +21,14 @@ from runcast.transports.wire import StreamCut
 MAX_BODY = 256 * 1024
 BODY_S = 30.0
 """How long a body may take to come."""
+SLOWEST = 100_000
+"""Where bodies may be large they have longer: the time that the largest takes with so many bytes per second."""
 MAX_WAIT_S = 60
 MAX_PAGE = 500
 
 _CURSOR = re.compile(r"(?:([a-z2-7]{1,32}):)?([0-9]{1,16})\Z")
 
-T = TypeVar("T", bound=msgspec.Struct)
+T = TypeVar("T")
 
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for it, at most 60.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most events of one page.")]
@@ -111,15 +113,15 @@ def wants_stream(request: Request) -> bool:
     )
 
 
-async def read_json(request: Request, kind: type[T], *, optional: bool = False, max_body: int = MAX_BODY) -> T:
+async def read_json(request: Request, kind: type[T], *, optional: bool = False, max_bytes: int = MAX_BODY) -> T:
     """The request's body as a `kind`; with `optional` an empty body is an empty object.
 
     Raises:
         HttpError: 400 not JSON · 408 it did not come · 415 another content type.
-        TooLarge: more than `max_body` bytes.
+        TooLarge: more than `max_bytes` bytes.
         InvalidRequest: JSON, but not a `kind`.
     """
-    data = await read_body(request, max_body)
+    data = await read_body(request, max_bytes)
     if not data and optional:
         return msgspec.convert({}, kind)
     _check_json(request)
@@ -134,14 +136,14 @@ async def read_json(request: Request, kind: type[T], *, optional: bool = False, 
         raise HttpError(400, "invalid_json", "The body is not valid JSON.") from None
 
 
-async def read_text(request: Request) -> str:
+async def read_text(request: Request, max_bytes: int = MAX_BODY) -> str:
     """The body of a JSON request, not read yet.
 
     Raises:
         HttpError: 400 not UTF-8 · 415 another content type.
-        TooLarge: more than 256 KiB.
+        TooLarge: more than `max_bytes`.
     """
-    data = await read_body(request)
+    data = await read_body(request, max_bytes)
     _check_json(request)
     try:
         return data.decode()
@@ -155,23 +157,23 @@ def _check_json(request: Request) -> None:
         raise HttpError(415, "unsupported_media_type", "Send JSON, with `Content-Type: application/json`.")
 
 
-async def read_body(request: Request, max_body: int = MAX_BODY) -> bytes:
+async def read_body(request: Request, max_bytes: int = MAX_BODY) -> bytes:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise HttpError(415, "unsupported_media_type", "Send the body without a content encoding.")
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and (len(declared) > 12 or int(declared) > max_body):
-        raise TooLarge(f"The body has {declared[:20]} bytes; at most {max_body} are taken.")
+    if declared.isdigit() and (len(declared) > 12 or int(declared) > max_bytes):
+        raise TooLarge(f"The body has {declared[:20]} bytes; at most {max_bytes} are taken.")
     data = bytearray()
     try:
-        with anyio.fail_after(BODY_S):
+        with anyio.fail_after(max(BODY_S, max_bytes / SLOWEST)):
             async for chunk in request.stream():
                 data += chunk
-                if len(data) > max_body:
-                    raise TooLarge(f"The body has more than {max_body} bytes.")
+                if len(data) > max_bytes:
+                    raise TooLarge(f"The body has more than {max_bytes} bytes.")
     except ClientDisconnect:
         raise StreamCut from None
     except TimeoutError:
-        raise HttpError(408, "timeout", f"The body took longer than {BODY_S:g} s.") from None
+        raise HttpError(408, "timeout", "The body took too long.") from None
     return bytes(data)
 
 

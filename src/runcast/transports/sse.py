@@ -104,7 +104,8 @@ class Updates(Protocol):
 
 class EventStream(Response):
     """The ASGI response that writes one subscription. `preface` comes before what it says; with `with_ids` false no event has
-    an id, whatever `framing` says. `complete` is given each update before it is encoded. It leaves `place` at its end."""
+    an id, whatever `framing` says. `complete` is given each update before it is encoded. `on_end` is awaited
+    when nothing more is written, however that came to be. It leaves `place` at its end."""
 
     def __init__(
         self,
@@ -118,6 +119,7 @@ class EventStream(Response):
         framing: Framing = NATIVE,
         headers: Mapping[str, str] | None = None,
         complete: Callable[[Update], Awaitable[Update]] | None = None,
+        on_end: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._gateway = gateway
         self._subscription = subscription
@@ -126,6 +128,7 @@ class EventStream(Response):
         self._epoch = subscription.epoch
         self._preface = preface
         self._complete = complete
+        self._on_end = on_end
         self._framing = framing if with_ids else framing._replace(ids=False)
         # Starlette's own initialiser is for a body that is there already.
         self.status_code = 200
@@ -177,6 +180,9 @@ class EventStream(Response):
         finally:
             self._subscription.close()
             self._place.leave()
+            if self._on_end is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._on_end()
         if self._gone:
             return
         if not self._ended and (self._failed or self._framing.lasts_s is None):

@@ -325,7 +325,9 @@ class TalkConnection:
         try:
             if self._conversation is not None and self._thread is not None and sent.thread == self._thread.id:
                 await self._speech.ended.until(sent.run)  # `_pump` says it
-            elif not await self._tell_run(sent, ask) and not self._speech.over:
+            elif not await self._tell_run(sent, ask):
+                if self._speech.over:  # met by writing: how the client left is for the reader to hear
+                    await anyio.sleep_forever()
                 await self._speech.say_error(NotFound("The conversation was deleted."))
             self._run = None
         finally:
@@ -416,7 +418,7 @@ class TalkConnection:
             self._end(Close(CloseCode.INTERNAL, "Something went wrong on the server."))
 
     async def _read(self) -> None:
-        while not self._speech.over:
+        while self._close is None:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 self._speech.over = True

@@ -155,6 +155,13 @@ ORDER BY r.thread, r.first_seq;
 -- The thread's runs that are not at an end: their events may still come.
 SELECT id FROM runs WHERE thread = ? AND status IN ('queued', 'running');
 
+-- name: active_runs_of_owner
+-- The running and queued runs of all threads of an owner. The first condition is that of the index `runs_open`.
+SELECT r.data FROM runs r JOIN threads t ON t.key = r.thread
+WHERE r.status IN ('queued', 'running', 'waiting') AND r.status <> 'waiting'
+  AND t.owner = (SELECT key FROM owners WHERE tenant = ? AND user = ?)
+ORDER BY r.thread, r.first_seq;
+
 -- name: threads_with_active_runs
 -- Threads that somebody has to drive.
 SELECT DISTINCT thread FROM runs WHERE status IN ('queued', 'running') ORDER BY thread;
@@ -320,6 +327,14 @@ WHERE t.kind = 'chat' AND t.pinned = 0 AND t.updated_at < :before
   AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.thread = t.key AND r.status IN ('queued', 'running', 'waiting'))
 ORDER BY t.updated_at LIMIT :limit;
 
+-- name: hidden_threads
+-- Hidden threads, of all owners or of one, the longest unchanged first.
+SELECT t.id, o.tenant, o.user, t.kind, t.epoch, t.title, t.agent, t.created_at, t.updated_at, t.head, t.head_run,
+       t.status, t.pinned, t.first_seq, t.key
+FROM threads t INDEXED BY threads_hidden JOIN owners o ON o.key = t.owner
+WHERE t.kind = 'hidden' AND t.updated_at < :before AND (:user IS NULL OR (o.user = :user AND o.tenant = :tenant))
+ORDER BY t.updated_at LIMIT :limit;
+
 -- name: bytes_in_use
 -- The size of the database without its free pages, and of the files beside it.
 SELECT (p.page_count - f.freelist_count) * s.page_size + (SELECT coalesce(sum(size), 0) FROM files)
@@ -366,8 +381,10 @@ INSERT INTO said_words (said_words, rank) VALUES ('merge', ?);
 UPDATE process SET probes = probes + 1;
 
 -- name: has_conversations
--- Whether the owner has a conversation.
-SELECT 1 FROM threads WHERE owner = ? AND kind = 'chat' LIMIT 1;
+-- Whether the owner has a conversation, also a hidden one.
+SELECT 1 FROM (SELECT ? AS owner) o
+WHERE EXISTS (SELECT 1 FROM threads t WHERE t.owner = o.owner AND t.kind = 'chat')
+   OR EXISTS (SELECT 1 FROM threads t WHERE t.owner = o.owner AND t.kind = 'hidden');
 
 -- name: delete_stray_rows
 -- Remove what the journal still has of deleted threads.

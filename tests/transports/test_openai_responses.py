@@ -1,0 +1,317 @@
+"""Responses over real sockets, with OpenAI's own client: items, resuming, questions, the background, what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import openai
+import pytest
+from openai import AsyncOpenAI
+from pydantic_ai import Agent
+from pydantic_ai.models.function import FunctionModel
+
+from clients.agent import agent as played
+from core import DEADLINE_S, Gated
+from serving import Running, serving
+from transports.test_openai import forecaster
+
+pytestmark = pytest.mark.anyio
+
+TOOL: Any = {
+    "type": "function",
+    "name": "weather",
+    "description": "The weather of a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    "strict": False,
+}
+
+
+@asynccontextmanager
+async def talking(*agents: Any, **options: Any) -> AsyncGenerator[tuple[AsyncOpenAI, Running]]:
+    async with (
+        serving(*(agents or (played,)), **options) as running,
+        AsyncOpenAI(base_url=f"{running.url}/openai/v1", api_key="any", max_retries=0, timeout=DEADLINE_S) as client,
+    ):
+        yield client, running
+
+
+async def threads(running: Running) -> list[str]:
+    async with running.http() as http:
+        return [thread["id"] for thread in (await http.get("/v1/threads")).json()["threads"]]
+
+
+def kinds(response: Any) -> list[str]:
+    return [item.type for item in response.output]
+
+
+async def test_streamed_with_the_helper_and_whole() -> None:
+    async with talking() as (client, running):
+        async with client.responses.stream(model="agent", input="plain") as stream:
+            events = [event async for event in stream]
+            final = await stream.get_final_response()
+        assert final.output_text == "Hello you."
+        assert [event.type for event in events][:2] == ["response.created", "response.in_progress"]
+        numbers = [event.sequence_number for event in events]
+        assert numbers == sorted(set(numbers))
+        whole = await client.responses.create(model="agent", input="plain", metadata={"a": "b"})
+        assert (whole.status, whole.output_text, whole.metadata) == ("completed", "Hello you.", {"a": "b"})
+        assert (await client.responses.retrieve(whole.id)).output_text == "Hello you."
+        assert len(await threads(running)) == 2
+
+
+async def test_reasoning_and_tools_are_items() -> None:
+    async with talking() as (client, _):
+        async with client.responses.stream(model="agent", input="reason") as stream:
+            async for _event in stream:
+                pass
+            final = await stream.get_final_response()
+        assert kinds(final) == ["reasoning", "message"]
+        for scene, text in (("parallel", "3 and 7."), ("broken", "It is not there.")):
+            async with client.responses.stream(model="agent", input=scene) as stream:
+                async for _event in stream:
+                    pass
+                final = await stream.get_final_response()
+            assert final.output_text == text
+            whole = await client.responses.create(model="agent", input=scene)
+            assert kinds(whole) == kinds(final)
+            outputs: list[Any] = [item for item in whole.output if item.type == "function_call_output"]
+            if scene == "parallel":
+                assert sorted(str(one.output) for one in outputs) == ["3", "7"]
+                assert kinds(whole).count("function_call") == 2
+            else:
+                assert [(one.output, one.status) for one in outputs] == [("There is no file x.", "incomplete")]
+
+
+async def test_a_conversation_by_the_previous_response() -> None:
+    async with talking() as (client, running):
+        first = await client.responses.create(model="agent", input="one")
+        second = await client.responses.create(model="agent", input="two", previous_response_id=first.id)
+        beside = await client.responses.create(model="agent", input="three", previous_response_id=first.id)
+        assert second.previous_response_id == beside.previous_response_id == first.id
+        (thread,) = await threads(running)
+        async with running.http() as http:
+            runs = (await http.get(f"/v1/threads/{thread}")).json()["transcript"]["runs"]
+        parents = [run.get("parent") for run in runs]
+        assert parents == [None, runs[0]["id"], runs[0]["id"]]
+        with pytest.raises(openai.BadRequestError) as error:
+            await client.responses.create(model="agent", input="x", previous_response_id="resp_nothing")
+        assert (error.value.code, error.value.param) == ("previous_response_not_found", "previous_response_id")
+
+
+async def test_a_conversation_by_the_clients_own_name() -> None:
+    async with talking() as (client, running):
+        for text in ("one", "two"):
+            await client.responses.create(model="agent", input=text, conversation="mine")
+        assert len(await threads(running)) == 1
+
+
+@pytest.mark.parametrize(("approve", "said"), [(True, "Deleted."), (False, "Kept.")])
+async def test_an_approval_is_answered_in_the_next_input(approve: bool, said: str) -> None:
+    async with talking() as (client, _):
+        async with client.responses.stream(model="agent", input="approve") as stream:
+            async for _event in stream:
+                pass
+            asked: Any = await stream.get_final_response()
+        assert kinds(asked) == ["message", "function_call", "mcp_approval_request"]
+        request = asked.output[-1]
+        assert (request.name, request.arguments) == ("delete", '{"path":"a.txt"}')
+        answer: Any = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": approve}
+        answered = await client.responses.create(model="agent", input=[answer], previous_response_id=asked.id)
+        assert answered.output_text == said
+        assert answered.previous_response_id == asked.id
+        with pytest.raises(openai.ConflictError) as error:
+            await client.responses.create(model="agent", input=[answer], previous_response_id=asked.id)
+        assert error.value.code == "already_decided"
+
+
+async def test_saying_something_else_withdraws_the_question() -> None:
+    async with talking() as (client, _):
+        asked = await client.responses.create(model="agent", input="approve")
+        after = await client.responses.create(model="agent", input="plain", previous_response_id=asked.id)
+        assert after.output_text == "Hello you."
+
+
+@pytest.mark.parametrize("stateless", [True, False])
+async def test_tools_of_the_request_are_the_clients(stateless: bool) -> None:
+    agent = Agent(FunctionModel(stream_function=forecaster), name="forecast")
+    async with talking(agent) as (client, running):
+        asked = await client.responses.create(model="forecast", input="How?", tools=[TOOL], store=not stateless)
+        calls: list[Any] = [item for item in asked.output if item.type == "function_call"]
+        assert [one.arguments for one in calls] == ['{"city":"Rome"}', '{"city":"Oslo"}']
+        outputs: list[Any] = [
+            {"type": "function_call_output", "call_id": one.call_id, "output": text}
+            for one, text in zip(calls, ("sun", "snow"), strict=True)
+        ]
+        if stateless:
+            given: Any = [{"role": "user", "content": "How?"}, *(one.model_dump() for one in asked.output), *outputs]
+            answered = await client.responses.create(model="forecast", input=given, tools=[TOOL], store=False)
+            assert await threads(running) == []
+        else:
+            answered = await client.responses.create(
+                model="forecast", input=outputs, tools=[TOOL], previous_response_id=asked.id
+            )
+        assert answered.output_text == "sun / snow"
+        assert kinds(answered) == ["message"]
+
+
+async def test_a_dropped_stream_goes_on_where_it_was() -> None:
+    agent = Gated()
+    async with talking(agent) as (client, _):
+        stream = await client.responses.create(model="gated", input="Hi", stream=True, background=True)
+        seen: list[Any] = []
+        async for event in stream:
+            seen.append(event)
+            if event.type == "response.output_text.delta":
+                break
+        await stream.close()
+        agent.gate.set()
+        id = seen[0].response.id
+        rest = [
+            event
+            async for event in await client.responses.retrieve(id, stream=True, starting_after=seen[-1].sequence_number)
+        ]
+        whole = [event async for event in await client.responses.retrieve(id, stream=True)]
+        assert [one.model_dump() for one in seen + rest] == [one.model_dump() for one in whole]
+        assert whole[-1].type == "response.completed"
+
+
+async def test_closing_the_request_cancels_unless_it_is_in_the_background() -> None:
+    agent = Gated()
+    async with talking(agent, disconnect_grace_s=0.05) as (client, _):
+        stream = await client.responses.create(model="gated", input="Hi", stream=True)
+        first = await anext(aiter(stream))
+        assert first.type == "response.created"
+        await agent.reached.wait()
+        await stream.close()
+        with anyio.fail_after(DEADLINE_S):
+            while (await client.responses.retrieve(first.response.id)).status == "in_progress":
+                await anyio.sleep(0.01)
+        assert (await client.responses.retrieve(first.response.id)).status == "cancelled"
+
+
+async def test_two_watch_one_response() -> None:
+    agent = Gated()
+    async with talking(agent) as (client, _):
+        begun = await client.responses.create(model="gated", input="Hi", background=True)
+        assert begun.status in ("queued", "in_progress")
+        told: list[list[Any]] = [[], []]
+
+        async def watch(events: list[Any]) -> None:
+            async for event in await client.responses.retrieve(begun.id, stream=True):
+                events.append(event.model_dump())
+
+        with anyio.fail_after(DEADLINE_S):
+            async with anyio.create_task_group() as tasks:
+                for events in told:
+                    tasks.start_soon(watch, events)
+                await agent.reached.wait()
+                agent.gate.set()
+        assert told[0] == told[1]
+        assert told[0][-1]["response"]["output"][0]["content"][0]["text"] == "before after"
+
+
+async def test_the_background_and_cancel() -> None:
+    agent = Gated()
+    async with talking(agent) as (client, _):
+        begun = await client.responses.create(model="gated", input="Hi", background=True)
+        await agent.reached.wait()
+        assert (await client.responses.retrieve(begun.id)).status == "in_progress"
+        cancelled = await client.responses.cancel(begun.id)
+        assert cancelled.status == "cancelled"
+        assert cancelled.output_text == "before "
+        assert agent.cancelled
+        last: Any = [event async for event in await client.responses.retrieve(begun.id, stream=True)][-1]
+        assert (last.type, last.response.status) == ("response.incomplete", "incomplete")
+        assert (await client.responses.cancel(begun.id)).status == "cancelled"
+
+
+async def test_a_second_message_of_a_conversation_is_queued() -> None:
+    agent = Gated()
+    async with talking(agent) as (client, _):
+        first = await client.responses.create(model="gated", input="Hi", background=True, conversation="mine")
+        second = await client.responses.create(model="gated", input="And?", background=True, conversation="mine")
+        assert second.status == "queued"
+        agent.gate.set()
+        events = [event async for event in await client.responses.retrieve(second.id, stream=True)]
+        assert [event.type for event in events][:3] == ["response.created", "response.queued", "response.in_progress"]
+        assert events[-1].type == "response.completed"
+        assert (await client.responses.retrieve(first.id)).status == "completed"
+
+
+async def test_a_run_that_fails() -> None:
+    async with talking() as (client, _):
+        events = [event async for event in await client.responses.create(model="agent", input="fail", stream=True)]
+        last: Any = events[-1]
+        assert last.type == "response.failed"
+        assert (last.response.error.code, last.response.status) == ("closed", "failed")
+        assert (await client.responses.retrieve(last.response.id)).status == "failed"
+        with pytest.raises(openai.APIStatusError) as error:
+            await client.responses.create(model="agent", input="fail")
+        assert (error.value.status_code, error.value.code) == (502, "closed")
+
+
+async def test_a_response_that_is_not_stored_leaves_nothing() -> None:
+    async with talking() as (client, running):
+        whole = await client.responses.create(model="agent", input="plain", store=False)
+        assert whole.output_text == "Hello you."
+        assert await threads(running) == []
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.retrieve(whole.id)
+
+
+async def test_an_approval_of_a_response_that_is_not_stored_can_be_answered() -> None:
+    async with talking() as (client, running):
+        asked: Any = await client.responses.create(model="agent", input="approve", store=False)
+        assert await threads(running) == []
+        answer: Any = {"type": "mcp_approval_response", "approval_request_id": asked.output[-1].id, "approve": True}
+        answered = await client.responses.create(model="agent", input=[answer], store=False)
+        assert answered.output_text == "Deleted."
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.retrieve(answered.id)
+
+
+async def test_a_server_that_died_in_the_middle(tmp_path: Path) -> None:
+    """The stream is cut; after the restart it goes on to the end that the run came to."""
+    agent = Gated()
+    path = str(tmp_path / "threads.db")
+    seen: list[Any] = []
+    async with talking(agent, store=path) as (client, running):
+        stream = await client.responses.create(model="gated", input="Hi", stream=True, background=True)
+        async for event in stream:
+            seen.append(event)
+            if event.type == "response.output_text.delta":
+                break
+        await stream.close()
+        running.process.should_exit = True
+    async with talking(Gated(), store=path) as (client, _):
+        id = seen[0].response.id
+        rest = [
+            event
+            async for event in await client.responses.retrieve(id, stream=True, starting_after=seen[-1].sequence_number)
+        ]
+        last: Any = rest[-1]
+        assert (last.type, last.response.error.code) == ("response.failed", "interrupted")
+        assert last.response.output[0].content[0].text == "before "
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ({"model": "agent"}, 400, "input"),
+        ({"model": "agent", "input": []}, 400, "input"),
+        ({"input": "Hi"}, 400, "model"),
+        ({"model": "nobody", "input": "Hi"}, 404, "model"),
+        ({"model": "agent", "input": [{"type": "teapot"}]}, 400, "input[0].type"),
+        ({"model": "agent", "input": [{"type": "mcp_approval_response"}]}, 400, "input[0].approval_request_id"),
+        ({"model": "agent", "input": "Hi", "tools": [{"type": "web_search"}]}, 400, "tools[0].type"),
+        ({"model": "agent", "input": "Hi", "store": False, "background": True}, 400, "store"),
+    ],
+)
+async def test_errors_have_openais_shape(body: Any, status: int, param: str | None) -> None:
+    async with serving(played) as running, running.http() as http:
+        answer = await http.post("/v1/responses", json=body)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
