@@ -504,14 +504,14 @@ class Service:
         runs = await self._store.runs(thread=thread, status=["running"])
         return runs[0] if runs else None
 
+    async def active_runs(self, principal: Principal) -> list[Run]:
+        """What runs now or is queued in all of one's conversations; per thread in the order accepted."""
+        return await self._store.active_runs(principal)
+
     async def runs_from(self, principal: Principal, thread: str, seq: int) -> list[Run]:
         """The runs of a thread that had not ended before `seq`, in the order accepted."""
         await self._mine(principal, thread)
         return [run for run in await self._store.runs(thread=thread) if run.last_seq is None or run.last_seq >= seq]
-
-    async def active_runs(self, principal: Principal) -> list[Run]:
-        """What runs now or is queued in all of one's conversations; per thread in the order accepted."""
-        return await self._store.active_runs(principal)
 
     async def find_run(self, principal: Principal, thread: str, external_run: str) -> Run | None:
         """The run of one's own thread that a command started under `run_alias`, or whose id this is; None if there is none.

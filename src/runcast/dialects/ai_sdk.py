@@ -42,6 +42,7 @@ class AiSdk:
     name: str = "ai-sdk"
     attach: Attach = "replay"
     joins: bool = True
+    loses: tuple[str, ...] = ("encrypted thoughts", "subagents' texts", "patches of state (whole values instead)")
 
     def __init__(self, options: Options | None = None) -> None:
         given = dict(options or {})
