@@ -15,7 +15,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from core import DEADLINE_S, Told, echo
-from rawclient import connect, frame
+from rawclient import RawClient, connect, frame
 from runcast import events as e
 from runcast.agents.context import RunContext
 from runcast.events import Event
@@ -144,6 +144,11 @@ async def ended(running: Running, count: int = 1) -> None:
 
 async def deaf(running: Running, path: str, said: Said | None, until: bytes, cookie: str = "") -> None:
     """A client that answers no ping: it says this, reads until that, and vanishes."""
+    (await listening(running, path, said, until, cookie)).vanish()
+
+
+async def listening(running: Running, path: str, said: Said | None, until: bytes, cookie: str = "") -> RawClient:
+    """The same before it vanishes."""
     client = await connect(running.port)
     cookies = f"Cookie: {cookie}\r\n" if cookie else ""
     await client.say(
@@ -155,7 +160,7 @@ async def deaf(running: Running, path: str, said: Said | None, until: bytes, coo
         if said is not None:
             await client.say(frame(said))
         await client.hear_until(until)
-    client.vanish()
+    return client
 
 
 # --- tool-calls ---------------------------------------------------------------------------------------------------
@@ -456,7 +461,10 @@ async def test_partials_an_end_that_was_given_to_a_socket_that_vanished_comes_ag
         agent.step("one tool", 3)
         await deaf(running, "/ws/s-1", {"content": "one tool"}, b'"agent"')
         await settled(running, 0)
-        await deaf(running, "/ws/s-1", None, b'"agent"')
+        client = await listening(running, "/ws/s-1", None, b'"agent"')
+        async with page.open() as tab:
+            assert await tab.is_silent()  # the other one is being told
+        client.vanish()
         await settled(running, 0)
         async with page.open() as tab:
             assert [frame["type"] for frame in await tab.until("agent")] == ["tool", "agent"]
