@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -94,6 +95,9 @@ async def test_every_route_asks_who_it_is() -> None:
                 assert answer.status_code == 200
             elif method == "HEAD":
                 assert answer.status_code == 401, (method, path)
+            elif "error" in answer.json():  # OpenAI's clients know no other shape
+                assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthenticated")
+                assert re.search("/(chat/completions|responses|models)", path)
             else:
                 is_native = path.startswith("/v1/")  # dialects' clients know no other type than plain JSON
                 media_type = "application/problem+json" if is_native else "application/json"
