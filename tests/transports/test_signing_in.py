@@ -89,7 +89,7 @@ async def test_every_route_asks_who_it_is() -> None:
         routes = routes_of(build_api(running.server.gateway))
         assert len(routes) > 20
         for method, path in routes:
-            url = path.format(thread=ID, run=ID, interrupt=f"{ID}.1", file=ID, agent="echo")
+            url = path.format(thread=ID, run=ID, interrupt=f"{ID}.1", file=ID, agent="echo", model="echo", response=ID)
             answer = await http.request(method, url, headers={"content-type": "application/json"})
             if path in OPEN:
                 assert answer.status_code == 200
