@@ -562,7 +562,7 @@ async def test_what_ended_before_a_tab_came_is_not_told_when_it_changes() -> Non
 
 
 async def test_tokens_that_run_out_close_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runcast.transports.progress.LEEWAY_S", 0)
+    monkeypatch.setattr("runcast.transports.connection.LEEWAY_S", 0)
     async with serving(auth="jwt", jwt_secret=SECRET) as running:
         headers = {"authorization": f"Bearer {token('ana', lives_s=1)}"}
         async with running.socket("/ws/ana/chat", subprotocols=None, additional_headers=headers) as socket:

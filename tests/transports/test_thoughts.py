@@ -197,7 +197,7 @@ async def test_who_may_not_come_in_is_closed_without_a_word(path: str) -> None:
 
 @pytest.mark.parametrize("path", [PATH, "/api/v1/chat/stream"])
 async def test_a_connection_ends_with_its_token(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runcast.transports.talk.LEEWAY_S", 0)
+    monkeypatch.setattr("runcast.transports.connection.LEEWAY_S", 0)
     async with serving(auth="jwt", jwt_secret=SECRET) as running:
         headers = {"authorization": f"Bearer {token(lives_s=2)}"}
         async with running.socket(path, subprotocols=None, additional_headers=headers) as socket:

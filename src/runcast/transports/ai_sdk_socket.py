@@ -15,16 +15,13 @@ client takes for what it is.
 from __future__ import annotations
 
 import logging
-import math
 from typing import Any, Final, Literal
 
 import anyio
-import anyio.abc
 import anyio.lowlevel
 import msgspec
 
 from runcast import events as e
-from runcast.auth import LEEWAY_S, read_offer
 from runcast.dialects.ai_sdk import AiSdkEncoder, Version
 from runcast.dialects.messages import conversation_fault
 from runcast.errors import (
@@ -33,18 +30,15 @@ from runcast.errors import (
     InvalidRequest,
     NotFound,
     RuncastError,
-    TooManyConnections,
     Unauthenticated,
     describe,
 )
-from runcast.runs import Principal
 from runcast.session import NOT_FOUND_MESSAGE, Close, CloseCode, close_for
 from runcast.transports.ai_sdk_asking import Asked, Told, active, ask, subscribed
-from runcast.transports.gateway import FLUSH_S, Gateway, Place
+from runcast.transports.connection import ASK_TIMEOUT_S, FAILED, DialectConnection
+from runcast.transports.gateway import FLUSH_S, Gateway
 from runcast.transports.inflow import Inflow
-from runcast.transports.outlet import Outlet
 from runcast.transports.presented import QueryToken
-from runcast.transports.talk import ASK_TIMEOUT_S, CLOSE_TIMEOUT_S
 from runcast.transports.whole import whole
 from runcast.transports.wire import Message, Receive, Scope, Send, request_id_of
 
@@ -82,118 +76,35 @@ class AiSdkSocket:
         await _Connection(self._gateway, scope, receive, send, self._query_token).run()
 
 
-class _Connection:
+class _Connection(DialectConnection):
     def __init__(self, gateway: Gateway, scope: Scope, receive: Receive, send: Send, query_token: QueryToken) -> None:
-        self._gateway = gateway
-        self._scope = scope
-        self._receive = receive
-        self._send = send
+        super().__init__(gateway, scope, receive, send)
         self._query_token: QueryToken = query_token
-        self._outlet = Outlet(gateway, scope, send)
-        self._principal: Principal
-        self._expires_at: int | None = None
-        """When the client's token ends, Unix milliseconds."""
-        self._place: Place
-        self._tasks: anyio.abc.TaskGroup
         self._requests: dict[str, anyio.CancelScope] = {}
         self._inflow = Inflow(gateway.clock.monotonic(), max_frame_bytes=MAX_FRAME_BYTES)
-        self._wake = anyio.Event()
-        self._stop_asked = False
-        self._revoked = False
-        self._close: Close | None = None
 
     # --- life -----------------------------------------------------------------------------------------------------
-
-    async def run(self) -> None:
-        """Returns when the connection is over, whatever ended it."""
-        if (await self._receive())["type"] != "websocket.connect":
-            return
-        self._close = await self._enter()
-        protocol = read_offer(self._scope.get("subprotocols", ())).echo
-        async with self._gateway.entrance():
-            await self._send({"type": "websocket.accept", "subprotocol": protocol, "headers": []})
-        if self._close is None:
-            try:
-                with self._gateway.join(self):
-                    async with anyio.create_task_group() as self._tasks:
-                        self._tasks.start_soon(self._keep_time)
-                        await self._read()
-                        self._tasks.cancel_scope.cancel()
-            finally:
-                self._place.leave()
-        await self._say_goodbye()
 
     async def _enter(self) -> Close | None:
         try:
             identity = await self._gateway.identify_scope(self._scope, query_token=self._query_token)
-            self._principal, self._expires_at = identity.principal, identity.expires_at
-            self._place = self._gateway.claim(self._principal).keep()
         except (Unauthenticated, Forbidden) as error:
-            return close_for(error)
-        except TooManyConnections:
-            return Close(CloseCode.TOO_MANY_CONNECTIONS, "This user has too many connections.")
-        return None
+            refusal = close_for(error)
+        else:
+            self._principal, self._expires_at = identity.principal, identity.expires_at
+            refusal = self._claim()
+        await self._accept_socket()
+        return refusal
 
-    async def _say_goodbye(self) -> None:
-        if self._close is None:
-            return
-        with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True) as too_late:
-            try:
-                code, reason = int(self._close.code), self._close.reason
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
-            except (OSError, RuntimeError):  # the peer was faster: there is nobody left to be told
-                pass
-        if too_late.cancelled_caught:
-            self._outlet.abort()
+    async def _live(self) -> None:
+        self._tasks.start_soon(self._keep_time)
+        await self._read()
 
-    def drain(self) -> None:
-        """Nothing to say: the protocol has no word for it."""
-
-    def stop(self) -> None:
-        self._stop_asked = True
-        self._wake.set()
-
-    def revoke(self, principal: Principal) -> None:
-        if self._principal == principal:
-            self._revoked = True
-            self._wake.set()
-
-    def _end(self, close: Close | None) -> None:
-        """Stop all tasks; the first reason counts. Without a reason the peer is gone."""
-        if self._close is None:
-            self._close = close
-        self._tasks.cancel_scope.cancel()
-
-    async def _keep_time(self) -> None:
-        clock = self._gateway.clock
-        while True:
-            if self._revoked:
-                self._end(Close(CloseCode.REVOKED, "The session was ended."))
-                return
-            if self._stop_asked:
-                with anyio.move_on_after(FLUSH_S):  # what is in the log is still said
-                    while self._requests:
-                        await anyio.sleep(0.01)
-                self._end(Close(CloseCode.RESTART, "The server restarts."))
-                return
-            if self._outlet.is_stuck():
-                self._end(Close(CloseCode.NO_PROGRESS, "No progress."))
-                return
-            left_s = self._token_left_s()
-            if left_s <= 0:
-                self._end(Close(CloseCode.TOKEN_EXPIRED, "The token has expired."))
-                return
-            wait_s = min(self._outlet.stuck_at() - clock.monotonic(), left_s)
-            self._wake = anyio.Event()
-            if self._stop_asked or self._revoked:
-                continue
-            with anyio.move_on_after(max(0.0, wait_s)):
-                await self._wake.wait()
-
-    def _token_left_s(self) -> float:
-        if self._expires_at is None:
-            return math.inf
-        return self._expires_at / 1000 + LEEWAY_S - self._gateway.clock.now_ms() / 1000
+    async def _finish(self) -> None:
+        with anyio.move_on_after(FLUSH_S):  # what is in the log is still said
+            while self._requests:
+                await anyio.sleep(0.01)
+        self._end(Close(CloseCode.RESTART, "The server restarts."))
 
     # --- in -------------------------------------------------------------------------------------------------------
 
@@ -240,7 +151,7 @@ class _Connection:
             self._end(None)
         except Exception:
             logger.exception("websocket failed", extra={"request_id": request_id_of(self._scope)})
-            self._end(Close(CloseCode.INTERNAL, "Something went wrong on the server."))
+            self._end(FAILED)
         finally:
             self._requests.pop(request.request_id, None)
 

@@ -11,23 +11,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-import anyio
-import anyio.abc
-
-from runcast.auth import LEEWAY_S, Identity, read_offer
+from runcast.auth import Identity
 from runcast.dialects.base import Frame
 from runcast.dialects.progress import established
-from runcast.errors import Forbidden, TooManyConnections, Unauthenticated
+from runcast.errors import Forbidden, Unauthenticated
 from runcast.ids import EXTERNAL_ID
 from runcast.runs import Principal
 from runcast.session import Close, CloseCode, close_for
 from runcast.subscription import Subscription
-from runcast.transports.gateway import FLUSH_S, Gateway, Place
+from runcast.transports.connection import FAILED, DialectConnection
+from runcast.transports.gateway import FLUSH_S, Gateway
 from runcast.transports.inflow import Inflow
-from runcast.transports.outlet import Outlet
 from runcast.transports.presented import QueryToken
 from runcast.transports.progress_watches import Watches
-from runcast.transports.talk import CLOSE_TIMEOUT_S
 from runcast.transports.wire import IDENTITY, REFUSED, Receive, Scope, Send, request_id_of
 
 logger = logging.getLogger("runcast.progress")
@@ -86,66 +82,36 @@ class ProgressSocket:
         await ProgressConnection(self._gateway, self._tabs, scope, receive, send, self._query_token).run()
 
 
-class ProgressConnection:
+class ProgressConnection(DialectConnection):
     def __init__(
         self, gateway: Gateway, tabs: Tabs, scope: Scope, receive: Receive, send: Send, query_token: QueryToken
     ) -> None:
-        self._gateway = gateway
+        super().__init__(gateway, scope, receive, send)
+        self._expired = Close(CloseCode.UNAUTHENTICATED, "The token has expired.")
         self._tabs = tabs
-        self._scope = scope
         self._query_token: QueryToken = query_token
-        self._receive = receive
-        self._asgi_send = send
-        self._outlet = Outlet(gateway, scope, send)
-        self._identity: Identity
-        self._principal: Principal
-        self._place: Place
         self.watches: Watches
         self._inflow = Inflow(gateway.clock.monotonic())
-        self._wake = anyio.Event()
-        self._stop_asked = False
-        self._revoked = False
-        self._close: Close | None = None
-        self._tasks: anyio.abc.TaskGroup
 
     # --- life -----------------------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Returns when the connection is over, whatever ended it."""
-        if (await self._receive())["type"] != "websocket.connect":
-            return
-        self._close = await self._enter()
-        if self._close is None:
-            try:
-                with self._gateway.join(self):
-                    async with anyio.create_task_group() as self._tasks:
-                        await self._live()
-                        self._tasks.cancel_scope.cancel()
-            finally:
-                self.watches.end()
-                self._tabs.remove(self._principal, self)
-                self._place.leave()
-        await self._say_goodbye()
+    def _over(self) -> None:
+        self.watches.end()
 
-    async def _accept_socket(self) -> None:
-        protocol = read_offer(self._scope.get("subprotocols", ())).echo
-        async with self._gateway.entrance():
-            await self._asgi_send({"type": "websocket.accept", "subprotocol": protocol, "headers": []})
+    def _left(self) -> None:
+        self._tabs.remove(self._principal, self)
 
     async def _enter(self) -> Close | None:
         try:
-            self._identity = await user_of(self._gateway, self._scope, self._query_token)
+            identity = await user_of(self._gateway, self._scope, self._query_token)
         except (Unauthenticated, Forbidden) as error:
             await self._accept_socket()
             return close_for(error)
-        self._principal = self._identity.principal
+        self._principal, self._expires_at = identity.principal, identity.expires_at
         self.watches = Watches(self._gateway, self._principal, self._outlet)
-        try:
-            self._place = self._gateway.claim(self._principal).keep()
-        except TooManyConnections:
+        if (refusal := self._claim()) is not None:
             await self._accept_socket()
-            return Close(CloseCode.TOO_MANY_CONNECTIONS, "This user has too many connections.")
-        return None
+        return refusal
 
     async def _live(self) -> None:
         """Find out what goes on; then let the client in, so that it misses nothing from then on."""
@@ -180,42 +146,9 @@ class ProgressConnection:
         except Exception as error:
             self._failed(error)
 
-    async def _say_goodbye(self) -> None:
-        if self._close is None:
-            return
-        logger.debug("closing with %d", self._close.code, extra={"request_id": request_id_of(self._scope)})
-        with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True) as too_late:
-            try:
-                await self._asgi_send(
-                    {"type": "websocket.close", "code": int(self._close.code), "reason": self._close.reason}
-                )
-            except (OSError, RuntimeError):  # the peer was faster: there is nobody left to be told
-                pass
-        if too_late.cancelled_caught:
-            self._outlet.abort()
-
-    def drain(self) -> None:
-        """Nothing to say: the protocol has no word for it."""
-
-    def stop(self) -> None:
-        self._stop_asked = True
-        self._wake.set()
-
-    def revoke(self, principal: Principal) -> None:
-        if self._principal == principal:
-            self._revoked = True
-            self._wake.set()
-
-    def _end(self, close: Close | None) -> None:
-        """Stop all tasks; the first reason counts. Without a reason the peer is gone."""
-        if self._close is None:
-            self._close = close
-        self.watches.end()
-        self._tasks.cancel_scope.cancel()
-
     def _failed(self, error: Exception) -> None:
         logger.error("websocket failed", exc_info=error, extra={"request_id": request_id_of(self._scope)})
-        self._end(Close(CloseCode.INTERNAL, "Something went wrong on the server."))
+        self._end(FAILED)
 
     # --- in -------------------------------------------------------------------------------------------------------
 
@@ -233,34 +166,6 @@ class ProgressConnection:
                     return
         except Exception as error:
             self._failed(error)
-
-    # --- time -----------------------------------------------------------------------------------------------------
-
-    async def _keep_time(self) -> None:
-        clock = self._gateway.clock
-        expires_at = self._identity.expires_at
-        while True:
-            if self._revoked:
-                self._end(Close(CloseCode.REVOKED, "The session was ended."))
-                return
-            if self._stop_asked:
-                await self._finish()
-                return
-            if self._outlet.is_stuck():
-                self._end(Close(CloseCode.NO_PROGRESS, "No progress."))
-                return
-            wait_s = self._outlet.stuck_at() - clock.monotonic()
-            if expires_at is not None:
-                left_s = expires_at / 1000 + LEEWAY_S - clock.now_ms() / 1000
-                if left_s <= 0:
-                    self._end(Close(CloseCode.UNAUTHENTICATED, "The token has expired."))
-                    return
-                wait_s = min(wait_s, left_s)
-            self._wake = anyio.Event()
-            if self._stop_asked or self._revoked:
-                continue
-            with anyio.move_on_after(max(0.0, wait_s)):
-                await self._wake.wait()
 
     async def _finish(self) -> None:
         await self.watches.finish(FLUSH_S)

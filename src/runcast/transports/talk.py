@@ -18,23 +18,21 @@ from collections.abc import Sequence
 from typing import Final
 
 import anyio
-import anyio.abc
 
-from runcast.auth import LEEWAY_S, read_offer
 from runcast.commands import Cancel
 from runcast.dialects.base import Ask, BadFrame, Encoder, Frame, Options, PushDialect, RejoinDialect, Start, TalkDialect
 from runcast.dialects.messages import conversation_fault
-from runcast.errors import ClientError, Forbidden, NotFound, RuncastError, TooManyConnections, Unauthenticated
-from runcast.runs import Principal, Thread
+from runcast.errors import ClientError, Forbidden, NotFound, RuncastError, Unauthenticated
+from runcast.runs import Thread
 from runcast.service import Sent
 from runcast.session import Close, CloseCode, close_for
 from runcast.subscription import Subscription
 from runcast.transports.asking import ask_agent, thread_of
+from runcast.transports.connection import ASK_TIMEOUT_S, FAILED, DialectConnection
 from runcast.transports.deliveries import Lost, LostRun
-from runcast.transports.gateway import FLUSH_S, Gateway, Place
+from runcast.transports.gateway import FLUSH_S, Gateway
 from runcast.transports.inflow import Inflow
 from runcast.transports.leaving import is_deliberate
-from runcast.transports.outlet import Outlet
 from runcast.transports.presented import QueryToken
 from runcast.transports.rejoining import Rejoining
 from runcast.transports.speech import Speech
@@ -46,10 +44,6 @@ from runcast.updates import Events, Update
 
 logger = logging.getLogger("runcast.talk")
 
-ASK_TIMEOUT_S: Final = 60.0
-"""A message that was begun to be accepted is accepted even if its client goes away, but not for ever."""
-CLOSE_TIMEOUT_S: Final = 5.0
-"""How long a peer that does not read may take to make room for a close frame."""
 MAX_PUSHES: Final = 16
 """Texts of the server's own code that wait until a client takes them."""
 
@@ -70,7 +64,7 @@ class TalkSocket:
         await TalkConnection(self._gateway, self.dialect, scope, receive, send, self._query_token).run()
 
 
-class TalkConnection:
+class TalkConnection(DialectConnection):
     def __init__(
         self,
         gateway: Gateway,
@@ -80,18 +74,12 @@ class TalkConnection:
         send: Send,
         query_token: QueryToken,
     ) -> None:
-        self._gateway = gateway
+        super().__init__(gateway, scope, receive, send)
         self._dialect = dialect
-        self._scope = scope
         self._query_token: QueryToken = query_token
-        self._receive = receive
-        self._asgi_send = send
-        self._outlet = Outlet(gateway, scope, send)
         self._rejoining = Rejoining(gateway, dialect, scope, self._take_over)
         self._speech = Speech(gateway, dialect, self._outlet, request_id_of(scope), self._rejoining.wrote)
         self._options: Options = query_of(scope)
-        self._principal: Principal
-        self._place: Place
         self._conversation: str | None = None
         """The client's own id of the thread that this socket follows, from its URL."""
         self._thread: Thread | None = None
@@ -102,42 +90,21 @@ class TalkConnection:
         """What the newest message started, until its last frame was sent."""
         self._cancels = False
         """Whether the client closed the connection to stop what it asked for."""
-        self._expires_at: int | None = None
-        """When the client's token ends, Unix milliseconds."""
         self._inflow = Inflow(gateway.clock.monotonic())
         self._pushes = 0
         self._last_words = ""
         """What is said before the close, in a dialect that says something; the close's reason otherwise."""
-        self._wake = anyio.Event()
-        self._stop_asked = False
-        self._revoked = False
-        self._close: Close | None = None
-        self._tasks: anyio.abc.TaskGroup
 
     # --- life -----------------------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Returns when the connection is over, whatever ended it."""
-        if (await self._receive())["type"] != "websocket.connect":
-            return
-        self._close = await self._enter()
-        if self._close is None:
-            try:
-                with self._gateway.join(self):
-                    async with anyio.create_task_group() as self._tasks:
-                        await self._live()
-                        self._tasks.cancel_scope.cancel()
-            finally:
-                self._speech.over = True
-                self._place.leave()
-                self._rejoining.leave()
-        await self._say_goodbye()
+    async def _let_in(self) -> None:
+        await self._accept_socket(self._rejoining.headers)
 
-    async def _accept_socket(self) -> None:
-        protocol = read_offer(self._scope.get("subprotocols", ())).echo
-        async with self._gateway.entrance():
-            headers = self._rejoining.headers
-            await self._asgi_send({"type": "websocket.accept", "subprotocol": protocol, "headers": headers})
+    def _left(self) -> None:
+        self._rejoining.leave()
+
+    def _over(self) -> None:
+        self._speech.over = True
 
     async def _live(self) -> None:
         """Follow the thread that the URL names; then let the client in, so that it misses nothing from then on."""
@@ -147,12 +114,12 @@ class TalkConnection:
                 thread = await thread_of(self._gateway, self._principal, self._conversation)
                 followed = await self._follow(thread)
         except Exception as error:
-            await self._accept_socket()
+            await self._let_in()
             await self._speech.say_error(error)
-            self._end(Close(CloseCode.INTERNAL, "Something went wrong on the server."))
+            self._end(FAILED)
             return
         try:
-            await self._accept_socket()
+            await self._let_in()
         except BaseException:
             if followed is not None:
                 followed[0].close()
@@ -179,14 +146,12 @@ class TalkConnection:
             if fault := self._misplaced():
                 raise Forbidden(fault)
         except (Unauthenticated, Forbidden) as error:
-            await self._accept_socket()
+            await self._let_in()
             self._last_words = "Unauthorized" if isinstance(error, Unauthenticated) else "Forbidden"
             return close_for(error)
-        try:
-            self._place = self._gateway.claim(self._principal).keep()
-        except TooManyConnections:
-            await self._accept_socket()
-            return Close(CloseCode.TOO_MANY_CONNECTIONS, "This user has too many connections.")
+        if (refusal := self._claim()) is not None:
+            await self._let_in()
+            return refusal
         self._rejoining.enter(self._principal)
         return None
 
@@ -201,43 +166,10 @@ class TalkConnection:
             return "This address is another user's."
         return None
 
-    async def _say_goodbye(self) -> None:
-        if self._close is None:
-            return
-        logger.debug("closing with %d", self._close.code, extra={"request_id": request_id_of(self._scope)})
-        with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True) as too_late:
-            try:
-                if self._dialect.answers_refusals:
-                    close = self._close
-                    restarts = close.code is CloseCode.RESTART
-                    words = self._last_words or (RESTARTING if restarts else close.reason)
-                    await self._speech.say_last(close.code.name.lower(), words)
-                await self._asgi_send(
-                    {"type": "websocket.close", "code": int(self._close.code), "reason": self._close.reason}
-                )
-            except (OSError, RuntimeError):  # the peer was faster: there is nobody left to be told
-                pass
-        if too_late.cancelled_caught:
-            self._outlet.abort()
-
-    def drain(self) -> None:
-        """Nothing to say: these protocols have no word for it."""
-
-    def stop(self) -> None:
-        self._stop_asked = True
-        self._wake.set()
-
-    def revoke(self, principal: Principal) -> None:
-        if self._principal == principal:
-            self._revoked = True
-            self._wake.set()
-
-    def _end(self, close: Close | None) -> None:
-        """Stop all tasks; the first reason counts. Without a reason the peer is gone."""
-        if self._close is None:
-            self._close = close
-        self._speech.over = True
-        self._tasks.cancel_scope.cancel()
+    async def _say_last_words(self, close: Close) -> None:
+        if self._dialect.answers_refusals:
+            words = self._last_words or (RESTARTING if close.code is CloseCode.RESTART else close.reason)
+            await self._speech.say_last(close.code.name.lower(), words)
 
     # --- server code ----------------------------------------------------------------------------------------------
 
@@ -273,7 +205,7 @@ class TalkConnection:
                     return
         except Exception as error:
             await self._speech.say_error(error)
-            self._end(Close(CloseCode.INTERNAL, "Something went wrong on the server."))
+            self._end(FAILED)
 
     async def _follow(self, thread: Thread) -> tuple[Subscription, Encoder, Sequence[Frame]]:
         """Read along from here on; the frames are said first. A run that goes on is folded from its start, so that what
@@ -309,7 +241,7 @@ class TalkConnection:
                 self._end(Close(CloseCode.NORMAL, "The conversation was deleted."))
         except Exception as error:
             await self._speech.say_error(error)
-            self._end(Close(CloseCode.INTERNAL, "Something went wrong on the server."))
+            self._end(FAILED)
         finally:
             subscription.close()
 
@@ -415,7 +347,7 @@ class TalkConnection:
             await self._read()
         except Exception:
             logger.exception("websocket failed", extra={"request_id": request_id_of(self._scope)})
-            self._end(Close(CloseCode.INTERNAL, "Something went wrong on the server."))
+            self._end(FAILED)
 
     async def _read(self) -> None:
         while self._close is None:
@@ -472,39 +404,16 @@ class TalkConnection:
 
     # --- time -----------------------------------------------------------------------------------------------------
 
-    async def _keep_time(self) -> None:
-        clock, silence = self._gateway.clock, self._dialect.keep_alive
-        while True:
-            if self._revoked:
-                self._end(Close(CloseCode.REVOKED, "The session was ended."))
-                return
-            if self._stop_asked:
-                await self._finish()
-                return
-            if self._outlet.is_stuck():
-                self._end(Close(CloseCode.NO_PROGRESS, "No progress."))
-                return
-            left_s = self._token_left_s()
-            if left_s <= 0:
-                self._end(Close(CloseCode.TOKEN_EXPIRED, "The token has expired."))
-                return
-            deadline = min(self._outlet.stuck_at(), clock.monotonic() + left_s)
-            if silence is not None:
-                quiet_since = max(self._inflow.last_heard, self._outlet.last_sent)
-                if clock.monotonic() >= quiet_since + silence.after_s:
-                    self._tasks.start_soon(self._speech.say, [Frame(silence.frame)])
-                    quiet_since = clock.monotonic()
-                deadline = min(deadline, quiet_since + silence.after_s)
-            self._wake = anyio.Event()
-            if self._stop_asked or self._revoked:
-                continue
-            with anyio.move_on_after(max(0.0, deadline - clock.monotonic())):
-                await self._wake.wait()
-
-    def _token_left_s(self) -> float:
-        if self._expires_at is None:
+    def _due_s(self) -> float:
+        silence = self._dialect.keep_alive
+        if silence is None:
             return math.inf
-        return self._expires_at / 1000 + LEEWAY_S - self._gateway.clock.now_ms() / 1000
+        now = self._gateway.clock.monotonic()
+        quiet_since = max(self._inflow.last_heard, self._outlet.last_sent)
+        if now >= quiet_since + silence.after_s:
+            self._tasks.start_soon(self._speech.say, [Frame(silence.frame)])
+            quiet_since = now
+        return quiet_since + silence.after_s - now
 
     async def _finish(self) -> None:
         """The server stops: what is in the log is still said, then the connection ends so that the client sees a restart."""
