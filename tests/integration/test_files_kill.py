@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -49,7 +50,7 @@ async def busy(server: ServerProcess, acked: dict[str, bytes], sent: dict[str, s
 
 def named(database: Path) -> dict[str, int]:
     """The contents that rows name, and their sizes."""
-    with sqlite3.connect(database) as file:
+    with closing(sqlite3.connect(database)) as file, file:
         assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         return dict(file.execute("SELECT sha256, size FROM files"))
 
@@ -116,7 +117,7 @@ async def nothing_dangles(server: ServerProcess) -> None:
                     assert (await http.delete(f"/v1/threads/{thread['id']}")).status_code == 204
         left = named(server.database)
         assert set(kept(server.database)) == set(left), "a content without a row"
-        with sqlite3.connect(server.database) as file:
+        with closing(sqlite3.connect(server.database)) as file, file:
             assert file.execute("SELECT count(*) FROM files WHERE bound = 1").fetchone() == (0,)
             assert file.execute("SELECT count(*) FROM file_threads").fetchone() == (0,)
     finally:

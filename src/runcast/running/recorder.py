@@ -21,7 +21,7 @@ from msgspec import UNSET, UnsetType
 from runcast import events as e
 from runcast.errors import AgentError
 from runcast.events import Event
-from runcast.jsonvalue import to_json
+from runcast.jsonvalue import MAX_DEPTH, to_json
 from runcast.running.bulk import PIECE, check, pieces, whole
 from runcast.running.question import moment
 from runcast.transcript import ReasoningPart, StepPart, SubagentPart, TextPart, ToolPart, TranscriptRun
@@ -29,6 +29,9 @@ from runcast.transcript import ReasoningPart, StepPart, SubagentPart, TextPart, 
 Ending = Literal["done", "waiting", "cancelled", "failed", "interrupted"]
 
 PROGRESS_PER_S = 20
+
+LEVELS = MAX_DEPTH + 8
+"""Of an event as JSON: those of a value, and those it stands in."""
 
 _UNFINISHED = {
     "cancelled": "The run was stopped before this tool finished.",
@@ -454,11 +457,16 @@ def storable(event: AnyEvent) -> AnyEvent:
     """
     if isinstance(event, e.DELTAS) and _is_plain(event):
         return event  # the many: such strings are read as they are written
+    data: bytes | None = None
     try:
         data = e.encode(event)
+        if e.nests_deeper(data, LEVELS):
+            data = None
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+        pass
+    if data is None:
         fields = {name: _clean(getattr(event, name)) for name in event.__struct_fields__}
-        event, data = type(event)(**fields), None
+        event = type(event)(**fields)
     try:
         if data is None:
             data = e.encode(event)
