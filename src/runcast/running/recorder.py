@@ -23,7 +23,7 @@ from runcast.errors import AgentError
 from runcast.events import Event
 from runcast.jsonvalue import MAX_DEPTH, to_json
 from runcast.running.bulk import PIECE, check, pieces, whole
-from runcast.running.question import moment
+from runcast.running.question import check_answerable, moment
 from runcast.transcript import ReasoningPart, StepPart, SubagentPart, TextPart, ToolPart, TranscriptRun
 
 Ending = Literal["done", "waiting", "cancelled", "failed", "interrupted"]
@@ -141,10 +141,15 @@ class Recorder:
         self._names, self._used = dict(before._names), dict(before._used)
 
     def dated(self, interrupt: e.Interrupt) -> e.Interrupt:
-        """The question as it was announced in this run, with the date on which it expires."""
+        """The question as it was announced in this run, with the date on which it expires.
+
+        Raises:
+            AgentError: code `invalid_question`, see `check_answerable`.
+        """
         known = self._asked.get(interrupt.id)
         if known is not None:
             return known
+        check_answerable(interrupt)
         date = interrupt.expires_at
         if self._expiry is not None and (not isinstance(date, str) or moment(date) is None):
             interrupt = msgspec.structs.replace(interrupt, expires_at=self._expiry())
