@@ -230,6 +230,8 @@ class Server:
             if outer and (path == outer or path.startswith(outer + "/")):
                 path = path[len(outer) :] or "/"
         root = root if root.endswith(prefix) else root + prefix
+        if root + path == scope["path"] and root == scope.get("root_path"):
+            return scope
         return {**scope, "root_path": root, "path": root + path}
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
