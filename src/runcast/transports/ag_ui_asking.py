@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from runcast.commands import Edit, Resolve, Retry, Return, Send
 from runcast.dialects.ag_ui_events import text_of
-from runcast.dialects.native import fault_of_message
+from runcast.dialects.native import fault_of_message, too_deep
 from runcast.errors import InvalidRequest
 from runcast.histories import Placed, place
 from runcast.runs import ClientContext, ClientInput, ClientTool, Message, OnDisconnect, Principal, Thread, ToolMessage
@@ -234,6 +234,8 @@ def _tool_message(given: dict[str, Any]) -> ToolMessage:
 def _parsed(message: dict[str, Any]) -> Any:
     """What a tool message answers to a question: JSON if it is, else its text."""
     text = text_of(message.get("content"))
+    if too_deep(text):
+        return text
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):

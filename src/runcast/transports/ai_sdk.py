@@ -20,6 +20,7 @@ from starlette.responses import Response
 from runcast.commands import Cancel
 from runcast.dialects.ai_sdk import VERSIONS, AiSdk, AiSdkEncoder, Version
 from runcast.dialects.messages import conversation_fault
+from runcast.dialects.native import MAX_DEPTH, too_deep
 from runcast.errors import InvalidRequest, NotFound
 from runcast.runs import Principal
 from runcast.transports.ai_sdk_asking import Asked, Told, active, ask, body_limit, subscribed
@@ -157,6 +158,8 @@ def asked_in(text: str) -> Asked:
         HttpError: 400 not JSON.
         InvalidRequest: JSON, but no request.
     """
+    if too_deep(text):
+        raise InvalidRequest(f"The body nests deeper than {MAX_DEPTH} levels.")
     try:
         asked = msgspec.json.decode(text, type=Asked)
     except msgspec.ValidationError as error:

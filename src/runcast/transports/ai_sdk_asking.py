@@ -16,6 +16,7 @@ from msgspec import UNSET
 
 from runcast.commands import Edit, Resolve, Retry, Return, Send
 from runcast.dialects.base import Start
+from runcast.dialects.native import too_deep
 from runcast.dialects.ui_messages import Approval, approvals_of, as_ag_ui, chain_of, newest_of
 from runcast.errors import AlreadyDecided, Expired, InvalidRequest
 from runcast.events import TERMINAL, Record
@@ -291,7 +292,7 @@ def _returned(message: Mapping[str, Any]) -> ToolMessage:
 
 def _value(content: Any) -> Any:
     """What a client's tool gave: the JSON value in its text, or the text."""
-    if not isinstance(content, str):
+    if not isinstance(content, str) or too_deep(content):
         return content
     try:
         return msgspec.json.decode(content)
