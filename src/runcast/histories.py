@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -28,6 +28,9 @@ from runcast.parts import (
 from runcast.paths import path_to
 
 AgUiMessage = Mapping[str, Any]
+
+MAX_MESSAGES: Final = 10_000
+"""Longest history that is taken."""
 
 Action = Literal["send", "return", "resolve", "retry", "nothing"]
 
