@@ -121,7 +121,12 @@ class Server:
             refusals=self.gateway.refusals,
             is_dialect=self._mounts.has,
             last_words=self._mounts.last_words,
+            is_public=self._is_public,
         )
+
+    def _is_public(self, path: str) -> bool:
+        """The web app's files, which the sandboxed diagram frame asks for from an origin of its own, and how the server stands."""
+        return path in ("/healthz", "/readyz") or (self._site is not None and self._site.serves(path))
 
     def _make_site(self, directory: Path) -> Site | None:
         if not self.settings.web:

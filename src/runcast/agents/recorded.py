@@ -130,7 +130,9 @@ def kept(turn: Turn) -> Kept | None:
     if state is None:
         if turn.run.resumes is not None and _has_begun(turn.run):
             return None
-        recorded = Recorded()  # of a run that goes on from an answer, the journal of the one that asked is its beginning
+        recorded = (
+            Recorded()
+        )  # of a run that goes on from an answer, the journal of the one that asked is its beginning
     elif (state.adapter, state.version) != (JOURNAL, VERSION):
         return Kept(over="what it had done was recorded by another version")
     else:
