@@ -49,7 +49,7 @@ test("chat: a failure is an error, in the stream and without", async () => {
 test.each([
   ["plain", "Hello you.", ["message"]],
   ["reason", "42.", ["reasoning", "message"]],
-  ["broken", "It is not there.", ["function_call", "function_call_output", "message"]],
+  ["broken", "It is not there.", ["mcp_call", "message"]],
 ])("responses: %s, streamed and whole", async (scene, said, kinds) => {
   const final = await client.responses.stream({ model: "agent", input: scene }).finalResponse();
   expect(final.output_text).toBe(said);

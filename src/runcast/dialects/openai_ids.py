@@ -19,6 +19,7 @@ MESSAGE = "msg_"
 REASONING = "rs_"
 CALL = "fc_"
 OUTPUT = "fco_"
+MCP_CALL = "mcp_"
 APPROVAL = "mcpr_"
 
 SERVER_LABEL = "runcast"
