@@ -32,6 +32,15 @@ test.each([
   expect(whole.choices[0]?.finish_reason).toBe("stop");
 });
 
+test("sources are annotations, in both", async () => {
+  const stream = client.chat.completions.stream({ model: "agent", messages: user("draw") });
+  const completion = await stream.finalChatCompletion();
+  const citation = { url: "https://example.com/", title: "An example" };
+  expect(completion.choices[0]?.message.annotations).toMatchObject([{ type: "url_citation", url_citation: citation }]);
+  const final = await client.responses.stream({ model: "agent", input: "draw" }).finalResponse();
+  expect(final.output[0]).toMatchObject({ content: [{ annotations: [{ type: "url_citation", ...citation }] }] });
+});
+
 test("chat: a failure is an error, in the stream and without", async () => {
   const stream = await client.chat.completions.create({ model: "agent", messages: user("fail"), stream: true });
   let said = "";

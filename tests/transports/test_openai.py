@@ -103,6 +103,18 @@ async def test_the_stream_helper_and_thoughts() -> None:
         assert whole.choices[0].message.model_extra == {"reasoning_content": "Let me see. "}
 
 
+async def test_sources_are_annotations() -> None:
+    async with talking() as (client, _):
+        whole = await client.chat.completions.create(model="agent", messages=user("draw"))
+        async with client.chat.completions.stream(model="agent", messages=user("draw")) as stream:
+            async for _event in stream:
+                pass
+            streamed = (await stream.get_final_completion()).choices[0].message
+        for message in (whole.choices[0].message, streamed):
+            (one,) = message.annotations or ()
+            assert (one.type, one.url_citation.url) == ("url_citation", "https://example.com/")
+
+
 @pytest.mark.parametrize(("scene", "said"), [("parallel", "3 and 7."), ("broken", "It is not there.")])
 async def test_tools_of_the_agent_run_on_the_server(scene: str, said: str) -> None:
     async with talking() as (client, _):
