@@ -18,7 +18,7 @@ from msgspec import UNSET
 
 from runcast import events as e
 from runcast.dialects.base import Attach, Frame, RecordEncoder, Start
-from runcast.dialects.openai_ids import COMPLETION, Cost, call_name, cost_of, created_of
+from runcast.dialects.openai_ids import COMPLETION, RATE_LIMITED, Cost, call_name, cost_of, created_of, failing_request
 from runcast.dialects.openai_items import citation_of
 from runcast.dialects.run_fold import BETWEEN, RunFold, failure_of, questions_of
 from runcast.events import Record
@@ -51,9 +51,11 @@ class OpenAiChat:
         return to_bytes(encoder.completion())
 
 
-def error_body(code: str, message: str) -> dict[str, Any]:
-    """How OpenAI says that a run failed."""
-    return {"error": {"message": message, "type": "server_error", "code": code, "param": None}}
+def error_body(code: str, message: str, request: str | None = None) -> dict[str, Any]:
+    """How OpenAI says that a run failed; `request_id` is ours, where the server's log says more."""
+    kind = "rate_limit_error" if code in RATE_LIMITED else "server_error"
+    error = {"message": message, "type": kind, "code": code, "param": None}
+    return {"error": error if request is None else {**error, "request_id": request}}
 
 
 class _SharedPiece:
@@ -155,7 +157,7 @@ class ChatEncoder(RecordEncoder):
         self._cost = cost_of(event)
         failure = failure_of(event)
         if failure is not None and failure[0] != "cancelled":
-            return self._frames(record, [error_body(*failure)], ends=True)
+            return self._frames(record, [error_body(*failure, failing_request(event))], ends=True)
         chunks: list[dict[str, Any]] = []
         if questions := "\n".join(questions_of(event)):
             self._asked = f"{BETWEEN}{questions}" if self._run.text else questions

@@ -18,7 +18,7 @@ from msgspec import UNSET
 
 from runcast import events as e
 from runcast.dialects.base import Attach, Frame, RecordEncoder, Start
-from runcast.dialects.openai_ids import RESPONSE, cost_of, created_of
+from runcast.dialects.openai_ids import RESPONSE, cost_of, created_of, failing_request
 from runcast.dialects.openai_items import tool_of
 from runcast.dialects.openai_output import Call, Output, Said
 from runcast.dialects.run_fold import failure_of
@@ -247,6 +247,8 @@ class ResponsesEncoder(RecordEncoder):
             return "response.incomplete", {"response": self.response("incomplete", incomplete_details=details)}
         self._status = "failed"
         self._more["error"] = {"code": code, "message": message}
+        if (request := failing_request(event)) is not None:
+            self._more["error"]["request_id"] = request
         return "response.failed", {"response": self.response()}
 
     def _frames(self, record: Record, said: Sequence[Said], *, ends: bool = False) -> Sequence[Frame]:
