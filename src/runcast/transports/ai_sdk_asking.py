@@ -6,29 +6,29 @@ of its newest assistant message. Whatever was carried out before (a repeated POS
 
 from __future__ import annotations
 
-import base64
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, NamedTuple, cast
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Meta
 
 from runcast.commands import Edit, Resolve, Retry, Return, Send
 from runcast.dialects.base import Start
-from runcast.dialects.native import too_deep
+from runcast.dialects.json_texts import too_deep
 from runcast.dialects.ui_messages import Approval, approvals_of, as_ag_ui, chain_of, newest_of
 from runcast.errors import AlreadyDecided, Expired, InvalidRequest
 from runcast.events import TERMINAL, Record
-from runcast.histories import Placed, place
+from runcast.histories import MAX_MESSAGES, Placed, place
 from runcast.parts import InterruptPart, Transcript
 from runcast.runs import ClientInput, ClientTool, Message, OnDisconnect, Principal, Run, Thread, ToolMessage
 from runcast.subscription import RunSubscription, Sink, Subscription
 from runcast.transcript import load
 from runcast.transports.gateway import Gateway
+from runcast.transports.inline import check_inline, is_inline, pieces
 from runcast.updates import Events, Update
 
-ENVELOPE_BYTES: Final = 1024 * 1024
+ENVELOPE_BYTES: Final = 4 * 1024 * 1024
 """What a request may have beside the files in its messages."""
 
 
@@ -36,7 +36,7 @@ class Asked(msgspec.Struct, rename="camel"):
     """What one request says. Unknown fields are the application's own."""
 
     id: str
-    messages: list[dict[str, Any]] = []
+    messages: Annotated[list[dict[str, Any]], Meta(max_length=MAX_MESSAGES)] = []
     message: dict[str, Any] | None = None
     """In place of `messages`, from clients that send only the newest one."""
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
@@ -232,19 +232,18 @@ class _Asking:
         id = str(given.get("id") or self._gateway.new_id())
         if isinstance(content, list):
             parts = cast("list[dict[str, Any]]", content)
+            check_inline(parts)
             content = [await self._kept(part, f"{self._thread.id}:{id[:80]}.{n}") for n, part in enumerate(parts)]
         return Message(id=id, content=content)
 
     async def _kept(self, part: dict[str, Any], key: str) -> dict[str, Any]:
-        source = part.get("source")
-        if not isinstance(source, dict) or cast("dict[str, Any]", source).get("type") != "data":
+        if not is_inline(part):
             return part
-        inline = cast("dict[str, str]", source)
+        inline = cast("dict[str, str]", part["source"])
         metadata = cast("dict[str, Any]", part.get("metadata") or {})
         name = str(metadata.get("name") or "file")
-        chunks = _once(base64.b64decode(inline["value"]))
         file = await self._service.uploads.upload(
-            self._principal, chunks, name=name, mime_type=inline["mimeType"], key=key
+            self._principal, pieces(inline["value"]), name=name, mime_type=inline["mimeType"], key=key
         )
         return {**part, "source": {"type": "url", "value": file.url, "mimeType": file.mime_type}}
 
@@ -275,10 +274,6 @@ class _Asking:
     async def _goes_on(self, run: str) -> Told:
         """The message of a run that waited, behind what the client has of it."""
         return await self.message(newest_of(await self._transcript(), run), shown_to=run)
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
 
 
 def _returned(message: Mapping[str, Any]) -> ToolMessage:
