@@ -21,7 +21,9 @@ from runcast import events as e
 from runcast.agents.asking import Question
 from runcast.agents.context import RunContext
 from runcast.dialects.base import Frame
+from runcast.errors import ConfigError
 from runcast.runs import RunInput
+from runcast.server import Server
 from serving import Running, serving
 from transports.test_line import until
 
@@ -346,6 +348,24 @@ async def test_it_can_be_switched_off_whatever_the_agents_name() -> None:
         assert (await whole(running, asking(user("u", "Hi")), "/ag-ui/chat")).texts == ["Hi."]
     async with opened(chat, dialects={"/ag-ui/{agent}": "off"}) as running:
         assert await refused(running, asking(user("u", "Hi")), "/ag-ui/chat") == (404, "not_found")
+
+
+async def test_the_agents_can_be_put_elsewhere() -> None:
+    moved = {"/ag-ui": "off", "/agents": "ag-ui?cancelled=error", "/bots/{agent}/run": "ag-ui"}
+    async with opened(chat, dialects=moved) as running, running.http() as http:
+        assert (await http.post("/ag-ui/chat", json=asking(user("u", "Hi")))).status_code == 404
+        assert (await http.post("/ag-ui/chat/cancel", json={"threadId": "t"})).status_code == 404
+        for path in ("/agents/chat", "/bots/chat/run"):
+            body = asking(user("u1", "Hi"), thread=path.replace("/", "-"))
+            assert (await whole(running, body, path)).texts == ["Hi."]
+            assert (await http.get(path, params={"threadId": body["threadId"]})).text.count("MESSAGES_SNAPSHOT") == 1
+            said = await http.post(f"{path}/cancel", json={"threadId": body["threadId"]})
+            assert (said.status_code, said.json()["status"]) == (200, "done")
+            refusal = await http.put(path)
+            assert (refusal.status_code, refusal.headers["allow"]) == (405, "GET, POST")
+            assert await refused(running, body, path, params={"onDisconnect": "x"}) == (422, "invalid_request")
+    with pytest.raises(ConfigError, match="no-such"):
+        Server([chat], dialects={"/agents": "ag-ui?no-such=1"})
 
 
 async def test_an_agent_of_pydantic_ai_with_approvals_and_tools_of_the_page() -> None:
