@@ -41,8 +41,8 @@ AGENT: Final = "/{agent}"
 
 FRAMING = Framing(ids=False)
 
-MAX_BODY = 4 * 1024 * 1024
-"""Bytes of a `RunAgentInput`: it has the whole conversation in it."""
+ENVELOPE_BYTES: Final = 4 * 1024 * 1024
+"""What a `RunAgentInput` may have beside its files: it has the whole conversation in it."""
 
 What = Literal["agent", "cancel"]
 BELOW: Final[Mapping[str, tuple[What, tuple[str, ...]]]] = {
@@ -106,9 +106,14 @@ class AgUiEndpoint:
                 raise InvalidRequest("Say which conversation: `?threadId=`.")
             return await routes.attach(principal, thread, query.get("runId"), query.get("protocolVersion"))
         on_disconnect = _on_disconnect(query)
-        given = await read_json(request, RunAgentInput, max_bytes=MAX_BODY)
+        given = await read_json(request, RunAgentInput, max_bytes=body_limit(self._gateway))
         self._gateway.refuse_while_draining()
         return await routes.run(principal, agent, given, on_disconnect)
+
+
+def body_limit(gateway: Gateway) -> int:
+    """The longest `RunAgentInput`, in bytes. Files come as base64, four characters for three bytes."""
+    return gateway.service.uploads.limits.max_bytes * 4 // 3 + ENVELOPE_BYTES
 
 
 def _on_disconnect(query: Mapping[str, str]) -> OnDisconnect | None:

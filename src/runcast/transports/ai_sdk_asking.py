@@ -6,9 +6,8 @@ of its newest assistant message. Whatever was carried out before (a repeated POS
 
 from __future__ import annotations
 
-import base64
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
@@ -24,6 +23,7 @@ from runcast.parts import InterruptPart, Transcript
 from runcast.runs import ClientInput, ClientTool, Message, OnDisconnect, Principal, Run, Thread, ToolMessage
 from runcast.subscription import RunSubscription, Sink, Subscription
 from runcast.transcript import load
+from runcast.transports.enclosed import filed
 from runcast.transports.gateway import Gateway
 from runcast.updates import Events, Update
 
@@ -231,21 +231,9 @@ class _Asking:
         id = str(given.get("id") or self._gateway.new_id())
         if isinstance(content, list):
             parts = cast("list[dict[str, Any]]", content)
-            content = [await self._kept(part, f"{self._thread.id}:{id[:80]}.{n}") for n, part in enumerate(parts)]
+            key = f"{self._thread.id}:{id}"
+            content = await filed(self._service.uploads, self._principal, parts, key=key)
         return Message(id=id, content=content)
-
-    async def _kept(self, part: dict[str, Any], key: str) -> dict[str, Any]:
-        source = part.get("source")
-        if not isinstance(source, dict) or cast("dict[str, Any]", source).get("type") != "data":
-            return part
-        inline = cast("dict[str, str]", source)
-        metadata = cast("dict[str, Any]", part.get("metadata") or {})
-        name = str(metadata.get("name") or "file")
-        chunks = _once(base64.b64decode(inline["value"]))
-        file = await self._service.uploads.upload(
-            self._principal, chunks, name=name, mime_type=inline["mimeType"], key=key
-        )
-        return {**part, "source": {"type": "url", "value": file.url, "mimeType": file.mime_type}}
 
     # --- answering ------------------------------------------------------------------------------------------------
 
@@ -274,10 +262,6 @@ class _Asking:
     async def _goes_on(self, run: str) -> Told:
         """The message of a run that waited, behind what the client has of it."""
         return await self.message(newest_of(await self._transcript(), run), shown_to=run)
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
 
 
 def _returned(message: Mapping[str, Any]) -> ToolMessage:
