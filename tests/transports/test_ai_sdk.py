@@ -290,6 +290,18 @@ async def test_one_message_goes_on_over_several_questions() -> None:
         assert [chunk["type"] for chunk in replay].count("start") == 1
 
 
+async def test_a_message_instead_of_an_answer_withdraws_the_question() -> None:
+    async with serving(doors) as running, running.http() as http:
+        asked = await post(http, body(user("u1", "Delete them")))
+        message = assistant(asked[0]["messageId"], text("Which?"))
+        with anyio.fail_after(DEADLINE_S):
+            told = await post(http, body(user("u1", "Delete them"), message, user("u2", "Wait")))
+        assert told[0]["messageId"] != message["id"]
+        assert [run["status"] for run in await runs_of(http, asked)] == ["cancelled", "waiting"]
+        states = [part["state"] for part in (await loaded(http))[1]["parts"] if part["type"] == "dynamic-tool"]
+        assert "approval-requested" not in states
+
+
 async def test_a_foreign_approval_answers_nothing() -> None:
     async with serving(doors) as running, running.http() as http:
         first = await post(http, body(user("u1", "Please")))

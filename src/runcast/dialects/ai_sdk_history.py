@@ -12,14 +12,14 @@ Source: `UIMessage` and `processUIMessageStream` of `ai` 5 to 7.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from runcast import events as e
 from runcast.dialects.ag_ui_history import ending, present
 from runcast.dialects.ai_sdk_data import named
-from runcast.dialects.ai_sdk_ends import Version, add_usage, status_of
+from runcast.dialects.ai_sdk_ends import FAILED, UNFINISHED, Version, add_usage, status_of
 from runcast.dialects.run_fold import arguments_of
 from runcast.dialects.ui_messages import goes_on
 from runcast.parts import (
@@ -40,8 +40,6 @@ from runcast.parts import (
 from runcast.paths import path_to
 
 UiPart = dict[str, Any]
-
-FAILED: Final = "The tool failed."
 
 
 class History(NamedTuple):
@@ -126,6 +124,7 @@ class _Answer:
         self._step_is_empty = True
         self._new_step = False
         self._has_status = False
+        self._last_status = status_of(cast("e.RunFinished | e.RunError", ending(chain[-1])))
         self._calls: list[ToolPart] = []
         """Of this step."""
         self._questions: dict[str, InterruptPart] = {}
@@ -144,11 +143,11 @@ class _Answer:
         ]
 
     def message(self, state: Any) -> dict[str, Any]:
-        first, last = self._chain[0], self._chain[-1]
+        first = self._chain[0]
         self._begin_step()
         if state is not None:
             self._data("state", "state", state)
-        status = status_of(cast("e.RunFinished | e.RunError", ending(last)))
+        status = self._last_status
         for run in self._chain:
             if run is not first:
                 self._in_step = False
@@ -267,6 +266,8 @@ class _Answer:
                 return {"state": "output-denied"}
             case "denied" | "failed" | "cancelled" | "interrupted":
                 said = part.error or part.content
+                if said is None:
+                    said = self._last_status.get("message") or self._last_status.get("reason") or UNFINISHED
                 return {"state": "output-error", "errorText": said if isinstance(said, str) and said else FAILED}
             case _ if question is not None and question.status == "open":
                 return {"state": "approval-requested"}

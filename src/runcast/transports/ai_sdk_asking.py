@@ -20,7 +20,7 @@ from runcast.errors import AlreadyDecided, Expired, InvalidRequest
 from runcast.events import TERMINAL, Record
 from runcast.histories import Placed, place
 from runcast.parts import InterruptPart, Transcript
-from runcast.runs import ClientInput, ClientTool, Message, OnDisconnect, Principal, Run, Thread, ToolMessage
+from runcast.runs import ClientInput, ClientTool, Message, OnBusy, OnDisconnect, Principal, Run, Thread, ToolMessage
 from runcast.subscription import RunSubscription, Sink, Subscription
 from runcast.transcript import load
 from runcast.transports.enclosed import filed
@@ -158,7 +158,8 @@ class _Asking:
         client = _client(asked, placed)
         match placed.action:
             case "send" if placed.new:
-                return await self._send(placed, client, asked.on_disconnect)
+                waits = any(run.status == "waiting" for run in transcript.runs)
+                return await self._send(placed, client, asked.on_disconnect, "interrupt" if waits else "enqueue")
             case "return" if placed.run is not None:
                 return await self._return(placed, placed.run, client, asked.on_disconnect)
             case "resolve" if placed.run is not None:
@@ -195,7 +196,11 @@ class _Asking:
 
     # --- saying something -----------------------------------------------------------------------------------------
 
-    async def _send(self, placed: Placed, client: ClientInput | None, on_disconnect: OnDisconnect | None) -> Told:
+    async def _send(
+        self, placed: Placed, client: ClientInput | None, on_disconnect: OnDisconnect | None, on_busy: OnBusy
+    ) -> Told:
+        """`on_busy`: whoever says something instead of an answer takes the question back; waiting behind it, the message would
+        keep the page from answering."""
         message = await self._message(placed.new[-1])
         alias = f"say:{message.id}"[:128]
         common: dict[str, Any] = {"id": message.id, "message": message, "run_alias": alias, "client": client}
@@ -203,7 +208,7 @@ class _Asking:
         if placed.parent_run is None and placed.edited is not None:
             sent = await self._service.edit(self._principal, Edit(run=placed.edited, **common))
         else:
-            send = Send(thread=self._thread.id, parent_run_id=placed.parent_run, **common)
+            send = Send(thread=self._thread.id, parent_run_id=placed.parent_run, on_busy=on_busy, **common)
             sent = await self._service.send(self._principal, send)
         return await self.message(sent.run)
 
