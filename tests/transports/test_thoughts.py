@@ -195,7 +195,7 @@ async def test_who_may_not_come_in_is_closed_without_a_word(path: str) -> None:
                 assert "hi" in str(await socket.recv())
 
 
-@pytest.mark.parametrize("path", [PATH, "/api/v1/chat/stream"])
+@pytest.mark.parametrize("path", [PATH, "/api/v1/chat/stream", "/ws/agent", "/ws/chat", "/ws/s-1"])
 async def test_a_connection_ends_with_its_token(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runcast.transports.connection.LEEWAY_S", 0)
     async with serving(auth="jwt", jwt_secret=SECRET) as running:
@@ -208,8 +208,8 @@ async def test_a_connection_ends_with_its_token(path: str, monkeypatch: pytest.M
                         frames.append(await socket.recv())
                 except websockets.ConnectionClosed:
                     pass
-            assert socket.close_code == 4002
-            assert len(frames) == (1 if path != PATH else 0)
+            assert socket.close_code == 4001
+            assert len(frames) == (path == "/api/v1/chat/stream")
 
 
 async def test_a_stop_closes_with_1012_after_done() -> None:
