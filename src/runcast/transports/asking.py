@@ -22,19 +22,20 @@ async def ask_agent(
     *,
     comes_back: bool = True,
     agent: str | None = None,
+    id: str | None = None,
 ) -> Sent:
     """Put the message into `thread`, or into a new one: its run exists when this returns, started or queued.
 
     A question that the thread waits on is withdrawn: these clients cannot answer it, and the message would wait behind it for
     as long as a question stays open. If nobody can come back to the conversation (`comes_back` false), the run ends with its
-    reader, after the usual grace.
+    reader, after the usual grace. `id` is the message's; without it, it gets a new one.
 
     Raises:
         ClientError: it was not taken; nothing happened.
     """
     gateway.refuse_while_draining()
     waits = thread is not None and (await gateway.service.get_thread(principal, thread.id)).status == "waiting"
-    id = gateway.new_id()
+    id = id or gateway.new_id()
     command = Send(
         id=id,
         thread=None if thread is None else thread.id,
