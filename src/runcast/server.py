@@ -176,6 +176,7 @@ class Server:
                     limits=limits,
                     file_limits=FileLimits(max_bytes=self.settings.max_file_bytes, types=self.settings.file_types),
                     keep=keep,
+                    messages_per_minute=0 if self.authenticator.is_open else self.settings.messages_per_minute,
                 )
             )
             stack.enter_context(service.runner.watchdog().watching())
