@@ -32,7 +32,6 @@ from runcast.agents.loader import adapt_all
 from runcast.auth import Authenticator
 from runcast.auth.configured import configured
 from runcast.config import Settings, is_loopback
-from runcast.dialects.ag_ui import AgUi
 from runcast.errors import ConfigError, RuncastError
 from runcast.ids import Clock, IdSource, SystemClock, Uuid7Source
 from runcast.running import Limits
@@ -107,10 +106,14 @@ class Server:
             connections_per_user=self.settings.connections_per_user,
             upload_timeout_s=self.settings.upload_timeout_s,
         )
-        ag_ui = AgUi({"cancelled": self.settings.ag_ui_cancelled})
-        self._api = cast(App, build_api(self.gateway, ag_ui=ag_ui))
+        self._api = cast(App, build_api(self.gateway))
         self._native = NativeSocket(self.gateway)
-        self._mounts = Mounts(self.gateway, self.settings.dialects, query_token=self.settings.query_token)
+        self._mounts = Mounts(
+            self.gateway,
+            self.settings.dialects,
+            query_token=self.settings.query_token,
+            options={"ag-ui": {"cancelled": self.settings.ag_ui_cancelled}},
+        )
         self._site = self._make_site(web_directory)
         self._guard = Guard(
             self._route,
@@ -173,6 +176,7 @@ class Server:
                     limits=limits,
                     file_limits=FileLimits(max_bytes=self.settings.max_file_bytes, types=self.settings.file_types),
                     keep=keep,
+                    messages_per_minute=0 if self.authenticator.is_open else self.settings.messages_per_minute,
                 )
             )
             stack.enter_context(service.runner.watchdog().watching())

@@ -95,6 +95,15 @@ async def test_one_who_left_while_waiting_does_not_keep_out_the_next() -> None:
             await newcomers.until(1)
 
 
+async def test_a_socket_that_blocks_holds_up_nobody() -> None:
+    newcomers = Newcomers()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with accepting(listener, newcomers):
+            await anyio.sleep(0)
+            with clients(listener.getsockname(), 1):
+                await newcomers.until(1)
+
+
 async def test_nobody_is_taken_in_after_the_close() -> None:
     newcomers = Newcomers()
     listener = listen("127.0.0.1", 0)

@@ -24,9 +24,10 @@ EXHAUSTED_S = 1.0
 
 
 class Acceptor:
-    """Takes in connections to `listener`, which does not block, until `close`."""
+    """Takes in connections to `listener` until `close`."""
 
     def __init__(self, listener: socket.socket, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+        listener.setblocking(False)
         self._listener = listener
         self._protocol = protocol
         self._scope = anyio.CancelScope()

@@ -29,8 +29,8 @@ from runcast.errors import InvalidRequest, NotFound, RuncastError
 from runcast.events import Record, RunError
 from runcast.runs import ClientInput, Message, OnDisconnect, Principal, ToolMessage
 from runcast.service import Sent
+from runcast.transports.enclosed import filed
 from runcast.transports.gateway import Gateway
-from runcast.transports.inline import check_inline, pieces
 from runcast.transports.leaving import unless_gone
 from runcast.transports.openai_errors import openai_error
 from runcast.transports.posting import STATUS_OF_FAILURE, whole_run
@@ -219,17 +219,4 @@ async def content_of(gateway: Gateway, principal: Principal, asked: Asked) -> st
     content = asked.content
     if content is None or isinstance(content, str):
         return content or ""
-    check_inline(content)
-    parts: list[dict[str, Any]] = []
-    for part in content:
-        source = part.get("source")
-        if source is None or source["type"] != "data":
-            parts.append(part)
-            continue
-        name = str(part.get("metadata", {}).get("name") or part["type"])
-        mime_type = str(source.get("mimeType") or "")
-        uploaded = await gateway.service.uploads.upload(
-            principal, pieces(source["value"]), name=name, mime_type=mime_type
-        )
-        parts.append({**part, "source": {"type": "url", "value": uploaded.url}})
-    return parts
+    return await filed(gateway.service.uploads, principal, content)
