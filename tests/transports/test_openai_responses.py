@@ -249,6 +249,82 @@ async def test_a_long_tool_result_is_whole() -> None:
             assert last.response.output[0].output == "xy" * 200_000
 
 
+async def test_what_was_asked_can_be_listed() -> None:
+    async with talking() as (client, _):
+        picture = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+        given: Any = [
+            {"role": "user", "content": "One"},
+            {"role": "assistant", "content": "Hello"},
+            {"type": "function_call", "call_id": "c9", "name": "look", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c9", "output": "seen"},
+            {"role": "assistant", "content": "I saw."},
+            {
+                "role": "user",
+                "content": [{"type": "input_text", "text": "plain"}, {"type": "input_image", "image_url": picture}],
+            },
+        ]
+        asked = await client.responses.create(model="agent", input=given, instructions="Be brief.")
+        items: list[Any] = [one async for one in client.responses.input_items.list(asked.id, order="asc", limit=2)]
+        assert [one.type for one in items] == [
+            "message", "message", "function_call", "function_call_output", "message", "message",
+        ]  # fmt: skip
+        assert (items[0].content[0].text, items[3].output, items[5].content[0].text) == ("One", "seen", "plain")
+        assert len({one.id for one in items}) == len(items)
+        newest: list[Any] = [one async for one in client.responses.input_items.list(asked.id)]
+        assert newest == items[::-1]
+        last: Any = items[-1].to_dict()  # says where the picture is, and may be sent again
+        said_again: Any = [{"role": "user", "content": last["content"]}]
+        again = await client.responses.create(model="agent", input=said_again)
+        assert again.output_text == "Hello you."
+        for wrong in ({"after": "msg_nothing"}, {"limit": 0}, {"order": cast("Any", "up")}):
+            with pytest.raises(openai.BadRequestError):
+                await client.responses.input_items.list(asked.id, **cast("Any", wrong))
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.input_items.list("resp_nothing")
+
+
+async def test_the_answer_to_a_question_is_input_as_well() -> None:
+    async with talking() as (client, _):
+        asked: Any = await client.responses.create(model="agent", input="approve")
+        answer: Any = {"type": "mcp_approval_response", "approval_request_id": asked.output[-1].id, "approve": False}
+        answered = await client.responses.create(
+            model="agent", input=[{**answer, "reason": "Too early"}], previous_response_id=asked.id
+        )
+        (item,) = [one async for one in client.responses.input_items.list(answered.id)]
+        said: Any = item
+        assert (said.type, said.approval_request_id) == ("mcp_approval_response", asked.output[-1].id)
+        assert (said.approve, said.reason) == (False, "Too early")
+
+
+async def test_a_response_that_is_alone_can_be_deleted() -> None:
+    agent = Gated()
+    async with talking(agent, played) as (client, running):
+        done = await client.responses.create(model="agent", input="plain")
+        held = await client.responses.create(model="gated", input="Hi", background=True)
+        await agent.reached.wait()
+        for one in (done, held):
+            await client.responses.delete(one.id)
+            with pytest.raises(openai.NotFoundError):
+                await client.responses.retrieve(one.id)
+            with pytest.raises(openai.NotFoundError):
+                await client.responses.delete(one.id)
+        assert agent.cancelled
+        assert await threads(running) == []
+
+
+async def test_a_response_of_a_longer_conversation_is_not_deleted() -> None:
+    """A log is deleted whole: what cannot be gone is not said to be."""
+    async with talking() as (client, running):
+        first = await client.responses.create(model="agent", input="plain")
+        second = await client.responses.create(model="agent", input="plain", previous_response_id=first.id)
+        for one in (first, second):
+            with pytest.raises(openai.ConflictError) as error:
+                await client.responses.delete(one.id)
+            assert error.value.code == "conflict"
+            assert (await client.responses.retrieve(one.id)).output_text == "Hello you."
+        assert len(await threads(running)) == 1
+
+
 async def test_a_dropped_stream_goes_on_where_it_was() -> None:
     agent = Gated()
     async with talking(agent) as (client, _):

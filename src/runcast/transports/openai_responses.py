@@ -3,14 +3,17 @@
     POST /openai/v1/responses                   stream, whole, or in the background
     GET  /openai/v1/responses/{id}              as it stands; ?stream=true&starting_after=n: what follows, then live
     POST /openai/v1/responses/{id}/cancel
+    GET  /openai/v1/responses/{id}/input_items  what was asked, by pages; ?order=asc
+    DELETE /openai/v1/responses/{id}            with its conversation, if it is all of that
 
 each also under `/v1`. Conversations of responses are conversations like all others, unless the client says `store: false`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -18,6 +21,7 @@ from starlette.responses import Response
 from runcast.commands import Cancel, Resolve, Return, Send
 from runcast.dialects.openai_asking import Approval, Asked, asked_of_responses
 from runcast.dialects.openai_ids import called, run_of
+from runcast.dialects.openai_input import input_items
 from runcast.dialects.openai_responses import After, OpenAiResponses, ResponsesEncoder
 from runcast.errors import InvalidRequest, NotFound
 from runcast.events import Record
@@ -122,12 +126,59 @@ def response_routes(gateway: Gateway) -> APIRouter:
             await gateway.service.wait_run(principal, run.id, timeout_s=STOPPED_S)
         return json_answer(await response_now(gateway, principal, run.id))
 
+    async def delete(request: Request, response: str) -> Response:
+        principal = await gateway.principal(request.scope)
+        run = await run_named(gateway, principal, response)
+        if len(await gateway.service.runs_from(principal, run.thread, 0)) > 1:
+            message = (
+                "The conversation of this response has more in it, and is deleted only as a whole: "
+                f"DELETE /v1/threads/{run.thread}."
+            )
+            raise HttpError(409, "conflict", message)
+        await gateway.service.delete_thread(principal, run.thread)
+        return json_answer({"id": response, "object": "response.deleted", "deleted": True})
+
+    async def list_input(
+        request: Request,
+        response: str,
+        after: str | None = None,
+        limit: int = Query(20, ge=1, le=100),
+        order: Literal["asc", "desc"] = "desc",
+    ) -> Response:
+        principal = await gateway.principal(request.scope)
+        run = await run_named(gateway, principal, response)
+        page = await gateway.service.read_run(principal, run.id, limit=1)
+        items = [item for record in page.records for item in input_items(record.event)]
+        return json_answer(listed(items if order == "asc" else items[::-1], after, limit))
+
     for prefix in PREFIXES:
         one = f"{prefix}/responses/{{response}}"
         router.add_api_route(f"{prefix}/responses", create, methods=["POST"], include_in_schema=False)
         router.add_api_route(one, retrieve, methods=["GET"], include_in_schema=False)
+        router.add_api_route(one, delete, methods=["DELETE"], include_in_schema=False)
         router.add_api_route(f"{one}/cancel", cancel, methods=["POST"], include_in_schema=False)
+        router.add_api_route(f"{one}/input_items", list_input, methods=["GET"], include_in_schema=False)
     return router
+
+
+def listed(items: Sequence[dict[str, Any]], after: str | None, limit: int) -> dict[str, Any]:
+    """A page of a list, behind the item with the id `after`.
+
+    Raises:
+        InvalidRequest: there is no such item.
+    """
+    ids = [item["id"] for item in items]
+    if after is not None and after not in ids:
+        raise InvalidRequest(f"There is no item {after[:64]!r} in this list.", at="/after")
+    start = 0 if after is None else ids.index(after) + 1
+    data = items[start : start + limit]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": start + limit < len(items),
+    }
 
 
 async def run_named(gateway: Gateway, principal: Principal, response: str) -> Run:
