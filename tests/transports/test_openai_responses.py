@@ -287,9 +287,8 @@ async def test_the_answer_to_a_question_is_input_as_well() -> None:
     async with talking() as (client, _):
         asked: Any = await client.responses.create(model="agent", input="approve")
         answer: Any = {"type": "mcp_approval_response", "approval_request_id": asked.output[-1].id, "approve": False}
-        answered = await client.responses.create(
-            model="agent", input=[{**answer, "reason": "Too early"}], previous_response_id=asked.id
-        )
+        given: Any = [{**answer, "reason": "Too early"}]
+        answered = await client.responses.create(model="agent", input=given, previous_response_id=asked.id)
         (item,) = [one async for one in client.responses.input_items.list(answered.id)]
         said: Any = item
         assert (said.type, said.approval_request_id) == ("mcp_approval_response", asked.output[-1].id)
