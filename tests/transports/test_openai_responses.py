@@ -114,7 +114,9 @@ async def test_a_conversation_by_the_previous_response() -> None:
 async def test_a_conversation_by_the_clients_own_name() -> None:
     async with talking() as (client, running):
         for text in ("one", "two"):
-            await client.responses.create(model="agent", input=text, conversation="mine")
+            whole = await client.responses.create(model="agent", input=text, conversation="mine")
+            assert whole.conversation is not None
+            assert whole.conversation.id == "mine"
         assert len(await threads(running)) == 1
 
 
@@ -173,6 +175,9 @@ async def test_tools_of_the_request_are_the_clients(stateless: bool) -> None:
             )
         assert answered.output_text == "sun / snow"
         assert kinds(answered) == ["message"]
+        if not stateless:
+            asked_of: list[Any] = [one async for one in client.responses.input_items.list(answered.id, order="asc")]
+            assert [(one.call_id, one.output) for one in asked_of] == [(o["call_id"], o["output"]) for o in outputs]
 
 
 @pytest.mark.parametrize("scene", ["parallel", "broken", "draw"])
@@ -343,6 +348,20 @@ async def test_a_dropped_stream_goes_on_where_it_was() -> None:
         whole = [event async for event in await client.responses.retrieve(id, stream=True)]
         assert [one.model_dump() for one in seen + rest] == [one.model_dump() for one in whole]
         assert whole[-1].type == "response.completed"
+
+
+async def test_a_reader_that_has_everything_is_told_nothing_and_not_cut_off() -> None:
+    """It cannot know that what it had was the end, or its line broke right behind it."""
+    async with talking() as (client, _):
+        whole = [event async for event in await client.responses.create(model="agent", input="approve", stream=True)]
+        first: Any = whole[0]
+        for number in (whole[-1].sequence_number, whole[-1].sequence_number + 1_000):
+            stream = await client.responses.retrieve(first.response.id, stream=True, starting_after=number)
+            assert [event async for event in stream] == []
+        stream = await client.responses.retrieve(
+            first.response.id, stream=True, starting_after=whole[-2].sequence_number
+        )
+        assert [event.type async for event in stream] == ["response.completed"]
 
 
 async def test_closing_the_request_cancels_unless_it_is_in_the_background() -> None:

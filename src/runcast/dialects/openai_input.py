@@ -11,7 +11,7 @@ from typing import Any, cast
 from msgspec import UNSET
 
 from runcast import events as e
-from runcast.dialects.openai_ids import APPROVAL, CALL, MESSAGE, OUTPUT
+from runcast.dialects.openai_ids import APPROVAL, CALL, MESSAGE, OUTPUT, call_name
 from runcast.events import encode_value as to_bytes
 from runcast.files import id_of
 
@@ -23,9 +23,19 @@ def input_items(event: e.Event) -> list[Json]:
     if not isinstance(event, e.RunStarted | e.RunQueued) or event.input is UNSET:
         return []
     given: Json = event.input
-    said = [*_list(given, "history"), *_list(given, "messages")]
+    parent = (
+        event.parent_run_id
+    )  # left the calls whose results are in `messages`; the history has them as the client does
+    said = [*_list(given, "history"), *(_named(one, parent) for one in _list(given, "messages"))]
     items = [item for message in said if message.get("id") != "instructions" for item in _items(message)]
     return [*items, *(_approval(answer) for answer in _list(given, "resume"))]
+
+
+def _named(message: Json, parent: Any) -> Json:
+    call = message.get("toolCallId")
+    return (
+        message if parent is UNSET or not isinstance(call, str) else {**message, "toolCallId": call_name(parent, call)}
+    )
 
 
 def _list(given: Json, name: str) -> Iterable[Json]:
@@ -39,7 +49,8 @@ def _items(message: Json) -> Iterable[Json]:
         yield {"id": OUTPUT + id, "type": "function_call_output", "call_id": call, "output": _text(content), **_DONE}
         return
     if role != "assistant" or content:
-        parts = [_part(part, str(role)) for part in (content if isinstance(content, list) else [_text(content)])]
+        given: list[Any] = cast("list[Any]", content) if isinstance(content, list) else [_text(content)]
+        parts = [_part(part, str(role)) for part in given]
         yield {"id": MESSAGE + id, "type": "message", "role": role, "content": parts, **_DONE}
     for at, call in enumerate(_list(message, "toolCalls")):
         function = cast(Json, call.get("function") or {})

@@ -22,7 +22,7 @@ from runcast.commands import Cancel, Resolve, Return, Send
 from runcast.dialects.openai_asking import Approval, Asked, asked_of_responses
 from runcast.dialects.openai_ids import called, run_of
 from runcast.dialects.openai_input import input_items
-from runcast.dialects.openai_responses import After, OpenAiResponses, ResponsesEncoder
+from runcast.dialects.openai_responses import STEP, After, OpenAiResponses, ResponsesEncoder, sequence_number
 from runcast.errors import InvalidRequest, NotFound
 from runcast.events import Record
 from runcast.parts import InterruptPart
@@ -44,7 +44,7 @@ from runcast.transports.openai import (
 from runcast.transports.posting import whole_run
 from runcast.transports.problems import HttpError
 from runcast.transports.requests import command_id, json_answer, read_json
-from runcast.transports.sse import EventStream, Framing
+from runcast.transports.sse import EventStream, Framing, comment
 from runcast.transports.whole import whole, whole_records
 
 STOPPED_S = 12.0
@@ -111,6 +111,12 @@ def response_routes(gateway: Gateway) -> APIRouter:
         run = await run_named(gateway, principal, response)
         if not stream:
             return json_answer(await response_now(gateway, principal, run.id))
+        if (
+            run.last_seq is not None
+            and starting_after >= run.last_seq * STEP
+            and await has_all(gateway, principal, run.id, starting_after)
+        ):
+            return Response(comment(FRAMING.opening), media_type="text/event-stream")
         with gateway.claim(principal) as place:
             subscription = await gateway.service.subscribe_run(principal, run.id, joins=_responses.joins)
             encoder = After(await encoder_of(gateway, principal, run.id), starting_after)
@@ -212,6 +218,13 @@ async def encoder_of(gateway: Gateway, principal: Principal, run: str) -> Respon
     for before in reversed(chain):
         encoder.before(await records_of(gateway, principal, before))
     return encoder
+
+
+async def has_all(gateway: Gateway, principal: Principal, run: str, number: int) -> bool:
+    """Whether nothing follows a sequence number, and nothing ever will: the run's last word is before it."""
+    encoder = await encoder_of(gateway, principal, run)
+    frames = [frame for record in await records_of(gateway, principal, run) for frame in encoder.encode(record)]
+    return bool(frames) and frames[-1].ends and sequence_number(frames[-1]) <= number
 
 
 async def records_of(gateway: Gateway, principal: Principal, run: str) -> list[Record]:
