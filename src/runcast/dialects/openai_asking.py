@@ -15,6 +15,7 @@ import msgspec
 from runcast.dialects.openai_ids import APPROVAL, MCP_CALL, SERVER_LABEL
 from runcast.errors import InvalidRequest
 from runcast.files import url_of
+from runcast.histories import MAX_MESSAGES
 from runcast.runs import ClientTool
 
 Json = dict[str, Any]
@@ -358,4 +359,6 @@ def _list(body: Json, name: str, *, empty: bool = False) -> list[Any]:
         return []
     if not isinstance(value, list) or not (value or empty):
         raise InvalidRequest(f"`{name}` must be a list{'' if empty else ' that is not empty'}.", at=f"/{name}")
+    if len(cast("list[Any]", value)) > MAX_MESSAGES:
+        raise InvalidRequest(f"`{name}` has at most {MAX_MESSAGES} entries.", at=f"/{name}")
     return cast("list[Any]", value)

@@ -10,10 +10,8 @@ the run; only one whose run left calls to the client stays, until the results co
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import anyio
@@ -31,6 +29,7 @@ from runcast.errors import InvalidRequest, NotFound, RuncastError
 from runcast.events import Record, RunError
 from runcast.runs import ClientInput, Message, OnDisconnect, Principal, ToolMessage
 from runcast.service import Sent
+from runcast.transports.enclosed import filed
 from runcast.transports.gateway import Gateway
 from runcast.transports.leaving import unless_gone
 from runcast.transports.openai_errors import openai_error
@@ -220,25 +219,4 @@ async def content_of(gateway: Gateway, principal: Principal, asked: Asked) -> st
     content = asked.content
     if content is None or isinstance(content, str):
         return content or ""
-    parts: list[dict[str, Any]] = []
-    for part in content:
-        source = part.get("source")
-        if source is None or source["type"] != "data":
-            parts.append(part)
-            continue
-        name = str(part.get("metadata", {}).get("name") or part["type"])
-        mime_type = str(source.get("mimeType") or "")
-        uploaded = await gateway.service.uploads.upload(
-            principal, _pieces(source["value"]), name=name, mime_type=mime_type
-        )
-        parts.append({**part, "source": {"type": "url", "value": uploaded.url}})
-    return parts
-
-
-async def _pieces(value: Any) -> AsyncIterator[bytes]:
-    try:
-        data = base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError, TypeError):
-        raise InvalidRequest("A part says that it is base64 and is not.") from None
-    for at in range(0, len(data), 64 * 1024):
-        yield data[at : at + 64 * 1024]
+    return await filed(gateway.service.uploads, principal, content)
