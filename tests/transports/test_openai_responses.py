@@ -220,8 +220,8 @@ async def test_a_client_may_name_our_tools_as_a_server() -> None:
         answered = await client.responses.create(model="agent", input=cast("Any", [*given, answer]), tools=[ours])
         assert answered.output_text == "Deleted."
         with pytest.raises(openai.BadRequestError) as error:
-            await client.responses.create(model="agent", input="x", tools=[other])
-        assert error.value.param == "tools[0].type"
+            await client.responses.create(model="agent", input="x", tools=[ours, other])
+        assert error.value.param == "tools[1].type"
 
 
 async def test_a_question_that_was_all_of_an_answer_can_be_answered_with_the_whole_history() -> None:
