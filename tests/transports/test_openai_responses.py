@@ -145,6 +145,7 @@ async def test_an_approval_is_answered_in_the_next_input(approve: bool, said: st
         with pytest.raises(openai.ConflictError) as error:
             await client.responses.create(model="agent", input=[answer], previous_response_id=asked.id)
         assert error.value.code == "already_decided"
+        assert error.value.response.headers["x-should-retry"] == "false"  # the clients ask thrice otherwise
 
 
 async def test_saying_something_else_withdraws_the_question() -> None:
@@ -325,6 +326,7 @@ async def test_a_response_of_a_longer_conversation_is_not_deleted() -> None:
             with pytest.raises(openai.ConflictError) as error:
                 await client.responses.delete(one.id)
             assert error.value.code == "conflict"
+            assert error.value.response.headers["x-should-retry"] == "false"
             assert (await client.responses.retrieve(one.id)).output_text == "Hello you."
         assert len(await threads(running)) == 1
 
