@@ -85,11 +85,17 @@ class AgUiEncoder:
         self._modern = is_modern(start.options.get("protocolVersion"))
         self._cancelled_is_error = cancelled_is_error
         self._begun = False
+        self._is_settled = False
         self._items = Items(rich=self._modern)
 
     def knows(self, calls: Iterable[str]) -> None:
         """The client was told of these calls, by the run that the one to come goes on with."""
         self._items.told.update(calls)
+
+    def settle(self) -> None:
+        """The client answered what nobody asks any more. It believes that only of a RUN_FINISHED: if the run that is shown had
+        failed before, it is told by the messages, and not by a RUN_ERROR again."""
+        self._is_settled = True
 
     # --- the log, event by event ----------------------------------------------------------------------------------
 
@@ -285,6 +291,8 @@ class AgUiEncoder:
         if run is not None and not run.ended:
             return frames([*told, *opening], seq)
         ended = e.RunFinished(thread_id="") if run is None else ending(run)
+        if self._is_settled and isinstance(ended, e.RunError):
+            ended = e.RunFinished(thread_id="", timestamp=ended.timestamp, usage=ended.usage)
         return frames([*told, *self._end(ended)], seq, ends=True)
 
 
