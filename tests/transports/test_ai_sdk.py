@@ -95,6 +95,13 @@ async def test_an_answer_and_its_headers() -> None:
         ('{"id": "c1", "messages": []}', 422),
         ('{"id": "a/b", "messages": []}', 422),
         ('{"id": "c1", "messages": [7]}', 422),
+        (
+            '{"id": "c1", "messages": [{"id": "u", "role": "user", "content": "x", "deep": '
+            + "[" * 33
+            + "]" * 33
+            + "}]}",
+            422,
+        ),
         ('{"id": "c1", "messages": [], "trigger": "other"}', 422),
         ('{"id": "c1", "messages": [{"id": "u1", "role": "user", "parts": [{"type": "text", "text": " "}]}]}', 422),
         ('{"id": "c1", "messages": [{"id": "u1", "role": "user", "parts": "x"}]}', 422),

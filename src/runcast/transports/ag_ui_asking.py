@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from runcast.commands import Edit, Resolve, Retry, Return, Send
 from runcast.dialects.ag_ui_events import text_of
 from runcast.dialects.ag_ui_history import run_shown
+from runcast.dialects.json_texts import too_deep
 from runcast.dialects.native import fault_of_message
 from runcast.errors import AlreadyDecided, Expired, InvalidRequest
-from runcast.histories import Placed, place
+from runcast.histories import MAX_MESSAGES, Placed, place
 from runcast.runs import ClientContext, ClientInput, ClientTool, Message, OnDisconnect, Principal, Thread, ToolMessage
 from runcast.service import Service
 from runcast.transcript import InterruptPart, ToolPart, Transcript, load
@@ -38,7 +39,7 @@ class RunAgentInput(Struct, frozen=True, kw_only=True, rename="camel"):
 
     thread_id: str
     run_id: str
-    messages: list[dict[str, Any]] | None = None
+    messages: Annotated[list[dict[str, Any]], Meta(max_length=MAX_MESSAGES)] | None = None
     protocol_version: str | None = None
     state: Any = None
     tools: tuple[ClientTool, ...] | None = None
@@ -250,6 +251,8 @@ def _tool_message(given: dict[str, Any]) -> ToolMessage:
 def _parsed(message: dict[str, Any]) -> Any:
     """What a tool message answers to a question: JSON if it is, else its text."""
     text = text_of(message.get("content"))
+    if too_deep(text):
+        return text
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):

@@ -21,11 +21,12 @@ from starlette.responses import Response
 from runcast.commands import Cancel
 from runcast.dialects.ai_sdk import VERSIONS, AiSdk, AiSdkEncoder, Version
 from runcast.dialects.ai_sdk_history import history_of
+from runcast.dialects.json_texts import MAX_DEPTH, too_deep, too_many, without_data
 from runcast.dialects.messages import conversation_fault
-from runcast.errors import InvalidRequest, NotFound
+from runcast.errors import InvalidRequest, NotFound, TooLarge
 from runcast.runs import Principal
 from runcast.transcript import load
-from runcast.transports.ai_sdk_asking import Asked, Told, active, ask, body_limit, subscribed
+from runcast.transports.ai_sdk_asking import ENVELOPE_BYTES, Asked, Told, active, ask, body_limit, subscribed
 from runcast.transports.gateway import Gateway, Place
 from runcast.transports.posting import refused
 from runcast.transports.presented import QueryToken
@@ -179,8 +180,14 @@ def asked_in(text: str) -> Asked:
 
     Raises:
         HttpError: 400 not JSON.
+        TooLarge: more than `ENVELOPE_BYTES` beside data URLs.
         InvalidRequest: JSON, but no request.
     """
+    envelope = without_data(text)
+    if len(envelope) > ENVELOPE_BYTES or too_many(envelope):
+        raise TooLarge(f"Beside its files a request has at most {ENVELOPE_BYTES} bytes; send the newest message only.")
+    if too_deep(envelope):
+        raise InvalidRequest(f"The body nests deeper than {MAX_DEPTH} levels.")
     try:
         asked = msgspec.json.decode(text, type=Asked)
     except msgspec.ValidationError as error:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Annotated, Any, Final, Literal, NamedTuple, cast
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Meta
 
 from runcast.commands import Edit, Resolve, Retry, Return, Send
 from runcast.dialects.base import Start
+from runcast.dialects.json_texts import too_deep
 from runcast.dialects.ui_messages import Approval, approvals_of, as_ag_ui, chain_of, newest_of
 from runcast.errors import AlreadyDecided, Expired, InvalidRequest
 from runcast.events import TERMINAL, Record
-from runcast.histories import Placed, place
+from runcast.histories import MAX_MESSAGES, Placed, place
 from runcast.parts import InterruptPart, Transcript
 from runcast.runs import ClientInput, ClientTool, Message, OnBusy, OnDisconnect, Principal, Run, Thread, ToolMessage
 from runcast.subscription import RunSubscription, Sink, Subscription
@@ -27,7 +28,7 @@ from runcast.transports.enclosed import filed
 from runcast.transports.gateway import Gateway
 from runcast.updates import Events, Update
 
-ENVELOPE_BYTES: Final = 1024 * 1024
+ENVELOPE_BYTES: Final = 4 * 1024 * 1024
 """What a request may have beside the files in its messages."""
 
 
@@ -35,7 +36,7 @@ class Asked(msgspec.Struct, rename="camel"):
     """What one request says. Unknown fields are the application's own."""
 
     id: str
-    messages: list[dict[str, Any]] = []
+    messages: Annotated[list[dict[str, Any]], Meta(max_length=MAX_MESSAGES)] = []
     message: dict[str, Any] | None = None
     """In place of `messages`, from clients that send only the newest one."""
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
@@ -280,7 +281,7 @@ def _returned(message: Mapping[str, Any]) -> ToolMessage:
 
 def _value(content: Any) -> Any:
     """What a client's tool gave: the JSON value in its text, or the text."""
-    if not isinstance(content, str):
+    if not isinstance(content, str) or too_deep(content):
         return content
     try:
         return msgspec.json.decode(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -33,9 +34,12 @@ async def whole(service: Service, principal: Principal, update: Update) -> Updat
     """`update` with the whole of each tool result in it, of at most `MAX_BYTES`. What cannot be read stays a preview."""
     if not isinstance(update, Events) or not is_cut(update):
         return update
-    return Events(
-        [await _whole(service, principal, record) if _is_cut(record) else record for record in update.records]
-    )
+    return Events(await whole_records(service, principal, update.records))
+
+
+async def whole_records(service: Service, principal: Principal, records: Sequence[Record]) -> list[Record]:
+    """The same with the whole of each tool result."""
+    return [await _whole(service, principal, record) if _is_cut(record) else record for record in records]
 
 
 async def whole_transcript(service: Service, principal: Principal, transcript: Transcript) -> None:
