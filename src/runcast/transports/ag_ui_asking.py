@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from runcast.commands import Edit, Resolve, Retry, Return, Send
 from runcast.dialects.ag_ui_events import text_of
 from runcast.dialects.native import fault_of_message
-from runcast.errors import InvalidRequest
+from runcast.errors import InvalidRequest, NotFound
 from runcast.histories import MAX_MESSAGES, Placed, place
 from runcast.runs import ClientContext, ClientInput, ClientTool, Message, OnDisconnect, Principal, Thread, ToolMessage
 from runcast.service import Service
@@ -143,6 +143,8 @@ class Asking:
         # One that was answered before (elsewhere, or by a request that failed half way) is not asked any more. If all were,
         # the core says what became of the last.
         due = [given[id] for id in waiting] or list(given.values())[-1:]
+        if not {one.interrupt_id for one in due} <= asked_in(transcript):
+            raise NotFound("There is no such question in this conversation.")  # it may be one of another
         for one in due:
             is_last = one is due[-1]
             command = Resolve(
@@ -177,6 +179,17 @@ class Asking:
         """The same for the same purpose of the same run: a retry has one effect."""
         name = msgspec.json.encode([self._thread.id, self._given.run_id, purpose])
         return f"ag-ui:{hashlib.sha256(name).hexdigest()}"
+
+
+def asked_in(transcript: Transcript) -> set[str]:
+    """The ids of all questions that were asked in the thread, answered or not."""
+    return {
+        part.id
+        for run in transcript.runs
+        for message in run.messages
+        for part in message.parts
+        if isinstance(part, InterruptPart)
+    }
 
 
 def open_interrupts(transcript: Transcript) -> list[str]:
