@@ -335,3 +335,32 @@ async def test_closing_on_purpose_in_the_stream_stops_the_run() -> None:
             with anyio.fail_after(DEADLINE_S):
                 await stopped.wait()
             assert await status_of(running) == "cancelled"
+
+
+async def test_a_stream_of_events_is_pinged_while_the_agent_says_what_is_no_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without `deltas` nothing is said while the answer grows: proxies would take the stream for dead."""
+    monkeypatch.setattr("runcast.transports.sse.PING_S", 0.2)
+    heard = anyio.Event()
+
+    async def talks(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        yield e.TextMessageStart(message_id="m")
+        while not heard.is_set():
+            yield e.TextMessageContent(message_id="m", delta="on and ")
+            with anyio.move_on_after(0.02):
+                await heard.wait()
+        yield e.TextMessageContent(message_id="m", delta="on")
+        yield e.TextMessageEnd(message_id="m")
+
+    async with serving(Told(talks)) as running, running.http() as http:
+        body = {"session_id": "s", "message": "go"}
+        lines: list[str] = []
+        with anyio.fail_after(DEADLINE_S):
+            async with http.stream("POST", f"{PATH.removesuffix('/stream')}/sse", json=body) as stream:
+                async for line in stream.aiter_lines():
+                    lines.append(line)
+                    if line == ": ping":
+                        heard.set()
+    assert ": ping" in lines
+    assert lines[-2:] == ['data: {"type":"done"}', ""]
