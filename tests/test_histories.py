@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runcast import events as e
+from runcast.errors import InvalidRequest
 from runcast.events import Event
 from runcast.histories import edited_id, newest, place, rendered
 from runcast.paths import path_of, path_to
@@ -198,6 +199,26 @@ def test_results_that_were_returned_are_known() -> None:
     assert place(log.transcript, said)[:3] == ("retry", "r1", "r2"), "the same results, another answer"
 
 
+@pytest.mark.parametrize(
+    "end",
+    [e.RunError(message="No.", code="interrupted"), e.RunFinished(thread_id="t", outcome=e.Outcome(type="cancelled"))],
+    ids=["interrupted", "cancelled"],
+)
+def test_what_clients_make_of_a_call_that_was_cut_short_is_no_result(end: Event) -> None:
+    """Protocols that have no word for it tell it as a failed call, and their clients send that back as its result."""
+    log = Log()
+    log.start("r1", user("u1"))
+    log.call("r1", "c1")
+    log.add("r1", end)
+    said = [user("u1"), assistant("r1", "", "c1"), tool("c1"), user("u2")]
+    assert place(log.transcript, said)[:2] == ("send", "r1")
+    log.start("r2", user("u2"), parent="r1")
+    log.say("r2", "Yes.", "a2")
+    log.end("r2")
+    placed = place(log.transcript, [*said, assistant("a2"), user("u3")])
+    assert (placed.action, placed.parent_run, placed.known, placed.unknown) == ("send", "r2", 5, ())
+
+
 def test_results_that_an_interrupt_asks_for_answer_it() -> None:
     log = Log()
     log.start("r1", user("u1"))
@@ -370,3 +391,47 @@ def test_nothing_that_clients_send_breaks_it(data: st.DataObject) -> None:
     runs = {run.id for run in transcript.runs} | {None}
     assert {placed.parent_run, placed.run, placed.edited} <= runs
     assert placed.known + len(placed.new) + len(placed.tool_results) + len(placed.unknown) <= len(messages)
+
+
+# --- hostile ones -----------------------------------------------------------------------------------------------------
+
+
+class Counting(str):
+    """An id that counts how often it is compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counting.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_many_results_of_one_call_are_looked_at_once_each() -> None:
+    log = Log()
+    log.start("r1", user("u1", "Where?"))
+    log.call("r1", "c1")
+    log.end("r1", "c1")
+    results = [{"id": Counting(f"x{i}"), "role": "tool", "toolCallId": "c1", "content": "here"} for i in range(2_000)]
+    placed = place(log.transcript, [user("u1", "Where?"), *results])
+    assert (placed.action, len(placed.tool_results), placed.unknown) == ("return", 2_000, ())
+    assert Counting.compared < 10 * len(results)
+
+
+def test_a_history_that_jumps_to_and_fro_is_refused() -> None:
+    """Each jump is a way over the whole thread; a history of the thread itself goes it once."""
+    log = Log()
+    log.start("other", user("o", "Other"))
+    log.end("other")
+    parent: str | None = None
+    for at in range(300):
+        log.start(f"r{at}", user(f"u{at}", "Go"), parent=parent)
+        log.say(f"r{at}", "Yes", id=f"a{at}")
+        log.end(f"r{at}")
+        parent = f"r{at}"
+    transcript = log.transcript
+    whole = [message for at in range(300) for message in (user(f"u{at}", "Go"), {"id": f"a{at}", "role": "assistant"})]
+    assert place(transcript, [*whole, user("new", "More")]).parent_run == "r299"
+    with pytest.raises(InvalidRequest):
+        place(transcript, [user("o", "Other"), *([{"id": "a299", "role": "assistant"}] * 9_000)])

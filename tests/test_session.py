@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from runcast import events as e
 from runcast.auth import Identity
 from runcast.commands import Auth, Hello, Subscribe, Unsubscribe
-from runcast.dialects.native import MAX_DEPTH, too_deep
+from runcast.dialects.json_texts import MAX_DEPTH, too_deep
 from runcast.errors import AgentError, NotFound, StoreError
 from runcast.events import Record
 from runcast.runs import Principal, Thread

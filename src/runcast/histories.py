@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 
+from runcast.errors import InvalidRequest
 from runcast.parts import (
     ActivityPart,
     InterruptPart,
@@ -28,6 +29,11 @@ from runcast.parts import (
 from runcast.paths import path_to
 
 AgUiMessage = Mapping[str, Any]
+
+MAX_MESSAGES: Final = 10_000
+"""Longest history that is taken."""
+MAX_STEPS: Final = 500_000
+"""From run to run, while a history is placed: some for each message and for each run, if it is one of this thread."""
 
 Action = Literal["send", "return", "resolve", "retry", "nothing"]
 
@@ -67,6 +73,9 @@ def place(transcript: Transcript, messages: Sequence[AgUiMessage]) -> Placed:
     Of runs that a message could belong to (a retry asks the same under the same id) the one on the way to what follows
     counts, then one on the path to the head run, then the newest. Messages that clients make up for themselves (errors,
     greetings) may stand anywhere among the known ones. Linear in the history, if it is one of this thread.
+
+    Raises:
+        InvalidRequest: it jumps to and fro in a long thread: more than `MAX_STEPS` for nobody's conversation.
     """
     return _Placing(transcript).place(messages)
 
@@ -155,6 +164,7 @@ class _Placing:
         self.tools: dict[str, list[tuple[str, ToolPart]]] = {}
         self.silent: set[str] = set()
         """Runs that nobody said anything to: they go on with answers or results."""
+        self._steps = MAX_STEPS
         for run in self.runs.values():
             parent = run.parent if run.parent in self.runs else None
             self.children.setdefault(parent, []).append(run.id)
@@ -237,12 +247,12 @@ class _Placing:
             elif (interrupt := self._asks(owner, part)) is not None:
                 answers.append((interrupt, message))
                 left = left or owner
-        given = [*results, *(message for _, message in answers)]
+        given = {id(message) for message in (*results, *(message for _, message in answers))}
         context = [dict(message) for message in messages[:begins]]
         context += [
             message
             for place, message in enumerate(rest)
-            if not (message in given or (place >= cut and message.get("role") == "user"))
+            if not (id(message) in given or (place >= cut and message.get("role") == "user"))
         ]
         common: dict[str, Any] = {"new": new, "unknown": tuple(context), "known": known}
         if results:
@@ -278,12 +288,14 @@ class _Placing:
     def _reached(self, ends: Sequence[str], owners: Sequence[str], *, asks: bool) -> list[str]:
         """The nearest of `owners` to which the history may have come from `ends`; directly, if there are such: no message of a
         person lies between, but with `asks` the one that began the run."""
+        self._step(len(ends) + len(owners))
         starts = set(ends)
         found: dict[str, tuple[bool, int]] = {}
         for owner in dict.fromkeys(owners):
             run, direct = owner, True
             seen: set[str] = set()
             while run not in starts and run not in seen:
+                self._step()
                 seen.add(run)
                 parent = self.runs[run].parent
                 direct = direct and ((asks and run == owner) or run in self.silent)
@@ -310,10 +322,12 @@ class _Placing:
         if not owners:
             return None
         best: tuple[str, ToolPart] | None = None
+        self._step(len(ends) + len(owners))
         for end in sorted(ends, key=self._rank):
             run: str | None = end
             seen: set[str] = set()
             while run is not None and run in self.runs and run not in seen:
+                self._step()
                 if run in owners:
                     best = (run, owners[run])
                     break
@@ -333,6 +347,11 @@ class _Placing:
                 if isinstance(one, InterruptPart) and one.tool_call_id == part.id and one.status == "open":
                     return one.id if one.reason == "input_required" else None
         return None
+
+    def _step(self, count: int = 1) -> None:
+        self._steps -= count
+        if self._steps < 0:
+            raise InvalidRequest("This history does not fit the conversation; send only what is new.")
 
     # --- where does it end ----------------------------------------------------------------------------------------
 
@@ -397,7 +416,11 @@ def _called(message: AgUiMessage) -> list[str]:
 
 
 def _is_answered(part: ToolPart) -> bool:
-    return part.content is not None or part.status in ("done", "failed", "denied")
+    """Whether nothing can come of a call any more. One that was cut short (`cancelled`, `interrupted`) has no result, but
+    protocols without a word for that tell it as failed, and their clients send it back as if it had."""
+    if part.content is not None or part.status in ("done", "failed", "denied"):
+        return True
+    return part.status in ("cancelled", "interrupted") and not part.client
 
 
 def _spoken(rest: Sequence[AgUiMessage]) -> int:

@@ -707,15 +707,16 @@ class Service:
     def _check_results(self, results: Sequence[ToolMessage]) -> None:
         if not results:
             raise InvalidRequest("Give at least one result.")
-        calls = [result.tool_call_id for result in results]
-        for result in results:
-            if not CLIENT_ID.match(result.id):
-                raise InvalidRequest("A message's id must be 1-128 of the characters A-Z a-z 0-9 . _ : @ -.")
-            if calls.count(result.tool_call_id) > 1:
-                raise InvalidRequest(f"There are two results of the call {result.tool_call_id[:64]!r}.")
         size = len(msgspec.json.encode(results))
         if size > CLIENT_BYTES:
             raise TooLarge(f"The results of tools have at most {CLIENT_BYTES} bytes in all, these {size}.")
+        calls: set[str] = set()
+        for result in results:
+            if not CLIENT_ID.match(result.id):
+                raise InvalidRequest("A message's id must be 1-128 of the characters A-Z a-z 0-9 . _ : @ -.")
+            if result.tool_call_id in calls:
+                raise InvalidRequest(f"There are two results of the call {result.tool_call_id[:64]!r}.")
+            calls.add(result.tool_call_id)
 
     def _brief(self, command: Starting, *messages: Message | None) -> Brief:
         """What the run begins with that `command` starts.
@@ -725,10 +726,12 @@ class Service:
         """
         client = command.client
         if client is not None:
-            names = [tool.name for tool in client.tools]
-            for name in names:
-                if not 0 < len(name) <= 128 or names.count(name) > 1:
-                    raise InvalidRequest(f"The client's tools need different names of 1-128 characters: {name[:64]!r}.")
+            names: set[str] = set()
+            for tool in client.tools:
+                if not 0 < len(tool.name) <= 128 or tool.name in names:
+                    message = f"The client's tools need different names of 1-128 characters: {tool.name[:64]!r}."
+                    raise InvalidRequest(message)
+                names.add(tool.name)
             history = newest(client.history, HISTORY_BYTES)
             client = msgspec.structs.replace(client, history=())
             size = len(msgspec.json.encode(client))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runcast.dialects.ui_messages import approvals_of, as_ag_ui, chain_of, decoded, newest_of
+from runcast.dialects.ui_messages import approvals_of, as_ag_ui, chain_of, inline, newest_of
 from runcast.histories import place
 from runcast.parts import Transcript, TranscriptMessage, TranscriptRun
 
@@ -87,22 +87,26 @@ def test_each_step_is_a_message_and_each_result_one_behind_it() -> None:
 
 @given(st.binary())
 def test_data_urls_give_their_bytes(data: bytes) -> None:
-    assert decoded(f"data:image/png;base64,{base64.b64encode(data).decode()}") == ("image/png", data)
+    text = base64.b64encode(data).decode()
+    assert inline(f"data:image/png;base64,{text}") == ("image/png", text)
+    escaped = "".join(f"%{byte:02x}" for byte in data)
+    assert inline(f"data:image/png,{escaped}") == ("image/png", text)
 
 
 @pytest.mark.parametrize(
     ("url", "found"),
     [
-        ("data:,A%20file", ("text/plain", b"A file")),
-        ("data:text/html;charset=utf-8,<b>", ("text/html", b"<b>")),
-        ("data:;base64,QQ==", ("text/plain", b"A")),
-        ("data:text/plain;base64,***", None),
+        ("data:,A%20file", ("text/plain", "QSBmaWxl")),
+        ("data:text/html;charset=utf-8,<b>", ("text/html", "PGI+")),
+        ("data:;base64,QQ%3D%3d", ("text/plain", "QQ==")),
+        ("data:text/plain;base64,***", ("text/plain", "***")),
+        ("data:," + "%41" * 20_000, None),
         ("https://example.com/", None),
         ("data:text/plain", None),
     ],
 )
-def test_data_urls(url: str, found: tuple[str, bytes] | None) -> None:
-    assert decoded(url) == found
+def test_data_urls(url: str, found: tuple[str, str] | None) -> None:
+    assert inline(url) == found
 
 
 def test_a_chain_begins_where_somebody_said_something() -> None:

@@ -171,7 +171,65 @@ def test_with_authentication_loopback_pages_are_foreign_too() -> None:
 def test_fetch_metadata_where_origin_is_left_out(site: str, refused: bool) -> None:
     """Attack 17."""
     assert (guard().refusal(scope(sec_fetch_site=site)) is not None) is refused
-    assert guard().refusal(scope(sec_fetch_site=site, method="GET")) is None
+
+
+NAVIGATION = {"sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("headers", "refused"),
+    [
+        ({"sec_fetch_site": "cross-site", "sec_fetch_mode": "no-cors", "sec_fetch_dest": "image"}, True),
+        ({"sec_fetch_site": "same-site", "sec_fetch_mode": "no-cors"}, True),
+        ({"sec_fetch_site": "cross-site"}, True),
+        ({"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "sec_fetch_dest": "iframe"}, True),
+        ({"sec_fetch_site": "cross-site", **NAVIGATION}, False),
+        ({"sec_fetch_site": "same-origin", "sec_fetch_mode": "cors"}, False),
+        ({"sec_fetch_site": "none", **NAVIGATION}, False),
+        ({}, False),
+        ({"origin": "https://evil.test"}, True),
+        ({"origin": "null", "sec_fetch_site": "cross-site"}, True),
+        ({"origin": LISTED, "sec_fetch_site": "cross-site", "sec_fetch_mode": "cors"}, False),
+        ({"origin": "https://chat.example.com", "sec_fetch_site": "same-origin"}, False),
+    ],
+)
+def test_reads_of_other_sites_pages(method: str, headers: dict[str, str], refused: bool) -> None:
+    """Attack 17: `<img src=…/v1/me/export>` and its like, where the browser itself says who asks."""
+    everybody = guard(allowed_origins=[LISTED])
+    assert (everybody.refusal(scope(method=method, **headers)) is not None) is refused
+    closed = guard(is_open=False, allowed_origins=[LISTED])
+    asked = scope(method=method, cookie="auth_token=x", **headers)
+    assert (closed.refusal(asked) is not None) is refused
+    assert closed.refusal(scope(method=method, cookie="x=y", authorization="Bearer x", **headers)) is None
+    assert closed.refusal(scope(method=method, **headers)) is None  # nobody says who asks
+
+
+def test_what_is_public_is_for_all_sites() -> None:
+    public = guard(is_public=lambda path: path == "/v1/x")
+    assert public.refusal(scope(method="GET", sec_fetch_site="cross-site")) is None
+    assert public.refusal(scope(method="POST", sec_fetch_site="cross-site")) is not None
+
+
+@pytest.mark.anyio
+async def test_another_sites_page_reads_nothing() -> None:
+    """Attacks 17 and 51, on every route that reads."""
+    image = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}
+    async with serving() as running, running.http() as http:
+        sent = (await http.post("/v1/messages?wait=10", json={"message": "hi"})).json()
+        thread, run = sent["thread"], sent["id"]
+        reads = [
+            "/v1/me/export", "/v1/threads", "/v1/inbox/events?wait=60", f"/v1/threads/{thread}/events",
+            f"/v1/stream/threads/{thread}?offset=now&live=long-poll", f"/v1/stream/runs/{run}",
+            f"/api/chat/{thread}/stream?ended=true", f"/ag-ui/echo?threadId={thread}", f"/v1/responses/resp_{run}?stream=true",
+            "/openai/v1/models", "/api/auth/session", "/v1/openapi.json",
+        ]  # fmt: skip
+        for path in reads:
+            assert (await http.get(path, headers=image)).status_code == 403, path
+        for path in ("/healthz", "/readyz", "/"):
+            assert (await http.get(path, headers=image)).status_code != 403, path
+        visit = {**image, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+        assert (await http.get(f"/v1/threads/{thread}", headers=visit)).status_code == 200
 
 
 def test_one_spelling_of_an_origin() -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import msgspec
 
 from runcast.dialects.base import BadFrame, Options
-from runcast.dialects.native import MAX_DEPTH, too_deep
+from runcast.dialects.json_texts import MAX_DEPTH, too_deep
 
 MAX_CONVERSATION_ID = 128
 

@@ -15,13 +15,12 @@ import msgspec
 from runcast import events as e
 from runcast.commands import AnyCommand, Cancel, Edit, Resolve, Send, Steer, Subscribe
 from runcast.dialects.base import Attach, BadFrame, Encoder, Frame, OnClose, Start
+from runcast.dialects.json_texts import MAX_DEPTH, too_deep
 from runcast.events import Record
 from runcast.ids import CLIENT_ID
 from runcast.runs import Message
 from runcast.updates import CaughtUp, Events, Resync, ThreadSnapshot, Update
 
-MAX_DEPTH: Final = 32
-"""Deepest nesting of arrays and objects in a client's message."""
 MAX_TEXT_BYTES: Final = 32 * 1024
 """Longest message of a person, UTF-8."""
 MAX_SEQ: Final = 2**53 - 1
@@ -102,26 +101,6 @@ def fault_of_message(message: Message) -> str | None:
 
 def fault_of_text(name: str, text: str | None) -> str | None:
     return f"`{name}` is longer than 1000 characters." if text is not None and len(text) > 1000 else None
-
-
-def too_deep(text: str) -> bool:
-    """Whether a JSON text nests deeper than `MAX_DEPTH`; linear, and exact for every valid JSON text."""
-    if text.count("{") + text.count("[") <= MAX_DEPTH:
-        return False
-    depth = 0
-    pieces = iter(text.split('"'))
-    for piece in pieces:  # outside of strings
-        for character in piece:
-            if character in "{[":
-                depth += 1
-                if depth > MAX_DEPTH:
-                    return True
-            elif character in "}]":
-                depth -= 1
-        for piece in pieces:  # inside a string, up to its closing quote: one after an even number of backslashes
-            if (len(piece) - len(piece.rstrip("\\"))) % 2 == 0:
-                break
-    return False
 
 
 def _explain(data: str, error: msgspec.ValidationError) -> BadFrame:

@@ -9,11 +9,10 @@ Source: `UIMessage` of `ai` 5 to 7.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from runcast.dialects.run_fold import to_bytes
 from runcast.files import kind_of
@@ -21,6 +20,8 @@ from runcast.parts import Transcript, TranscriptRun
 
 _DATA_URL: Final = re.compile(r"data:([^,]*),(.*)\Z", re.DOTALL)
 """RFC 2397, section 3."""
+MAX_ESCAPES: Final = 10_000
+"""Of a data URL: each is decoded for itself."""
 _ENDED: Final = ("output-available", "output-error", "output-denied")
 
 Part = Mapping[str, Any]
@@ -75,7 +76,7 @@ def chain_of(transcript: Transcript, run: str) -> list[TranscriptRun]:
     id: str | None = run
     while id is not None and (one := runs.pop(id, None)) is not None:  # popped: a circle ends
         chain.append(one)
-        id = one.resumes or (None if _was_said(one) else one.parent)
+        id = one.resumes or (one.parent if goes_on(one) else None)
     chain.reverse()
     return chain
 
@@ -83,29 +84,29 @@ def chain_of(transcript: Transcript, run: str) -> list[TranscriptRun]:
 def newest_of(transcript: Transcript, run: str) -> str:
     """The newest run of the assistant message that `run` is part of."""
     for one in transcript.runs:  # in the order of their first events: what goes on stands behind
-        if one.resumes == run or (one.parent == run and not _was_said(one) and one.resumes is None):
+        if one.resumes == run or (one.parent == run and goes_on(one) and one.resumes is None):
             run = one.id
     return run
 
 
-def _was_said(run: TranscriptRun) -> bool:
-    """Whether a person said something that the run answers."""
-    return any(message.role == "user" and message.id != run.id for message in run.messages)
+def goes_on(run: TranscriptRun) -> bool:
+    """Whether a run goes on with the message of the one before it: nobody said anything that it answers."""
+    return run.resumes is not None or not any(
+        message.role == "user" and message.id != run.id for message in run.messages
+    )
 
 
-def decoded(url: str) -> tuple[str, bytes] | None:
-    """Media type and bytes of a data URL (RFC 2397); None if it is none."""
+def inline(url: str) -> tuple[str, str] | None:
+    """Media type and content of a data URL (RFC 2397), the content in base64: what says that it is that is not looked at. None if
+    it is no such URL, or one with more than `MAX_ESCAPES` percent signs."""
     found = _DATA_URL.match(url)
-    if found is None:
+    if found is None or found[2].count("%") > MAX_ESCAPES:
         return None
     head, _, encoding = found[1].rpartition(";")
-    if encoding.strip().lower() != "base64":
-        return found[1].partition(";")[0] or "text/plain", unquote_to_bytes(found[2])
-    try:
-        data = base64.b64decode(unquote_to_bytes(found[2]), validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    return head.partition(";")[0] or "text/plain", data
+    if encoding.strip().lower() == "base64":
+        return head.partition(";")[0] or "text/plain", unquote(found[2], "latin-1")
+    data = unquote_to_bytes(found[2])
+    return found[1].partition(";")[0] or "text/plain", base64.b64encode(data).decode()
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -135,12 +136,12 @@ def _file(part: Part) -> dict[str, Any]:
     media_type, name = part.get("mediaType"), part.get("filename")
     type = media_type if isinstance(media_type, str) else ""
     url: str = part["url"]
-    inline = decoded(url) if url.startswith("data:") else None
-    if inline is None:
+    within = inline(url) if url.startswith("data:") else None
+    if within is None:
         source = {"type": "url", "value": url, "mimeType": type}
     else:
-        type = type or inline[0]
-        source = {"type": "data", "value": base64.b64encode(inline[1]).decode(), "mimeType": type}
+        type = type or within[0]
+        source = {"type": "data", "value": within[1], "mimeType": type}
     found: dict[str, Any] = {"type": kind_of(type), "source": source}
     return {**found, "metadata": {"name": name}} if isinstance(name, str) and name else found
 

@@ -23,6 +23,7 @@ import msgspec
 
 from runcast import events as e
 from runcast.dialects.ai_sdk import AiSdkEncoder, Version
+from runcast.dialects.json_texts import MAX_DEPTH, too_deep, too_many
 from runcast.dialects.messages import conversation_fault
 from runcast.errors import (
     ClientError,
@@ -217,6 +218,8 @@ def _request_in(message: Message) -> _Request:
     text = message.get("text")
     if text is None:
         raise InvalidRequest("Binary messages are not understood.")
+    if too_many(text) or too_deep(text):
+        raise InvalidRequest(f"The message nests deeper than {MAX_DEPTH} levels, or holds too much.")
     try:
         request = msgspec.json.decode(text, type=_Request)
     except (ValueError, RecursionError):  # msgspec.DecodeError; a lone surrogate is a UnicodeEncodeError

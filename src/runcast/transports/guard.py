@@ -3,7 +3,8 @@
     peer      without authentication only this machine, and no proxy, however the server was started
     host      without authentication only loopback's names and `allowed_hosts`: a web page whose name was re-bound to
               127.0.0.1 would otherwise be same-origin with this server (DNS rebinding)
-    origin    a WebSocket, and every request that changes something, from a page of another origin must be listed
+    origin    a WebSocket, and every request that changes something, from a page of another origin must be listed; so must one
+              that only reads, where the browser says by itself who asks: by a cookie, or by standing on this machine
 
 It also gives each request its id, answers CORS preflights, puts the security headers on every answer, and logs and answers
 exceptions that nobody else did.
@@ -15,7 +16,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.responses import Response
@@ -89,6 +90,16 @@ class Refusal(NamedTuple):
     """Also the reason of the close: at most 123 bytes."""
 
 
+FOREIGN_ORIGIN: Final = Refusal(
+    403, "origin_not_allowed", "Pages of this origin may not talk to this server; see allowed_origins."
+)
+FOREIGN_SITE: Final = Refusal(403, "origin_not_allowed", "Another site's page may not make this request.")
+
+OWN: Final = frozenset({"same-origin", "none"})
+FOREIGN: Final = frozenset({"cross-site", "same-site"})
+"""Values of `Sec-Fetch-Site`; `none` is a person's own doing, such as an address typed in."""
+
+
 class Guard:
     def __init__(
         self,
@@ -101,9 +112,11 @@ class Guard:
         refusals: Refusals | None = None,
         is_dialect: Callable[[str], bool] = lambda path: False,
         last_words: Callable[[str], Sequence[str]] = lambda path: (),
+        is_public: Callable[[str], bool] = lambda path: False,
     ) -> None:
         """`is_dialect`: whether a path, without the root path, is a dialect's; its errors are plain JSON. `last_words`: what is
-        said on a WebSocket of this path before it is closed because it was refused, in frames."""
+        said on a WebSocket of this path before it is closed because it was refused, in frames. `is_public`: whether a GET of
+        this path gives everybody the same."""
         self._app = app
         self._is_open = is_open
         self._new_id = new_id
@@ -112,6 +125,7 @@ class Guard:
         self._refusals = refusals or Refusals(SystemClock())
         self._is_dialect = is_dialect
         self._last_words = last_words
+        self._is_public = is_public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[REQUEST_ID] = self._request_id(scope)
@@ -182,20 +196,30 @@ class Guard:
             return Refusal(400, "invalid_request", "A request needs exactly one Host header.")
         if not self._host_allowed(hosts[0]):
             return Refusal(421, "host_not_allowed", "This server does not answer to that host name; see allowed_hosts.")
-        websocket = scope["type"] == "websocket"
-        if not websocket and scope["method"] in SAFE_METHODS:
-            return None
+        if scope["type"] != "websocket" and scope["method"] in SAFE_METHODS:
+            return self._read_refusal(scope)
         origins = header_values(scope, "origin")
         if origins:
-            if len(origins) > 1 or not self.origin_allowed(origins[0], scope):
-                return Refusal(
-                    403, "origin_not_allowed", "Pages of this origin may not talk to this server; see allowed_origins."
-                )
+            return None if self._are_allowed(origins, scope) else FOREIGN_ORIGIN
+        return FOREIGN_SITE if _site(scope) in FOREIGN else None
+
+    def _read_refusal(self, scope: Scope) -> Refusal | None:
+        """Why a request that changes nothing is not served. A page of another site cannot read the answer, but it could have a
+        visitor's browser ask for ever: exports, streams, waits. Who presents a token in a header was given it; a person who
+        follows a link is no page; and old browsers, which say nothing of the site, are believed."""
+        path = scope["path"][len(scope.get("root_path", "")) :]
+        if scope["method"] == "OPTIONS" or not (self._is_open or _is_by_cookie(scope)) or self._is_public(path):
             return None
-        # Fetch Metadata, "Sec-Fetch-Site": browsers say where a request comes from even where they leave Origin out.
-        if header_values(scope, "sec-fetch-site")[-1:] in (["cross-site"], ["same-site"]):
-            return Refusal(403, "origin_not_allowed", "Another site's page may not make this request.")
-        return None
+        site = _site(scope)
+        origins = header_values(scope, "origin")
+        if site in OWN or (origins and self._are_allowed(origins, scope)):
+            return None
+        if origins:
+            return FOREIGN_ORIGIN
+        return FOREIGN_SITE if site in FOREIGN and not _is_visit(scope) else None
+
+    def _are_allowed(self, origins: Sequence[str], scope: Scope) -> bool:
+        return len(origins) == 1 and self.origin_allowed(origins[0], scope)
 
     def _host_allowed(self, host: str) -> bool:
         name = _without_port(host.lower())
@@ -281,6 +305,22 @@ def _not_local(scope: Scope) -> Refusal | None:
     if any(name.lower() in FORWARDING for name, _ in scope["headers"]):
         return Refusal(403, "loopback_only", "Without authentication this server does not serve through a proxy.")
     return None
+
+
+def _site(scope: Scope) -> str:
+    """Where a request comes from: browsers say so even where they leave Origin out (W3C Fetch Metadata, "Sec-Fetch-Site")."""
+    return "".join(header_values(scope, "sec-fetch-site")[-1:])
+
+
+def _is_visit(scope: Scope) -> bool:
+    """Whether the answer is to be shown in a tab of its own, and not inside of the page that asks (W3C Fetch Metadata)."""
+    mode, destination = header_values(scope, "sec-fetch-mode"), header_values(scope, "sec-fetch-dest")
+    return mode[-1:] == ["navigate"] and destination[-1:] == ["document"]
+
+
+def _is_by_cookie(scope: Scope) -> bool:
+    """Whether what says who asks, if anything does, is sent by the browser, whichever page makes it."""
+    return bool(header_values(scope, "cookie")) and not header_values(scope, "authorization")
 
 
 def parse_origin(text: str) -> str | None:

@@ -12,7 +12,8 @@ from fastapi import Header, Query, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from runcast.dialects.native import MAX_DEPTH, MAX_SEQ, to_bytes, too_deep
+from runcast.dialects.json_texts import MAX_CONTAINERS, MAX_DEPTH, too_deep, too_many
+from runcast.dialects.native import MAX_SEQ, to_bytes
 from runcast.errors import InvalidRequest, NotFound, TooLarge
 from runcast.ids import CLIENT_ID, IdSource
 from runcast.transports.problems import HttpError
@@ -127,6 +128,8 @@ async def read_json(request: Request, kind: type[T], *, optional: bool = False, 
     _check_json(request)
     try:
         text = data.decode()
+        if too_many(text):
+            raise TooLarge(f"The body holds more than {MAX_CONTAINERS} arrays and objects.")
         if too_deep(text):
             raise InvalidRequest(f"The body nests deeper than {MAX_DEPTH} levels.")
         return msgspec.json.decode(text, type=kind)
