@@ -161,7 +161,7 @@ def test_a_source_is_cited_where_the_text_stood() -> None:
     told = [json.loads(frame.data) for frame in frames_of(log)]
     added = [one for one in told if one["type"] == "response.output_text.annotation.added"]
     assert [(one["annotation_index"], one["item_id"]) for one in added] == [
-        (0, "msg_m1"), (1, "msg_m1"), (0, "msg_r1-m8"), (1, "msg_r1-m8"),
+        (0, "msg_r1:m1"), (1, "msg_r1:m1"), (0, "msg_r1:r1-m8"), (1, "msg_r1:r1-m8"),
     ]  # fmt: skip
     assert [one["annotation"]["title"] for one in added][2:] == ["https://example.com/c", "D"]
 

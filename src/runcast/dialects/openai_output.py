@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from runcast import events as e
-from runcast.dialects.openai_ids import APPROVAL, CALL, MCP_CALL, MESSAGE, REASONING, SERVER_LABEL, call_name
+from runcast.dialects.openai_ids import APPROVAL, CALL, MCP_CALL, MESSAGE, REASONING, SERVER_LABEL, call_name, item_name
 from runcast.dialects.openai_items import citation_of, filled, given_output, outcome_of
 from runcast.events import encode_value as to_bytes
 
@@ -104,7 +104,7 @@ class Output:
     # --- texts and thoughts ---------------------------------------------------------------------------------------
 
     def text(self, id: str) -> Sequence[Said]:
-        value: Json = {"id": MESSAGE + id, "type": "message", "role": "assistant", "content": []}
+        value: Json = {"id": MESSAGE + item_name(self._run, id), "type": "message", "role": "assistant", "content": []}
         item, said = self._add(("text", id), value, content_index=0, logprobs=[])
         part: Json = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
         said.append(("response.content_part.added", {**item.place, "content_index": 0, "part": part}))
@@ -113,7 +113,7 @@ class Output:
         return [*said, *[self._annotate(item, one) for one in cited]]
 
     def thought(self, id: str) -> Sequence[Said]:
-        value: Json = {"id": REASONING + id, "type": "reasoning", "summary": [], "content": []}
+        value: Json = {"id": REASONING + item_name(self._run, id), "type": "reasoning", "summary": [], "content": []}
         item, said = self._add(("reasoning", id), value, content_index=0)
         part = {"type": "reasoning_text", "text": ""}
         return [*said, ("response.content_part.added", {**item.place, "content_index": 0, "part": part})]
@@ -285,7 +285,7 @@ class Output:
     def retract(self, event: e.MessageRetracted) -> None:
         messages = () if event.message_ids is UNSET else event.message_ids
         calls = () if event.tool_call_ids is UNSET else event.tool_call_ids
-        gone = {prefix + id for id in messages for prefix in (MESSAGE, REASONING)}
+        gone = {prefix + item_name(self._run, id) for id in messages for prefix in (MESSAGE, REASONING)}
         gone |= {prefix + call_name(self._run, id) for id in calls for prefix in (CALL, MCP_CALL)}
         for at, value in list(self._items.items()):
             if value["id"] in gone:
