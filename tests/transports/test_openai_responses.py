@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from clients.agent import agent as played
 from core import DEADLINE_S, Gated
 from runcast.agents.context import RunContext
 from runcast.agents.function import FunctionAgent
+from runcast.errors import AgentError
 from serving import Running, serving
 from transports.test_openai import forecaster
 
@@ -246,8 +247,14 @@ async def test_items_of_earlier_responses_may_be_named(with_type: bool) -> None:
         if prompt == "search":
             async with run.tool("search", q="x") as call:
                 call.result = "found"
-        history = run.input.client.history if run.input.client is not None else ()
-        return ";".join(f"{one['role']}={one['content']}" for one in history) or "Nothing."
+        elif prompt == "break":
+            with suppress(AgentError):
+                async with run.tool("search", q="x"):
+                    raise AgentError("Nothing there.")
+        elif prompt == "ask":
+            async with run.tool("delete") as call:
+                await call.approve()
+        return ";".join(f"{one['role']}={one['content']}" for one in run.input.client.history) or "Nothing."
 
     async with talking(FunctionAgent(recall, name="recall")) as (client, _):
         first: Any = await client.responses.create(model="recall", input="search")
@@ -259,6 +266,11 @@ async def test_items_of_earlier_responses_may_be_named(with_type: bool) -> None:
         ]
         then = await client.responses.create(model="recall", input=given)
         assert then.output_text == "user=search;assistant=;tool=found;assistant=Nothing."
+        for prompt, told in (("break", "assistant=;tool=Nothing there.;assistant=Nothing."), ("ask", "")):
+            first = await client.responses.create(model="recall", input=prompt)
+            given = [*({**kind, "id": one.id} for one in first.output), {"role": "user", "content": "And?"}]
+            then = await client.responses.create(model="recall", input=given)
+            assert then.output_text == (told or "Nothing.")  # a call that did not run yet is not in the history
         for name in ("msg_nothing", "x", f"msg_{first.id.removeprefix('resp_')}:x"):
             named: Any = [{"type": "item_reference", "id": name}, {"role": "user", "content": "And?"}]
             with pytest.raises(openai.BadRequestError) as error:
