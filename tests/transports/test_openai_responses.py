@@ -129,7 +129,7 @@ async def test_an_approval_is_answered_in_the_next_input(approve: bool, said: st
             async for _event in stream:
                 pass
             asked: Any = await stream.get_final_response()
-        assert kinds(asked) == ["message", "mcp_call", "mcp_approval_request"]
+        assert kinds(asked) == ["message", "mcp_approval_request"]
         request = asked.output[-1]
         assert (request.name, request.arguments) == ("delete", '{"path":"a.txt"}')
         answer: Any = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": approve}
