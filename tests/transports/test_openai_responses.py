@@ -266,6 +266,15 @@ async def test_items_of_earlier_responses_may_be_named(with_type: bool) -> None:
         ]
         then = await client.responses.create(model="recall", input=given)
         assert then.output_text == "user=search;assistant=;tool=found;assistant=Nothing."
+        stream = await client.responses.create(model="recall", input="ask", stream=True)
+        streamed: list[Any] = [event async for event in stream]
+        done = [event.item for event in streamed if event.type == "response.output_item.done"]
+        assert [one.type for one in done] == [
+            "mcp_call",
+            "mcp_approval_request",
+        ]  # the call is not in the output any more
+        given = [*({**kind, "id": one.id} for one in done), {"role": "user", "content": "And?"}]
+        assert (await client.responses.create(model="recall", input=given)).output_text == "Nothing."
         for prompt, told in (("break", "assistant=;tool=Nothing there.;assistant=Nothing."), ("ask", "")):
             first = await client.responses.create(model="recall", input=prompt)
             given = [*({**kind, "id": one.id} for one in first.output), {"role": "user", "content": "And?"}]
