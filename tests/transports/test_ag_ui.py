@@ -22,7 +22,7 @@ from runcast import events as e
 from runcast.agents.asking import Question
 from runcast.agents.context import RunContext
 from runcast.dialects.base import Frame
-from runcast.errors import ConfigError
+from runcast.errors import AgentError, ConfigError
 from runcast.runs import RunInput
 from runcast.server import Server
 from serving import Running, serving
@@ -225,8 +225,46 @@ async def test_answers_must_cover_every_question() -> None:
         assert again.texts == ["large in Bern"]
         assert again.events[-1]["runId"] == "r3"
         late = asking(*said, run="r4", resume=entries(asked, "Bern", "small"))
-        assert await refused(running, late) == (409, "already_decided")
+        assert (await whole(running, late)).events[-1]["type"] == "RUN_FINISHED", "somebody was faster"
         assert (await attached(running, threadId="t")).events[-1]["outcome"] == {"type": "success"}
+
+
+async def test_an_answer_to_what_is_not_asked_any_more_is_told_how_it_stands() -> None:
+    """Clients of 1.0 forget a question at a RUN_FINISHED only, and take no message before they do."""
+    fails = True
+
+    @agent(name="gated")
+    async def failing(prompt: str, run: RunContext) -> AsyncIterator[str]:
+        yield await run.ask("Which city?")
+        if fails:
+            raise AgentError("There is no map.", code="no_map")
+
+    async with serving(failing) as running:
+        for fails in (True, False):
+            common: dict[str, Any] = {"thread": f"t {fails}", "resume": None}
+            asked = (await whole(running, asking(user("u1", "Hi"), **common))).events[-1]["outcome"]["interrupts"]
+            common["resume"] = entries(asked, "Bern")
+            first = await whole(running, asking(run="run 2", **common))
+            assert first.events[-1]["type"] == ("RUN_ERROR" if fails else "RUN_FINISHED")
+            common["resume"] = entries(asked, "Basel")
+            late = await whole(running, asking(run="run 3", **common))
+            assert [one["type"] for one in late.events][::2] == ["RUN_STARTED", "RUN_FINISHED"]
+            assert "interrupts" not in late.events[-1].get("outcome", {})
+            assert late.texts == ["Bern"]
+            assert (await whole(running, asking(*late.client.messages, run="run 4", thread=f"t {fails}"))).events
+        wrong = asking(run="run 5", thread="t False", resume=[{"interruptId": "no", "status": "resolved"}])
+        assert (await refused(running, wrong))[0] == 404
+
+
+async def test_a_question_is_answered_in_its_own_conversation() -> None:
+    async with serving(curious) as running:
+        asked = (await whole(running, asking(user("u1", "Hi")))).events[-1]["outcome"]
+        resume = entries(asked["interrupts"], "Bern", "large")
+        for said in ([], [user("x1", "Hello")]):
+            elsewhere = {**asking(*said, run="r9", resume=resume), "threadId": "another"}
+            assert (await refused(running, elsewhere))[0] in (404, 422)
+        open = (await attached(running, threadId="t")).events[-1]["outcome"]["interrupts"]
+        assert [one["id"] for one in open] == [one["id"] for one in asked["interrupts"]]
 
 
 async def test_who_attaches_to_a_question_can_answer_it() -> None:

@@ -11,7 +11,7 @@ here also `?onDisconnect=` for one run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -25,7 +25,7 @@ from runcast.errors import InvalidRequest, NotFound
 from runcast.ids import EXTERNAL_ID
 from runcast.runs import OnDisconnect, Principal, Run, Thread
 from runcast.subscription import Subscription
-from runcast.transports.ag_ui_asking import Asking, RunAgentInput
+from runcast.transports.ag_ui_asking import Asked, Asking, RunAgentInput
 from runcast.transports.ag_ui_following import Following, nothing_yet
 from runcast.transports.gateway import Gateway, Place
 from runcast.transports.posting import refused
@@ -155,7 +155,7 @@ class _Routes:
                 inner = await service.follow(principal, thread.id, after=run.first_seq - 1)
             else:
                 inner = await service.subscribe(principal, Subscribe(id="", thread=thread.id))
-            return self._stream(principal, thread, run, inner, given.thread_id, options, place, asked.calls)
+            return self._stream(principal, thread, run, inner, given.thread_id, options, place, asked)
 
     async def attach(self, principal: Principal, thread_id: str, run_id: str | None, version: str | None) -> Response:
         service = self._gateway.service
@@ -179,12 +179,15 @@ class _Routes:
         called: str,
         options: Options,
         place: Place,
-        calls: Iterable[str] = (),
+        asked: Asked | None = None,
     ) -> Response:
         start = Start(thread.id, inner.epoch, inner.start, None if run is None else run.id, called, options)
         updates = Following(self._gateway.service, principal, inner, None if run is None else run.id)
         encoder = self._dialect.encoder(start)
-        encoder.knows(calls)
+        if asked is not None:
+            encoder.knows(asked.calls)
+            if asked.is_settled:
+                encoder.settle()
         return EventStream(self._gateway, updates, encoder, place.keep(), with_ids=False)
 
     async def cancel(self, principal: Principal, given: ToCancel) -> Response:

@@ -14,9 +14,10 @@ from msgspec import Meta, Struct
 
 from runcast.commands import Edit, Resolve, Retry, Return, Send
 from runcast.dialects.ag_ui_events import text_of
+from runcast.dialects.ag_ui_history import run_shown
 from runcast.dialects.json_texts import too_deep
 from runcast.dialects.native import fault_of_message
-from runcast.errors import InvalidRequest
+from runcast.errors import AlreadyDecided, Expired, InvalidRequest, NotFound
 from runcast.histories import MAX_MESSAGES, Placed, place
 from runcast.runs import ClientContext, ClientInput, ClientTool, Message, OnDisconnect, Principal, Thread, ToolMessage
 from runcast.service import Service
@@ -54,6 +55,8 @@ class Asked(NamedTuple):
     """It was started by this; else the client may have seen some of it."""
     calls: frozenset[str] = frozenset()
     """Calls of the run that it goes on with, which wait for their results."""
+    is_settled: bool = False
+    """It answered what is not asked any more: the client has to hear that nothing is."""
 
 
 class Asking:
@@ -159,6 +162,8 @@ class Asking:
         # One that was answered before (elsewhere, or by a request that failed half way) is not asked any more. If all were,
         # the core says what became of the last.
         due = [given[id] for id in waiting] or list(given.values())[-1:]
+        if not {one.interrupt_id for one in due} <= asked_in(transcript):
+            raise NotFound("There is no such question in this conversation.")  # it may be one of another
         for one in due:
             is_last = one is due[-1]
             command = Resolve(
@@ -170,7 +175,16 @@ class Asking:
                 on_disconnect=self._on_disconnect,
                 client=self._client(placed),
             )
-            result = await self._service.resolve(self._principal, command)
+            try:
+                result = await self._service.resolve(self._principal, command)
+            except (AlreadyDecided, Expired):
+                # Answered elsewhere, or before a run that failed. A client keeps its questions until a RUN_FINISHED, and
+                # takes no message before they are answered: it is told how the conversation stands, and that this is all.
+                now = await self._transcript()
+                shown = run_shown(now, None)
+                if open_interrupts(now) or shown is None:
+                    raise
+                return Asked(shown.id, is_new=False, is_settled=True)
             if is_last and result.run is not None:
                 return Asked(result.run, not result.replayed, open_calls(transcript))
         raise interrupts_open(list(open_interrupts(await self._transcript())))
@@ -193,6 +207,17 @@ class Asking:
         """The same for the same purpose of the same run: a retry has one effect."""
         name = msgspec.json.encode([self._thread.id, self._given.run_id, purpose])
         return f"ag-ui:{hashlib.sha256(name).hexdigest()}"
+
+
+def asked_in(transcript: Transcript) -> set[str]:
+    """The ids of all questions that were asked in the thread, answered or not."""
+    return {
+        part.id
+        for run in transcript.runs
+        for message in run.messages
+        for part in message.parts
+        if isinstance(part, InterruptPart)
+    }
 
 
 def open_interrupts(transcript: Transcript) -> list[str]:
