@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from core import DEADLINE_S
@@ -99,7 +100,7 @@ async def test_a_socket_that_blocks_holds_up_nobody() -> None:
     newcomers = Newcomers()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with accepting(listener, newcomers):
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             with clients(listener.getsockname(), 1):
                 await newcomers.until(1)
 
