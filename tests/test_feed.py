@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -113,3 +115,15 @@ def test_it_never_gives_a_hole(pushes: list[tuple[int, int]], cursor: int) -> No
         if found:
             assert found == list(range(cursor + 1, found[-1] + 1))
             assert found[-1] == feed.head
+
+
+def test_what_fell_out_of_the_tail_is_let_go() -> None:
+    """However few fit: records may be large."""
+    feed = Feed("t", max_bytes=1000)
+    pushed = records(1, 40, size=200)
+    feed.push(pushed[:1])
+    held = sys.getrefcount(pushed[0])
+    for record in pushed[1:]:
+        feed.push([record])
+    left = sys.getrefcount(pushed[0])  # apart: pytest's own assert holds what it looks at
+    assert left == held - 1

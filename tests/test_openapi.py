@@ -93,7 +93,8 @@ def test_every_answer_is_as_documented(background: Background, path: str, method
     def ask_and_compare(case: schemathesis.Case) -> None:
         case.headers.pop("Accept", None)
         case.headers["accept"] = "application/json"  # streams are left out: see STREAMS
-        case.query.pop("wait", None)  # nothing is to be waited for
+        for name in ("wait", "live"):  # nothing is to be waited for
+            case.query.pop(name, None)
         for name, known in (("thread", background.run["thread"]), ("run", background.run["id"])):
             if name in case.path_parameters and len(str(case.path_parameters[name])) % 2 and method != "delete":
                 case.path_parameters[name] = known
@@ -136,6 +137,8 @@ async def test_every_route_is_there_with_its_problems(document: tuple[dict[str, 
         ("POST", "/v1/interrupts/{interrupt}"),
         ("GET", "/v1/agents"),
         ("GET", "/v1/inbox/events"),
+        ("GET", "/v1/stream/threads/{thread}"),
+        ("GET", "/v1/stream/runs/{run}"),
         ("POST", "/v1/files"),
         ("GET", "/v1/files/{file}"),
         ("POST", "/ag-ui/{agent}"),
@@ -184,6 +187,30 @@ async def test_what_is_really_answered_fits(document: tuple[dict[str, Any], http
     ):
         wanted = {"$ref": f"#/components/schemas/{name}", "components": described["components"]}
         jsonschema.validate((await http.get(url)).json(), wanted)
+
+
+@pytest.mark.anyio
+async def test_a_durable_stream_is_described_with_its_ways_of_reading(
+    document: tuple[dict[str, Any], httpx.AsyncClient],
+) -> None:
+    described, http = document
+    run = await ask(http)
+    for kind, id in (("thread", run["thread"]), ("run", run["id"])):
+        operation = described["paths"][f"/v1/stream/{kind}s/{{{kind}}}"]["get"]
+        asked = {one["name"]: one["schema"] for one in operation["parameters"] if one["in"] == "query"}
+        assert set(asked) == {"offset", "live", "cursor"}
+        assert asked["live"]["enum"] == ["long-poll", "sse"]
+        page = operation["responses"]["200"]
+        assert set(page["content"]) == {"application/json", "text/event-stream"}
+        answer = await http.get(f"/v1/stream/{kind}s/{id}")
+        wanted = {**page["content"]["application/json"]["schema"], "components": described["components"]}
+        jsonschema.validate(answer.json(), wanted)
+        given = {name.lower() for name in page["headers"]}
+        assert {name for name in answer.headers if name.startswith("stream-")} <= given
+        offset = answer.headers["stream-next-offset"]
+        jsonschema.validate(offset, asked["offset"])
+        jsonschema.validate("-1", asked["offset"])
+        assert {"204", "304", "410"} <= set(operation["responses"])
 
 
 @pytest.mark.anyio

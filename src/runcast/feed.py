@@ -90,6 +90,11 @@ class Feed:
             self.head = seq
             self.wake()
 
+    @property
+    def bytes(self) -> int:
+        """Of the JSON that is held."""
+        return self._bytes
+
     def holds(self, seq: int) -> bool:
         """Whether the record with this seq is here."""
         return len(self._records) > self._start and self._records[self._start].seq <= seq <= self._records[-1].seq
@@ -118,6 +123,6 @@ class Feed:
         ):
             self._bytes -= len(self._records[self._start].data)
             self._start += 1
-        if self._start > self._max_events:
+        if self._start > len(self._records) // 2:
             del self._records[: self._start]
             self._start = 0

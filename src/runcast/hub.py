@@ -25,6 +25,8 @@ logger = logging.getLogger("runcast.hub")
 
 IDLE_FEEDS = 128
 """Feeds that nobody uses are kept up to this number: a reload finds its thread still warm."""
+IDLE_BYTES = 32 * 1024 * 1024
+"""And up to so much JSON, of what they hold and of what their transcripts were folded from; as objects it is some times that."""
 
 
 class _Place:
@@ -34,16 +36,24 @@ class _Place:
         self.feed = Feed(thread)
         self.transcript: Transcript | None = None
         self.folding: anyio.Lock | None = None
+        self.folded = 0
+        """Bytes of JSON that the transcript was made of."""
         self.users = 0
+
+    @property
+    def bytes(self) -> int:
+        return self.feed.bytes + self.folded
 
 
 class Hub:
-    def __init__(self, store: Store, *, poll_s: float = 2.0) -> None:
+    def __init__(self, store: Store, *, poll_s: float = 2.0, idle_bytes: int = IDLE_BYTES) -> None:
         self._store = store
+        self._most_idle_bytes = idle_bytes
         self._poll_s = poll_s
         self._places: dict[str, _Place] = {}
-        self._idle: dict[str, None] = {}
-        """Those that nobody uses, the one used last at the end."""
+        self._idle: dict[str, int] = {}
+        """Those that nobody uses, the one used last at the end, and how large each was then."""
+        self._idle_bytes = 0
         self._watchers: dict[str, int] = {}
         self.on_watched: Callable[[str, bool], None] | None = None
         """Told when a thread's first watcher comes (true) and when its last one goes (false). Called synchronously."""
@@ -67,7 +77,7 @@ class Hub:
     def deleted(self, thread: str) -> None:
         """The thread is gone: its readers are told and end."""
         place = self._places.pop(thread, None)
-        self._idle.pop(thread, None)
+        self._wanted(thread)
         if place is not None:
             place.feed.deleted = True
             place.feed.wake()
@@ -84,7 +94,7 @@ class Hub:
     def hold(self, thread: str) -> None:
         """Keep the thread's feed and transcript in memory until `let_go`."""
         self._place(thread).users += 1
-        self._idle.pop(thread, None)
+        self._wanted(thread)
 
     def let_go(self, thread: str) -> None:
         place = self._places.get(thread)
@@ -92,10 +102,16 @@ class Hub:
             return
         place.users -= 1
         if place.users == 0:
-            self._idle[thread] = None
-            if len(self._idle) > IDLE_FEEDS:
+            self._idle[thread] = place.bytes
+            self._idle_bytes += place.bytes
+            while len(self._idle) > IDLE_FEEDS or self._idle_bytes > self._most_idle_bytes:
                 oldest = next(iter(self._idle))
-                del self._idle[oldest], self._places[oldest]
+                self._wanted(oldest)
+                del self._places[oldest]
+
+    def _wanted(self, thread: str) -> None:
+        """It is no longer idle."""
+        self._idle_bytes -= self._idle.pop(thread, 0)
 
     def subscribe(
         self,
@@ -166,7 +182,7 @@ class Hub:
                 if place.transcript is None:
                     # A log that is here as a whole is young: nothing of it can have been folded and stored.
                     is_whole = place.feed.holds(1)
-                    place.transcript = Transcript() if is_whole else await self._stored(thread.id)
+                    place.transcript = Transcript() if is_whole else await self._stored(thread.id, place)
                 transcript = place.transcript
                 while True:
                     records = place.feed.after(transcript.seq, LONG_BYTES, LONG_EVENTS)
@@ -177,12 +193,14 @@ class Hub:
                             )
                         except Trimmed:
                             transcript = place.transcript = await self._cut(thread)
+                            place.folded = 0
                             continue
                         if not records:
                             place.feed.note_head(transcript.seq)
                     if not records:
                         break
                     fold(transcript, (record.event for record in records))
+                    place.folded += sum([len(record.data) for record in records])
                 yield transcript
         finally:
             self.let_go(thread.id)
@@ -217,10 +235,11 @@ class Hub:
         except Trimmed:
             feed.wake()  # its readers learn it themselves
 
-    async def _stored(self, thread: str) -> Transcript:
+    async def _stored(self, thread: str, place: _Place) -> Transcript:
         snapshot = await self._store.snapshot(thread)
         if snapshot is None or snapshot.schema != SCHEMA:
             return Transcript()
+        place.folded = len(snapshot.data)
         return load(snapshot.data)
 
     async def _cut(self, thread: Thread) -> Transcript:

@@ -280,6 +280,17 @@ async def test_an_answer_to_what_is_not_asked_any_more_is_told_how_it_stands() -
         assert (await refused(running, wrong))[0] == 404
 
 
+async def test_a_question_is_answered_in_its_own_conversation() -> None:
+    async with serving(curious) as running:
+        asked = (await whole(running, asking(user("u1", "Hi")))).events[-1]["outcome"]
+        resume = entries(asked["interrupts"], "Bern", "large")
+        for said in ([], [user("x1", "Hello")]):
+            elsewhere = {**asking(*said, run="r9", resume=resume), "threadId": "another"}
+            assert (await refused(running, elsewhere))[0] in (404, 422)
+        open = (await attached(running, threadId="t")).events[-1]["outcome"]["interrupts"]
+        assert [one["id"] for one in open] == [one["id"] for one in asked["interrupts"]]
+
+
 async def test_who_attaches_to_a_question_can_answer_it() -> None:
     async with serving(curious) as running:
         asked = (await whole(running, asking(user("u1", "Hi")))).events[-1]["outcome"]

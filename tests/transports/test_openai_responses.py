@@ -114,7 +114,9 @@ async def test_a_conversation_by_the_previous_response() -> None:
 async def test_a_conversation_by_the_clients_own_name() -> None:
     async with talking() as (client, running):
         for text in ("one", "two"):
-            await client.responses.create(model="agent", input=text, conversation="mine")
+            whole = await client.responses.create(model="agent", input=text, conversation="mine")
+            assert whole.conversation is not None
+            assert whole.conversation.id == "mine"
         assert len(await threads(running)) == 1
 
 
@@ -143,6 +145,7 @@ async def test_an_approval_is_answered_in_the_next_input(approve: bool, said: st
         with pytest.raises(openai.ConflictError) as error:
             await client.responses.create(model="agent", input=[answer], previous_response_id=asked.id)
         assert error.value.code == "already_decided"
+        assert error.value.response.headers["x-should-retry"] == "false"  # the clients ask thrice otherwise
 
 
 async def test_saying_something_else_withdraws_the_question() -> None:
@@ -173,6 +176,9 @@ async def test_tools_of_the_request_are_the_clients(stateless: bool) -> None:
             )
         assert answered.output_text == "sun / snow"
         assert kinds(answered) == ["message"]
+        if not stateless:
+            asked_of: list[Any] = [one async for one in client.responses.input_items.list(answered.id, order="asc")]
+            assert [(one.call_id, one.output) for one in asked_of] == [(o["call_id"], o["output"]) for o in outputs]
 
 
 @pytest.mark.parametrize("scene", ["parallel", "broken", "draw"])
@@ -215,8 +221,8 @@ async def test_a_client_may_name_our_tools_as_a_server() -> None:
         answered = await client.responses.create(model="agent", input=cast("Any", [*given, answer]), tools=[ours])
         assert answered.output_text == "Deleted."
         with pytest.raises(openai.BadRequestError) as error:
-            await client.responses.create(model="agent", input="x", tools=[other])
-        assert error.value.param == "tools[0].type"
+            await client.responses.create(model="agent", input="x", tools=[ours, other])
+        assert error.value.param == "tools[1].type"
 
 
 async def test_a_question_that_was_all_of_an_answer_can_be_answered_with_the_whole_history() -> None:
@@ -249,6 +255,82 @@ async def test_a_long_tool_result_is_whole() -> None:
             assert last.response.output[0].output == "xy" * 200_000
 
 
+async def test_what_was_asked_can_be_listed() -> None:
+    async with talking() as (client, _):
+        picture = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+        given: Any = [
+            {"role": "user", "content": "One"},
+            {"role": "assistant", "content": "Hello"},
+            {"type": "function_call", "call_id": "c9", "name": "look", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c9", "output": "seen"},
+            {"role": "assistant", "content": "I saw."},
+            {
+                "role": "user",
+                "content": [{"type": "input_text", "text": "plain"}, {"type": "input_image", "image_url": picture}],
+            },
+        ]
+        asked = await client.responses.create(model="agent", input=given, instructions="Be brief.")
+        items: list[Any] = [one async for one in client.responses.input_items.list(asked.id, order="asc", limit=2)]
+        assert [one.type for one in items] == [
+            "message", "message", "function_call", "function_call_output", "message", "message",
+        ]  # fmt: skip
+        assert (items[0].content[0].text, items[3].output, items[5].content[0].text) == ("One", "seen", "plain")
+        assert len({one.id for one in items}) == len(items)
+        newest: list[Any] = [one async for one in client.responses.input_items.list(asked.id)]
+        assert newest == items[::-1]
+        last: Any = items[-1].to_dict()  # says where the picture is, and may be sent again
+        said_again: Any = [{"role": "user", "content": last["content"]}]
+        again = await client.responses.create(model="agent", input=said_again)
+        assert again.output_text == "Hello you."
+        for wrong in ({"after": "msg_nothing"}, {"limit": 0}, {"order": cast("Any", "up")}):
+            with pytest.raises(openai.BadRequestError):
+                await client.responses.input_items.list(asked.id, **cast("Any", wrong))
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.input_items.list("resp_nothing")
+
+
+async def test_the_answer_to_a_question_is_input_as_well() -> None:
+    async with talking() as (client, _):
+        asked: Any = await client.responses.create(model="agent", input="approve")
+        answer: Any = {"type": "mcp_approval_response", "approval_request_id": asked.output[-1].id, "approve": False}
+        given: Any = [{**answer, "reason": "Too early"}]
+        answered = await client.responses.create(model="agent", input=given, previous_response_id=asked.id)
+        (item,) = [one async for one in client.responses.input_items.list(answered.id)]
+        said: Any = item
+        assert (said.type, said.approval_request_id) == ("mcp_approval_response", asked.output[-1].id)
+        assert (said.approve, said.reason) == (False, "Too early")
+
+
+async def test_a_response_that_is_alone_can_be_deleted() -> None:
+    agent = Gated()
+    async with talking(agent, played) as (client, running):
+        done = await client.responses.create(model="agent", input="plain")
+        held = await client.responses.create(model="gated", input="Hi", background=True)
+        await agent.reached.wait()
+        for one in (done, held):
+            await client.responses.delete(one.id)
+            with pytest.raises(openai.NotFoundError):
+                await client.responses.retrieve(one.id)
+            with pytest.raises(openai.NotFoundError):
+                await client.responses.delete(one.id)
+        assert agent.cancelled
+        assert await threads(running) == []
+
+
+async def test_a_response_of_a_longer_conversation_is_not_deleted() -> None:
+    """A log is deleted whole: what cannot be gone is not said to be."""
+    async with talking() as (client, running):
+        first = await client.responses.create(model="agent", input="plain")
+        second = await client.responses.create(model="agent", input="plain", previous_response_id=first.id)
+        for one in (first, second):
+            with pytest.raises(openai.ConflictError) as error:
+                await client.responses.delete(one.id)
+            assert error.value.code == "conflict"
+            assert error.value.response.headers["x-should-retry"] == "false"
+            assert (await client.responses.retrieve(one.id)).output_text == "Hello you."
+        assert len(await threads(running)) == 1
+
+
 async def test_a_dropped_stream_goes_on_where_it_was() -> None:
     agent = Gated()
     async with talking(agent) as (client, _):
@@ -268,6 +350,20 @@ async def test_a_dropped_stream_goes_on_where_it_was() -> None:
         whole = [event async for event in await client.responses.retrieve(id, stream=True)]
         assert [one.model_dump() for one in seen + rest] == [one.model_dump() for one in whole]
         assert whole[-1].type == "response.completed"
+
+
+async def test_a_reader_that_has_everything_is_told_nothing_and_not_cut_off() -> None:
+    """It cannot know that what it had was the end, or its line broke right behind it."""
+    async with talking() as (client, _):
+        whole = [event async for event in await client.responses.create(model="agent", input="approve", stream=True)]
+        first: Any = whole[0]
+        for number in (whole[-1].sequence_number, whole[-1].sequence_number + 1_000):
+            stream = await client.responses.retrieve(first.response.id, stream=True, starting_after=number)
+            assert [event async for event in stream] == []
+        stream = await client.responses.retrieve(
+            first.response.id, stream=True, starting_after=whole[-2].sequence_number
+        )
+        assert [event.type async for event in stream] == ["response.completed"]
 
 
 async def test_closing_the_request_cancels_unless_it_is_in_the_background() -> None:

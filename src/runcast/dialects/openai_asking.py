@@ -93,9 +93,9 @@ def asked_of_responses(body: Json) -> Asked:
         _item(item, at, said, approvals)
         if cast(Json, item).get("type") == "mcp_approval_request":
             asked_before = len(said)  # what stands before it was answered by it, if by nothing else
-    known = {"input", "model", "stream", "tools", "previous_response_id", "conversation", "stream_options"}
-    given_tools = [one for one in _list(body, "tools", empty=True) if not _is_ours(one)]
-    tools = [_tool(one, f"/tools/{at}") for at, one in enumerate(given_tools)]
+    known = {"input", "model", "stream", "tools", "previous_response_id", "stream_options"}
+    given_tools = _list(body, "tools", empty=True)
+    tools = [_tool(one, f"/tools/{at}") for at, one in enumerate(given_tools) if not _is_ours(one)]
     instructions = body.get("instructions")
     if isinstance(instructions, str) and instructions:
         said.insert(0, {"id": "instructions", "role": "system", "content": instructions})

@@ -32,8 +32,17 @@ class Item:
         self.value = value
         self.pieces: list[str] = []
         self.citations: list[Json] = []
+        self._counted = 0
+        self._length = 0
         place = {"item_id": value["id"], "output_index": at, **fields, "delta": ""}
         self.head = to_bytes(place).removeprefix(b"{").removesuffix(b'""}')
+
+    @property
+    def length(self) -> int:
+        """Code points of its text so far."""
+        self._length += sum(map(len, self.pieces[self._counted :]))
+        self._counted = len(self.pieces)
+        return self._length
 
     @property
     def place(self) -> Json:
@@ -267,7 +276,7 @@ class Output:
         return [self._annotate(item, citation)]
 
     def _annotate(self, item: Item, citation: Json) -> Said:
-        place = sum(len(piece) for piece in item.pieces)
+        place = item.length
         annotation = {**citation, "start_index": place, "end_index": place}
         fields = {"content_index": 0, "annotation_index": len(item.citations), "annotation": annotation}
         item.citations.append(annotation)

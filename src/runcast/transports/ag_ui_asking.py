@@ -17,7 +17,7 @@ from runcast.dialects.ag_ui_events import text_of
 from runcast.dialects.ag_ui_history import run_shown
 from runcast.dialects.json_texts import too_deep
 from runcast.dialects.native import fault_of_message
-from runcast.errors import AlreadyDecided, Expired, InvalidRequest
+from runcast.errors import AlreadyDecided, Expired, InvalidRequest, NotFound
 from runcast.histories import MAX_MESSAGES, Placed, place
 from runcast.runs import (
     ClientContext,
@@ -178,6 +178,8 @@ class Asking:
         # One that was answered before (elsewhere, or by a request that failed half way) is not asked any more. If all were,
         # the core says what became of the last.
         due = [given[id] for id in waiting] or list(given.values())[-1:]
+        if not {one.interrupt_id for one in due} <= asked_in(transcript):
+            raise NotFound("There is no such question in this conversation.")  # it may be one of another
         for one in due:
             is_last = one is due[-1]
             command = Resolve(
@@ -221,6 +223,17 @@ class Asking:
         """The same for the same purpose of the same run: a retry has one effect."""
         name = msgspec.json.encode([self._thread.id, self._given.run_id, purpose])
         return f"ag-ui:{hashlib.sha256(name).hexdigest()}"
+
+
+def asked_in(transcript: Transcript) -> set[str]:
+    """The ids of all questions that were asked in the thread, answered or not."""
+    return {
+        part.id
+        for run in transcript.runs
+        for message in run.messages
+        for part in message.parts
+        if isinstance(part, InterruptPart)
+    }
 
 
 def open_interrupts(transcript: Transcript) -> list[str]:
