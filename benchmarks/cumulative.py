@@ -22,6 +22,8 @@ from runcast.events import Record
 
 TOKEN = "word "
 SIZES = (500, 4000)
+LIMIT = 30.0
+"""Bytes sent at most, as a multiple of a text of 20 000 characters: the longest of `SIZES`."""
 
 
 def log(tokens: int, rate: float) -> list[Record]:
@@ -52,7 +54,7 @@ def naive(records: list[Record]) -> int:
 KINDS: dict[str, Callable[[list[Record]], int]] = {"naive": naive, "ours": ours}
 
 
-def measure(rounds: int, rate: float) -> dict[str, dict[str, list[float]]]:
+def measure(rounds: int = 3, rate: float = 100) -> dict[str, dict[str, list[float]]]:
     """By `kind tokens`: CPU in µs per token, and bytes per character of the text."""
     found: dict[str, dict[str, list[float]]] = {}
     for tokens in SIZES:

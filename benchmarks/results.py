@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
+import cumulative
 import delivery
 import encoders
 import fanout
@@ -56,6 +57,7 @@ def verdicts(rows: Rows) -> list[str]:
     of("memory", _memory)
     of("growth", _growth)
     of("encoders", _encoders)
+    of("cumulative", _cumulative)
     return lines
 
 
@@ -156,6 +158,11 @@ def _encoders(found: dict[str, dict[str, list[float]]]) -> list[str]:
     return [met("dialects", f"CPU per text delta in the dearest dialect ({dearest})", value, encoders.LIMIT_US, " µs")]
 
 
+def _cumulative(found: dict[str, dict[str, list[float]]]) -> list[str]:
+    times = found[f"ours {max(cumulative.SIZES)}"]["times"][0]
+    return [met("dialects", "bytes of the cumulative dialect to 20 000 characters", times, cumulative.LIMIT, " ×")]
+
+
 def _names(measured: Measured, kind: str, end: str) -> list[str]:
     rows = measured.get(kind, {}).get("rounds") or [{}]
     return [name for name in rows[0] if name.endswith(end)]
@@ -180,6 +187,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "memory": ("P8: memory per connection", memory.text),
     "growth": ("P9: as the work grows", growth.text),
     "encoders": ("A piece of text in each dialect, encoding alone", encoders.text),
+    "cumulative": ("The cumulative dialect, beside one that sends the whole text with every token", cumulative.text),
     "path": ("The stages of a token's way, without sockets", path.text),
 }
 

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cumulative
 import delivery
 import encoders
 import fanout
@@ -64,6 +65,7 @@ ROWS = {
         lambda: growth.measure(rounds=3),
     ),
     "encoders": Row("dialects", lambda: encoders.measure(), lambda: encoders.measure(rounds=10)),
+    "cumulative": Row("dialects", lambda: cumulative.measure(), lambda: cumulative.measure(rounds=10)),
     "path": Row(
         "stages", lambda: path.measure(list(path.STAGES), 20_000, 2), lambda: path.measure(list(path.STAGES), 50_000, 5)
     ),

@@ -66,3 +66,8 @@ def test_every_dialect_has_its_price() -> None:
     assert set(found) == {"1", "100"}
     assert {"native", "text", "durable-streams"} <= set(found["1"]) == set(found["100"])
     assert all(cost > 0 for costs in found.values() for (cost,) in costs.values())
+
+
+def test_the_cumulative_dialect_sends_a_bounded_multiple_of_the_text() -> None:
+    found = json.loads(python("cumulative.py", "--rounds", "1", "--json"))
+    assert found["ours 4000"]["times"][0] <= 30 < found["naive 4000"]["times"][0]

@@ -313,6 +313,14 @@ def test_what_is_not_json_is_told_apart(data: str | bytes) -> None:
         decode(data)
 
 
+def test_how_deep_an_event_may_nest_does_not_depend_on_the_python() -> None:
+    inside = "[" * (e.MAX_DEPTH - 1) + "]" * (e.MAX_DEPTH - 1)
+    assert decode('{"type":"RAW","event":' + inside + "}")
+    with pytest.raises(msgspec.DecodeError, match="too deep"):
+        decode('{"type":"RAW","event":[' + inside + "]}")
+    assert decode('{"type":"RAW","event":"' + "[" * 5000 + '\\""}') == e.Raw(event="[" * 5000 + '"')
+
+
 def test_numbers_that_json_has_not() -> None:
     """They must not make a log that cannot be read."""
     event = e.ToolCallProgress(tool_call_id="c", progress=math.nan, total=math.inf)

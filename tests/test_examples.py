@@ -184,3 +184,12 @@ def test_vanilla_page_uses_only_what_the_server_has() -> None:
         "/v1/threads/${thread}/messages",
     ]
     assert "http" not in text.replace("http://127.0.0.1:8000", "").replace("http://localhost", "")
+
+
+def test_the_pages_are_short_and_tested_in_a_browser() -> None:
+    tested = (EXAMPLES.parent / "tests" / "e2e" / "pages.test.ts").read_text("utf-8")
+    pages = sorted((EXAMPLES / "pages").iterdir())
+    assert pages
+    for page in pages:
+        assert len(page.read_text("utf-8").splitlines()) <= 60
+        assert f'open("{page.stem}"' in tested

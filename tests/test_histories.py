@@ -199,6 +199,26 @@ def test_results_that_were_returned_are_known() -> None:
     assert place(log.transcript, said)[:3] == ("retry", "r1", "r2"), "the same results, another answer"
 
 
+@pytest.mark.parametrize(
+    "end",
+    [e.RunError(message="No.", code="interrupted"), e.RunFinished(thread_id="t", outcome=e.Outcome(type="cancelled"))],
+    ids=["interrupted", "cancelled"],
+)
+def test_what_clients_make_of_a_call_that_was_cut_short_is_no_result(end: Event) -> None:
+    """Protocols that have no word for it tell it as a failed call, and their clients send that back as its result."""
+    log = Log()
+    log.start("r1", user("u1"))
+    log.call("r1", "c1")
+    log.add("r1", end)
+    said = [user("u1"), assistant("r1", "", "c1"), tool("c1"), user("u2")]
+    assert place(log.transcript, said)[:2] == ("send", "r1")
+    log.start("r2", user("u2"), parent="r1")
+    log.say("r2", "Yes.", "a2")
+    log.end("r2")
+    placed = place(log.transcript, [*said, assistant("a2"), user("u3")])
+    assert (placed.action, placed.parent_run, placed.known, placed.unknown) == ("send", "r2", 5, ())
+
+
 def test_results_that_an_interrupt_asks_for_answer_it() -> None:
     log = Log()
     log.start("r1", user("u1"))

@@ -189,8 +189,12 @@ def test_a_planted_bug_breaks_it(number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["kill", "pause", "restart", "disk", "room", "clock", "chaos", "stuck", "half_open", "vanish"]
-)
+    "kind",
+    [
+        "kill", "pause", "restart", "disk", "room", "clock", "chaos", "stuck", "half_open", "vanish",
+        "on_crash", "ask_kill", "files_kill", "cancel", "frames",
+    ],
+)  # fmt: skip
 def test_every_kind_of_fault_has_a_planted_defect(kind: str) -> None:
     _, _, tests = parsed(f"tests/integration/test_{kind}.py")
     assert any(name.startswith("test_planted_") for name in tests)

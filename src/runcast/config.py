@@ -100,6 +100,13 @@ class Settings(BaseSettings):
         description="Most WebSockets and event streams one user may have open at once; 0: any number. Without "
         "authentication: any.",
     )
+    messages_per_minute: int = Field(
+        60,
+        ge=0,
+        le=100_000,
+        description="Most messages one user may send in a minute, edits and retries included; 0: any number. Without "
+        "authentication: any.",
+    )
     max_file_bytes: int = Field(
         25 * 1024 * 1024, ge=1, le=1 << 40, description="Largest file that people may upload, in bytes."
     )

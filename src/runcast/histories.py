@@ -416,7 +416,11 @@ def _called(message: AgUiMessage) -> list[str]:
 
 
 def _is_answered(part: ToolPart) -> bool:
-    return part.content is not None or part.status in ("done", "failed", "denied")
+    """Whether nothing can come of a call any more. One that was cut short (`cancelled`, `interrupted`) has no result, but
+    protocols without a word for that tell it as failed, and their clients send it back as if it had."""
+    if part.content is not None or part.status in ("done", "failed", "denied"):
+        return True
+    return part.status in ("cancelled", "interrupted") and not part.client
 
 
 def _spoken(rest: Sequence[AgUiMessage]) -> int:

@@ -32,12 +32,12 @@ from runcast.agents.loader import adapt_all
 from runcast.auth import Authenticator
 from runcast.auth.configured import configured
 from runcast.config import Settings, is_loopback
-from runcast.dialects.ag_ui import AgUi
 from runcast.errors import ConfigError, RuncastError
 from runcast.ids import Clock, IdSource, SystemClock, Uuid7Source
 from runcast.running import Limits
 from runcast.service import open_service
 from runcast.stores.base import Store
+from runcast.transports.acceptor import Acceptor
 from runcast.transports.clients import Clients
 from runcast.transports.gateway import Gateway
 from runcast.transports.guard import Guard
@@ -106,10 +106,14 @@ class Server:
             connections_per_user=self.settings.connections_per_user,
             upload_timeout_s=self.settings.upload_timeout_s,
         )
-        ag_ui = AgUi({"cancelled": self.settings.ag_ui_cancelled})
-        self._api = cast(App, build_api(self.gateway, ag_ui=ag_ui))
+        self._api = cast(App, build_api(self.gateway))
         self._native = NativeSocket(self.gateway)
-        self._mounts = Mounts(self.gateway, self.settings.dialects, query_token=self.settings.query_token)
+        self._mounts = Mounts(
+            self.gateway,
+            self.settings.dialects,
+            query_token=self.settings.query_token,
+            options={"ag-ui": {"cancelled": self.settings.ag_ui_cancelled}},
+        )
         self._site = self._make_site(web_directory)
         self._guard = Guard(
             self._route,
@@ -172,6 +176,7 @@ class Server:
                     limits=limits,
                     file_limits=FileLimits(max_bytes=self.settings.max_file_bytes, types=self.settings.file_types),
                     keep=keep,
+                    messages_per_minute=0 if self.authenticator.is_open else self.settings.messages_per_minute,
                 )
             )
             stack.enter_context(service.runner.watchdog().watching())
@@ -234,6 +239,8 @@ class Server:
             if outer and (path == outer or path.startswith(outer + "/")):
                 path = path[len(outer) :] or "/"
         root = root if root.endswith(prefix) else root + prefix
+        if root + path == scope["path"] and root == scope.get("root_path"):
+            return scope
         return {**scope, "root_path": root, "path": root + path}
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -380,9 +387,10 @@ def configuration(application: App, *, log_level: str) -> uvicorn.Config:
     )
 
 
-GARBAGE: Final = (5_000, 10, 10)
+GARBAGE: Final = (3_000, 3, 50)
 """CPython looks for cycles after so many new containers (`gc.set_threshold`). Its default of 700 is for programs that keep
-little: with a thousand connections every look at all of them holds up everybody for tens of milliseconds."""
+little: with a thousand connections every look at all of them holds up everybody for tens of milliseconds. The middle
+generation is looked at often, so that it stays small (12 000 containers, some milliseconds); all of them seldom."""
 
 
 def spare_what_stays() -> None:
@@ -401,6 +409,7 @@ class Process(uvicorn.Server):
         super().__init__(configuration(self._application, log_level=server.settings.log_level))
         self._server = server
         self._on_started = on_started
+        self._acceptors: list[Acceptor] = []
         self._signal: int | None = None
         quiet_uvicorn()
 
@@ -413,10 +422,25 @@ class Process(uvicorn.Server):
             raise
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup([])  # uvicorn itself would take in all who wait at once
         if self.started:
+            self._acceptors = [Acceptor(listener, self._connected) for listener in sockets or ()]
             spare_what_stays()
             self._on_started()
+
+    def _connected(self) -> asyncio.Protocol:
+        return cast(Any, self.config.http_protocol_class)(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    async def main_loop(self) -> None:
+        """Take in who connects until a signal, and while the runs are given their time to end."""
+        async with anyio.create_task_group() as tasks:
+            for acceptor in self._acceptors:
+                tasks.start_soon(acceptor.run)
+            await super().main_loop()
+            await self._drain()
+            self._stop_listening()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._signal = sig
@@ -425,23 +449,25 @@ class Process(uvicorn.Server):
             return
         super().handle_exit(sig, frame)
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+    async def _drain(self) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._give_up_on_force, tasks.cancel_scope)
             await self._server.drain(self._stop_listening)
             tasks.cancel_scope.cancel()
+
+    def _stop_listening(self) -> None:
+        """Who is sent away comes back to the next process, not to this one."""
+        for acceptor in self._acceptors:
+            acceptor.close()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         stuck = self._server.unstoppable
-        await super().shutdown(sockets)
+        await super().shutdown([])
         if stuck and self._signal is not None:
             # asyncio would wait for their tasks for ever before it lets the process end.
             logger.warning("%d agents did not stop and are left behind", stuck)
             signal.signal(self._signal, signal.SIG_DFL)
             signal.raise_signal(self._signal)
-
-    def _stop_listening(self) -> None:
-        """Who is sent away comes back to the next process, not to this one."""
-        for listener in self.servers:
-            listener.close()
 
     def leave_threads_behind(self) -> None:
         """A function without `async` that never returns would be waited for when the interpreter ends: end by the signal."""

@@ -15,6 +15,7 @@ import anyio
 import msgspec
 
 from runcast.agents.base import Agent
+from runcast.allowance import Allowance
 from runcast.commands import Cancel, Edit, Resolve, Retry, Return, Send, Starting, Steer, Subscribe
 from runcast.errors import (
     ClientError,
@@ -119,8 +120,10 @@ class Service:
         *,
         clock: Clock,
         new_id: IdSource,
+        allowance: Allowance,
     ) -> None:
         self.runner = runner
+        self._allowance = allowance
         self.uploads = uploads
         self._store = store
         self._hub = hub
@@ -294,7 +297,8 @@ class Service:
         makes is in no list; whoever asked deletes it after the answer, else the upkeep does.
 
         Raises:
-            InvalidRequest, UnknownFile, TooLarge, NotFound, RunActive, QueueFull, IdempotencyConflict, Unavailable.
+            InvalidRequest, UnknownFile, TooLarge, NotFound, RunActive, RateLimited, QueueFull, IdempotencyConflict,
+            Unavailable.
         """
         message = self._message(command.message)
         if command.run_alias is not None and command.thread is None:
@@ -312,6 +316,7 @@ class Service:
     async def _send(
         self, principal: Principal, command: Send, message: Message, receipt: Receipt, kind: ThreadKind
     ) -> Sent:
+        self._allowance.take(principal)
         if command.agent:
             self._agent(command.agent)
         message = await self.uploads.completed(principal, message)
@@ -347,6 +352,7 @@ class Service:
         known = await self._replayed(principal, receipt, Sent)
         if known is not None:
             return known
+        self._allowance.take(principal)
         message = await self.uploads.completed(principal, message)
         run = await self._my_run(principal, command.run)
         thread = await self._mine(principal, run.thread)
@@ -413,6 +419,7 @@ class Service:
         known = await self._replayed(principal, receipt, Sent)
         if known is not None:
             return known
+        self._allowance.take(principal)
         if message is not None:
             message = await self.uploads.completed(principal, message)
         run = run or await self._my_run(principal, command.run)
@@ -804,6 +811,7 @@ async def open_service(
     file_limits: FileLimits | None = None,
     app: Mapping[str, Any] | None = None,
     keep: Keep | None = None,
+    messages_per_minute: int = 0,
     poll_s: float = 2.0,
     make_hub: Callable[..., Hub] = Hub,
 ) -> AsyncGenerator[Service]:
@@ -831,7 +839,8 @@ async def open_service(
             await runner.start(tasks)
             tasks.start_soon(Upkeep(store, hub, runner, clock=clock, keep=keep or Keep()).run)
             try:
-                yield Service(store, hub, runner, uploads, agents, clock=clock, new_id=new_id)
+                allowance = Allowance(messages_per_minute, clock)
+                yield Service(store, hub, runner, uploads, agents, clock=clock, new_id=new_id, allowance=allowance)
             finally:
                 with anyio.CancelScope(shield=True):
                     await runner.stop()

@@ -10,7 +10,6 @@ A reader that is caught up and sleeps can be spared its waking: what is pushed t
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
@@ -24,38 +23,10 @@ from runcast.feed import Feed
 from runcast.runs import Run, Thread
 from runcast.stores.base import MAX_BYTES, MAX_EVENTS, Store
 from runcast.updates import CaughtUp, Events, Resync, ResyncReason, ThreadSnapshot, Update, join
+from runcast.wakeup import WakeUp
 
 SnapshotSource = Callable[[Thread], Awaitable[ThreadSnapshot]]
 Sink = Callable[[Events], bool]
-
-
-class _WakeUp:
-    """What the one reader sleeps on: as `asyncio.Event`, but without a queue of sleepers, which takes 0.7 KiB each."""
-
-    __slots__ = ("_is_set", "_sleeper")
-
-    def __init__(self) -> None:
-        self._is_set = False
-        self._sleeper: asyncio.Future[None] | None = None
-
-    def is_set(self) -> bool:
-        return self._is_set
-
-    def clear(self) -> None:
-        self._is_set = False
-
-    def set(self) -> None:
-        self._is_set = True
-        if self._sleeper is not None and not self._sleeper.done():
-            self._sleeper.set_result(None)
-
-    async def wait(self) -> None:
-        if not self._is_set:
-            self._sleeper = asyncio.get_running_loop().create_future()
-            try:
-                await self._sleeper
-            finally:
-                self._sleeper = None
 
 
 class _Updates(ABC):
@@ -111,7 +82,7 @@ class Subscription(_Updates):
         self._wants_snapshot = after is None or resync is not None
         self._caught_up = False
         self._closed = False
-        self._wake = _WakeUp()
+        self._wake = WakeUp()
         self._asleep = False
         """Caught up, and nothing has woken it yet: the next event pushed is the next one it needs."""
         self._sink: Sink | None = None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from core import DEADLINE_S, ME, core, die, ended, log, resolve, said, send, types
@@ -20,6 +21,7 @@ from runcast.commands import Steer
 from runcast.errors import AgentError, ConfigError, Declined
 from runcast.runs import Message
 from runcast.service import Sent, Service
+from runcast.stores.base import Write, Written
 from runcast.stores.sqlite import SqliteStore
 from runcast.transcript import TextPart, ToolPart, Transcript, TranscriptRun, dump, fold, load
 
@@ -415,6 +417,78 @@ async def test_a_tool_runs_once_per_approval(tmp_path: Path) -> None:
         assert (await service.wait_run(ME, run, timeout_s=DEADLINE_S)).status == "interrupted"
         await seen(service, sent.thread)
     assert stage.done == {"book": 1}
+
+
+class Unwritten(SqliteStore):
+    """Takes an answer, and nothing after it: its process dies in the moment in which the answer is acknowledged."""
+
+    answered = False
+
+    async def append(self, write: Write, *, now: int) -> Written:
+        if self.answered:
+            self.asked.set()
+            await self.gone.wait()
+        written = await super().append(write, now=now)
+        if any(isinstance(event, e.InterruptResolved) for event in write.events):
+            self.answered, self.asked, self.gone = True, anyio.Event(), anyio.Event()
+        return written
+
+    def append_now(self, writes: Sequence[Write], *, now: int) -> list[Written | None]:
+        return [None for _ in writes] if self.answered else super().append_now(writes, now=now)
+
+
+@pytest.mark.parametrize(
+    ("parked", "limit"),
+    [(True, 10), (True, 0), (False, 10)],
+    ids=["in the process that asked", "called again in it", "after a restart"],
+)
+@pytest.mark.parametrize("what", ["tool", "step", "words"])
+async def test_an_answer_counts_although_nothing_after_it_was_written(
+    tmp_path: Path, parked: bool, limit: int, what: str
+) -> None:
+    """Between the answer and the run's first checkpoint nothing is done that must not be done twice (I20)."""
+
+    async def booking(run: RunContext, stage: Stage) -> AsyncIterator[Any]:
+        await run.step("one", stage.do, "one")
+        if what == "tool":
+            async with run.tool("book") as call:
+                await call.approve()
+                call.result = await stage.do("book")
+        else:
+            yield "So: "
+            await run.approve("book", {})
+            if what == "step":
+                await run.step("book", stage.do, "book")
+        yield "Booked."
+
+    stage, path = Stage(), tmp_path / "log.db"
+    made = stage.serve(booking)
+    if not parked:
+        async with core(made, path=path) as service:
+            sent = await service.send(ME, send("go"))
+            assert await ended(service, sent) == "waiting"
+    store = await Unwritten.open(path)
+    with anyio.CancelScope() as scope:
+        async with core(made, store=store, parked_limit=limit) as service:
+            if parked:
+                sent = await service.send(ME, send("go"))
+                assert await ended(service, sent) == "waiting"
+            run = (await service.resolve(ME, resolve(f"{sent.run}.1", {"approved": True}))).run or ""
+            with anyio.fail_after(DEADLINE_S):
+                await store.asked.wait()
+            for _ in range(100):  # what does not wait for the store goes on
+                await anyio.lowlevel.checkpoint()
+            await store.close()
+            store.gone.set()
+            scope.cancel()
+    assert stage.done == {"one": 1}
+    async with core(stage.serve(booking), path=path) as service:
+        with anyio.fail_after(DEADLINE_S):
+            assert (await service.wait_run(ME, run, timeout_s=DEADLINE_S)).status == "done"
+        transcript, events = await seen(service, sent.thread)
+    assert said(events) == ("Booked." if what == "tool" else "So: Booked.")
+    assert transcript.runs[-1].attempt == 2
+    assert stage.done == ({"one": 1} if what == "words" else {"one": 1, "book": 1})
 
 
 async def test_a_no_is_no_again(tmp_path: Path) -> None:

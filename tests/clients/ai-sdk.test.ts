@@ -164,13 +164,14 @@ describe.each(SDKS)("ai %s", (version, sdk) => {
     const answered = structuredClone(asked);
     for (const part of tools(answered)) {
       part.state = "approval-responded";
-      part.approval = { id: part.approval?.id ?? "", approved };
+      part.approval = { ...part.approval, id: part.approval?.id ?? "", approved };
     }
     const stream = await post(chat, [question, answered], { messageId: asked.id });
     const message = await read(stream, structuredClone(answered));
     expect(message.id).toBe(asked.id);
     expect(text(message)).toBe(whole);
     expect(tools(message).map((part) => part.state)).toEqual([state]);
+    expect(await loaded(chat)).toEqual({ id: chat, active: false, messages: [question, message] });
     // Sent again, it is told again, and not done again.
     const again = await read(await post(chat, [question, answered], { messageId: asked.id }), answered);
     expect(text(again)).toBe(whole);
@@ -190,6 +191,27 @@ describe.each(SDKS)("ai %s", (version, sdk) => {
     expect(second).toEqual(first);
     expect(await transport().reconnectToStream({ chatId: chat, ...options })).toBeNull();
     expect(await transport().reconnectToStream({ chatId: "never", ...options })).toBeNull();
+  });
+
+  test.each(["plain", "reason", "parallel", "broken", "approve", "draw", "state"])(
+    "a chat that is loaded has the messages that were streamed: %s",
+    async (scene) => {
+      const chat = crypto.randomUUID();
+      const question = said(scene);
+      const streamed = await read(await post(chat, [question]));
+      expect(await loaded(chat)).toEqual({ id: chat, active: false, messages: [question, streamed] });
+    },
+  );
+
+  test("a chat that is loaded in the middle of an answer ends with the question", async () => {
+    const chat = crypto.randomUUID();
+    const question = said("hold");
+    const told = read(await post(chat, [question]));
+    expect(await loaded(chat)).toEqual({ id: chat, active: true, messages: [question] });
+    server.open();
+    const streamed = await told;
+    expect(await loaded(chat)).toEqual({ id: chat, active: false, messages: [question, streamed] });
+    expect(await loaded("never")).toEqual({ id: "never", active: false, messages: [] });
   });
 
   test("stopping", async () => {
@@ -216,6 +238,7 @@ describe.each(SDKS)("ai %s", (version, sdk) => {
       await post(chat, history, { trigger: "regenerate-message", messageId: (second as Told).id }),
     );
     expect(text(again)).toBe("You said 'What?'.");
+    expect(await loaded(chat)).toEqual({ id: chat, active: false, messages: [...history, again] });
     expect(again.id).not.toBe((second as Told).id);
     expect(await conversation(again)).toHaveLength(3);
   });
@@ -228,6 +251,13 @@ describe.each(SDKS)("ai %s", (version, sdk) => {
     const attached = JSON.stringify(await conversation(message)).match(/\/v1\/files\/[^"]+/)?.[0];
     expect(await (await fetch(`${server.url}${attached}`)).text()).toBe("A small file.");
   });
+
+  /** What `GET /api/chat/{id}/messages` says. */
+  async function loaded(chat: string): Promise<unknown> {
+    const answer = await fetch(`${server.url}/api/chat/${chat}/messages`, options);
+    expect(answer.status).toBe(200);
+    return answer.json();
+  }
 
   /** The runs of the conversation that a message belongs to. */
   async function conversation(message: Told): Promise<unknown[]> {

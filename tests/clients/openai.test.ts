@@ -32,6 +32,15 @@ test.each([
   expect(whole.choices[0]?.finish_reason).toBe("stop");
 });
 
+test("sources are annotations, in both", async () => {
+  const stream = client.chat.completions.stream({ model: "agent", messages: user("draw") });
+  const completion = await stream.finalChatCompletion();
+  const citation = { url: "https://example.com/", title: "An example" };
+  expect(completion.choices[0]?.message.annotations).toMatchObject([{ type: "url_citation", url_citation: citation }]);
+  const final = await client.responses.stream({ model: "agent", input: "draw" }).finalResponse();
+  expect(final.output[0]).toMatchObject({ content: [{ annotations: [{ type: "url_citation", ...citation }] }] });
+});
+
 test("chat: a failure is an error, in the stream and without", async () => {
   const stream = await client.chat.completions.create({ model: "agent", messages: user("fail"), stream: true });
   let said = "";
@@ -49,7 +58,7 @@ test("chat: a failure is an error, in the stream and without", async () => {
 test.each([
   ["plain", "Hello you.", ["message"]],
   ["reason", "42.", ["reasoning", "message"]],
-  ["broken", "It is not there.", ["function_call", "function_call_output", "message"]],
+  ["broken", "It is not there.", ["mcp_call", "message"]],
 ])("responses: %s, streamed and whole", async (scene, said, kinds) => {
   const final = await client.responses.stream({ model: "agent", input: scene }).finalResponse();
   expect(final.output_text).toBe(said);

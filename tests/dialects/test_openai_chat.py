@@ -14,7 +14,7 @@ from runcast.dialects.base import Frame, Start
 from runcast.dialects.openai_chat import OpenAiChat
 from runcast.events import Record
 from runcast.testing import DialectSuite
-from runcast.testing.dialect_logs import LOGS, THREAD, log_of
+from runcast.testing.dialect_logs import LOGS, THREAD, RunLog, log_of
 
 CASES = sorted((Path(__file__).parents[2] / "spec/cases/dialects/openai-chat").glob("*.json"))
 
@@ -55,6 +55,27 @@ def test_cases(path: Path) -> None:
 
 def test_there_is_a_case_for_every_kind_of_run() -> None:
     assert {path.stem.replace("-", " ") for path in CASES} >= set(LOGS)
+
+
+def test_sources_are_annotations_once_in_the_end_of_a_stream() -> None:
+    """The clients' helpers put lists together by an index that annotations do not have: so they come in one piece."""
+    run = RunLog("r1").add(e.Source(source_id="a", url="https://example.com/a", title="A")).say("Ünö")
+    log = log_of(run.add(e.Source(source_id="b", url="https://example.com/b"), e.Source(source_id="c")).done())
+    cited = [
+        {"type": "url_citation", "url_citation": {"url": url, "title": title, "start_index": at, "end_index": at}}
+        for url, title, at in (("https://example.com/a", "A", 0), ("https://example.com/b", "https://example.com/b", 3))
+    ]
+    told = [json.loads(frame.data)["choices"][0] for frame in frames_of(log)]
+    assert [one["delta"]["annotations"] for one in told if "annotations" in one["delta"]] == [cited]
+    assert told[-2]["delta"] == {"annotations": cited}
+    assert json.loads(OpenAiChat().completion(log))["choices"][0]["message"]["annotations"] == cited
+
+
+def test_a_source_of_what_was_taken_back_points_into_the_text() -> None:
+    run = RunLog("r1").say("Wrong and long", id="m1").add(e.Source(source_id="a", url="https://example.com/a"))
+    log = log_of(run.add(e.MessageRetracted(message_ids=["m1"])).say("Right.").done())
+    (one,) = json.loads(OpenAiChat().completion(log))["choices"][0]["message"]["annotations"]
+    assert one["url_citation"]["end_index"] == len("Right.")
 
 
 def said(name: str) -> str:

@@ -10,10 +10,10 @@ import pytest
 
 from runcast import events as e
 from runcast.dialects.base import Frame, Start
-from runcast.dialects.openai_responses import After, OpenAiResponses, sequence_number
+from runcast.dialects.openai_responses import After, OpenAiResponses, ResponsesEncoder, sequence_number
 from runcast.events import Record
 from runcast.testing import DialectSuite
-from runcast.testing.dialect_logs import LOGS, THREAD
+from runcast.testing.dialect_logs import LOGS, THREAD, RunLog, log_of
 
 CASES = sorted((Path(__file__).parents[2] / "spec/cases/dialects/openai-responses").glob("*.json"))
 
@@ -93,9 +93,81 @@ def test_an_approval_is_an_item_and_its_answer_a_new_response() -> None:
     *_, asked = response("approval")["output"]
     assert asked["type"] == "mcp_approval_request"
     assert (asked["id"], asked["name"], asked["arguments"]) == ("mcpr_r1.1", "delete", '{"path":"a.txt"}')
-    answered = response("approval", "r2")
+    encoder = ResponsesEncoder()
+    encoder.before(of_run("approval", "r1"))
+    for record in of_run("approval", "r2"):
+        encoder.encode(record)
+    answered = encoder.response()
     assert answered["previous_response_id"] == "resp_r1"
-    assert [one["type"] for one in answered["output"]] == ["function_call_output", "message"]
+    call, message = answered["output"]
+    assert (call["type"], message["type"]) == ("mcp_call", "message")
+    assert (call["name"], call["arguments"], call["output"]) == ("delete", '{"path":"a.txt"}', '{"deleted":1}')
+    assert (call["status"], call["approval_request_id"]) == ("completed", asked["id"])
+
+
+def test_a_call_is_the_clients_only_if_its_tool_is() -> None:
+    """Clients carry out whatever is a `function_call`."""
+    log = RunLog("r1")
+    log.events[0] = e.of_run(e.RunStarted(thread_id=THREAD, input={"tools": [{"name": "where"}]}, agent="a"), "r1")
+    log.call("c1", "where", "{}").call("c2", "search", "{}").result("c2", "x").add(
+        e.RunFinished(thread_id=THREAD, outcome=e.Outcome(type="success", pending_tool_call_ids=["c1"]))
+    )
+    output = OpenAiResponses().response(log_of(log.events))["output"]
+    assert [(one["type"], one["name"], one["status"]) for one in output] == [
+        ("function_call", "where", "completed"),
+        ("mcp_call", "search", "completed"),
+    ]
+    assert output[0]["call_id"] == "r1:c1"  # says which run left it
+
+
+@pytest.mark.parametrize("status", ["error", "denied", "cancelled", "interrupted"])
+def test_a_call_that_failed_says_so(status: Any) -> None:
+    log = log_of(RunLog("r1").call("c1", "read").result("c1", "No.", status=status, error="No.").done())
+    (call,) = OpenAiResponses().response(log)["output"]
+    assert (call["status"], call["output"]) == ("failed", None)
+    assert call["error"] == {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": "No."}]}
+    assert "response.mcp_call.failed" in [frame.name for frame in frames_of(log)]
+
+
+def test_the_arguments_deltas_are_the_arguments() -> None:
+    """Clients put them together, also where the model wrote them at once."""
+    for name in ("tools", "no arguments", "approval"):
+        told = [json.loads(frame.data) for frame in frames_of(LOGS[name])]
+        for at, one in enumerate(told):
+            if one["type"] == "response.mcp_call_arguments.done":
+                start = max(i for i in range(at) if told[i]["type"] == "response.output_item.added")
+                said = [t["delta"] for t in told[start:at] if t["type"] == "response.mcp_call_arguments.delta"]
+                assert "".join(said) == one["arguments"] != ""
+
+
+# --- sources ----------------------------------------------------------------------------------------------------------
+
+
+def source(id: str, **more: Any) -> e.Source:
+    return e.Source(source_id=id, url=f"https://example.com/{id}", **more)
+
+
+def cited(log: list[Record]) -> list[list[tuple[str, int]]]:
+    output = OpenAiResponses().response(log)["output"]
+    return [[(one["url"][-1], one["start_index"]) for one in item["content"][0]["annotations"]] for item in output]
+
+
+def test_a_source_is_cited_where_the_text_stood() -> None:
+    run = RunLog("r1").add(source("a"))
+    run.add(e.TextMessageStart(message_id="m1"), e.TextMessageContent(message_id="m1", delta="Ünö"), source("b"))
+    run.add(e.TextMessageContent(message_id="m1", delta=" two"), e.TextMessageEnd(message_id="m1", text="Ünö two"))
+    log = log_of(run.add(source("c")).say("More.").add(source("d", title="D"), e.Source(source_id="x")).done())
+    assert cited(log) == [[("a", 0), ("b", 3)], [("c", 0), ("d", 5)]]
+    told = [json.loads(frame.data) for frame in frames_of(log)]
+    added = [one for one in told if one["type"] == "response.output_text.annotation.added"]
+    assert [(one["annotation_index"], one["item_id"]) for one in added] == [
+        (0, "msg_m1"), (1, "msg_m1"), (0, "msg_r1-m8"), (1, "msg_r1-m8"),
+    ]  # fmt: skip
+    assert [one["annotation"]["title"] for one in added][2:] == ["https://example.com/c", "D"]
+
+
+def test_a_source_of_a_run_that_says_nothing_is_lost_in_silence() -> None:
+    assert OpenAiResponses().response(log_of(RunLog("r1").add(source("a")).done()))["output"] == []
 
 
 def test_what_was_retracted_is_not_in_the_output() -> None:

@@ -163,6 +163,14 @@ def test_diagrams(text: str, wanted: str | None) -> None:
     assert mermaid_of(text) == wanted
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("open", ["```\n", "~~~\n", "---\n"])
+@pytest.mark.parametrize("rest", [" " * 250_000 + "x", "\n```x" * 50_000 + "x", "\n--- x" * 40_000])
+def test_a_text_that_is_no_diagram_is_refused_in_linear_time(open: str, rest: str) -> None:
+    """A quarter of a megabyte, which took minutes."""
+    assert mermaid_of(open + rest) is None
+
+
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [

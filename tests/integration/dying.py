@@ -87,7 +87,7 @@ async def charger(prompt: str, run: RunContext) -> AsyncIterator[str]:
 
     async def charge() -> None:
         did("charge")
-        await anyio.sleep(60)
+        await anyio.sleep(float(prompt))
 
     yield "I charge. "
     await run.step("charge", charge)

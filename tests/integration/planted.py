@@ -10,12 +10,19 @@ from typing import Any
 import msgspec
 
 from runcast import updates
+from runcast.agents import asking, recorded, replaying
 from runcast.ids import SystemClock
+from runcast.running import interrupts, parking, restarting
+from runcast.running.executions import Executions
+from runcast.running.interrupts import Interrupts
 from runcast.running.lanes import Lanes
+from runcast.running.restarting import Restarting
 from runcast.runs import Run
 from runcast.server import Server
 from runcast.service import Service
+from runcast.stores.contents import Contents
 from runcast.stores.sqlite import SqliteStore
+from runcast.stores.sqlite_files import SqliteFiles
 from runcast.stores.sqlite_leases import Lease, Leases
 from runcast.stores.sqlite_ledger import stamped
 from runcast.subscription import Subscription
@@ -156,3 +163,105 @@ def believes_old_leases(server: Server) -> None:
         return fence
 
     Leases.__init__, Leases.acquire = remember, noted  # type: ignore[method-assign]
+
+
+# --- runs that are taken up again -------------------------------------------------------------------------------------
+
+
+@plant
+def begins_for_ever(server: Server) -> None:
+    """Nobody counts how often a run began."""
+    restarting.ATTEMPTS = 1000
+
+
+@plant
+def says_it_all_again(server: Server) -> None:
+    """What the attempt before had said stays beside what the next one says."""
+    restarting._retracted = lambda run, kept: []
+
+
+@plant
+def forgets_which_tools_began(server: Server) -> None:
+    """A run begins again whatever it has done."""
+    seen = Restarting._seen
+
+    async def innocent(self: Any, *args: Any) -> Any:
+        return (await seen(self, *args))._replace(began={})
+
+    Restarting._seen = innocent  # type: ignore[method-assign]
+
+
+@plant
+def forgets_which_steps_began(server: Server) -> None:
+    """A step that had begun is done again."""
+    recorded.unknown = lambda journal: None
+
+
+@plant
+def ends_what_may_go_on(server: Server) -> None:
+    """A stop ends the runs that the next process could take up."""
+
+    async def never(*_: object) -> bool:
+        return False
+
+    Executions._leave = never  # type: ignore[method-assign]
+
+
+# --- questions --------------------------------------------------------------------------------------------------------
+
+
+@plant
+def takes_any_answer(server: Server) -> None:
+    """An answer is not held against what was asked for."""
+
+    async def never(*_: object) -> None:
+        return None
+
+    Interrupts._check = never  # type: ignore[method-assign]
+
+
+@plant
+def takes_a_no_for_a_yes(server: Server) -> None:
+    """Whatever is answered allows the tool."""
+    from runcast.agents import context
+    from runcast.agents import pydantic_ai as framework
+
+    context.approved = lambda question, answer: asking.Approval(dict(question.arguments or {}))
+    framework._decision = lambda answer: framework.ToolApproved()
+
+
+@plant
+def forgets_what_was_done(server: Server) -> None:
+    """A step whose result is recorded is done again."""
+
+    def anew(self: Any, key: str, *, idempotent: bool = False) -> Any:
+        self._due.discard(key)
+        self._recorded.steps[key] = recorded.Step(idempotent=idempotent)
+        return replaying.NOTHING
+
+    replaying.Journal.step = anew  # type: ignore[method-assign]
+
+
+@plant
+def calls_again_what_cannot_be(server: Server) -> None:
+    """An agent that waited in memory, which is gone, is called as if it could go on."""
+    parking.needs_memory = interrupts.needs_memory = lambda agent, state: False
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@plant
+def names_what_it_has_not_kept(server: Server) -> None:
+    """A file's row is written, and its content comes a little later."""
+    Contents.keep = lambda self, staged: None  # type: ignore[method-assign]
+
+
+@plant
+def deletes_only_the_rows(server: Server) -> None:
+    """What no row names any more stays on the disk."""
+
+    async def never(*_: object) -> None:
+        return None
+
+    SqliteFiles.drop = never  # type: ignore[method-assign]

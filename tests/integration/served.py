@@ -7,6 +7,7 @@ stands. The environment variable RUNCAST_UNDER_TEST holds JSON:
     patches    `module:name` → value: constants of the product that no setting reaches
     ping_s     interval and time limit of the WebSocket's pings
     plant      the name of a defect in `planted.py`: proof that a test can fail
+    agents     what to serve, as the command line takes it; else `agents.Playing`
 
 `GET /_state` answers at once, whatever the guard thinks of it.
 """
@@ -34,6 +35,7 @@ import planted
 
 import agents
 from runcast import server as servers
+from runcast.agents.loader import load
 from runcast.server import Server, serve
 from runcast.session import SessionLimits
 from runcast.transports.websocket import NativeSocket
@@ -88,7 +90,8 @@ def main() -> None:
         servers.Limits = functools.partial(servers.Limits, **limits)  # type: ignore[assignment, misc]
     settings = {"web": False, "log_level": "warning", **given.get("settings", {})}
     logging.basicConfig(level=settings["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    server = Watched([agents.Playing()], **settings)
+    target = given.get("agents")
+    server = Watched([agents.Playing()] if target is None else load(target), **settings)
     if session := given.get("session"):
         server._native = NativeSocket(server.gateway, SessionLimits(**session))
     if ping_s := given.get("ping_s"):

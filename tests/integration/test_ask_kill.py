@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,23 @@ from .process import HERE, ServerProcess
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(180)]
 
 
+AGENTS = f"{HERE / 'asking.py'}:agents"
+
+
 @pytest.fixture
 async def server(tmp_path: Path) -> Any:
-    process = ServerProcess(tmp_path, f"{HERE / 'asking.py'}:agents")
+    process = ServerProcess(tmp_path, AGENTS)
+    await process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+@asynccontextmanager
+async def planted(tmp_path: Path, plant: str) -> AsyncGenerator[ServerProcess]:
+    """The same server with a defect."""
+    process = ServerProcess(tmp_path, agents=AGENTS, plant=plant)
     await process.start()
     try:
         yield process
@@ -60,6 +76,20 @@ async def ended(http: str, run: str) -> dict[str, Any]:
 async def test_an_approval_survives_a_kill_and_the_tool_runs_once(
     server: ServerProcess, tmp_path: Path, agent: str
 ) -> None:
+    await survives(server, tmp_path, agent)
+
+
+@pytest.mark.parametrize(
+    ("plant", "noticed"),
+    [("takes_any_answer", "422"), ("forgets_commands", "409")],
+)
+async def test_planted_answers_that_count_otherwise_are_noticed(tmp_path: Path, plant: str, noticed: str) -> None:
+    async with planted(tmp_path, plant) as server:
+        with pytest.raises(AssertionError, match=noticed):
+            await survives(server, tmp_path, "durable")
+
+
+async def survives(server: ServerProcess, tmp_path: Path, agent: str) -> None:
     done = tmp_path / "done.txt"
     before = ["prepare"] if agent == "durable" else []
     run = await start(server.http, agent, "Ada")
@@ -88,7 +118,43 @@ async def test_an_approval_survives_a_kill_and_the_tool_runs_once(
 
 
 @pytest.mark.parametrize("agent", ["durable", "framework"])
+async def test_a_no_survives_a_kill_and_the_tool_does_not_run(
+    server: ServerProcess, tmp_path: Path, agent: str
+) -> None:
+    await does_not_run(server, tmp_path, agent)
+
+
+@pytest.mark.parametrize("agent", ["durable", "framework"])
+async def test_planted_a_no_that_is_taken_for_a_yes_is_noticed(tmp_path: Path, agent: str) -> None:
+    async with planted(tmp_path, "takes_a_no_for_a_yes") as server:
+        with pytest.raises(AssertionError, match="launch Ada"):
+            await does_not_run(server, tmp_path, agent)
+
+
+async def does_not_run(server: ServerProcess, tmp_path: Path, agent: str) -> None:
+    run = await start(server.http, agent, "Ada")
+    server.kill()
+    await server.start()
+    result = await answer(server.http, run["interrupts"][0]["id"], {"approved": False, "reason": "not today"})
+    row = await ended(server.http, result.json()["run"])
+    assert row["status"] in ("done", "cancelled"), row
+    done = tmp_path / "done.txt"
+    assert "launch Ada" not in (done.read_text() if done.exists() else "")
+
+
+@pytest.mark.parametrize("agent", ["durable", "framework"])
 async def test_after_a_restart_the_approved_tool_runs(server: ServerProcess, tmp_path: Path, agent: str) -> None:
+    await runs_after_a_restart(server, tmp_path, agent)
+
+
+async def test_planted_what_was_done_before_the_question_is_done_again(tmp_path: Path) -> None:
+    async with planted(tmp_path, "forgets_what_was_done") as server:
+        with pytest.raises(AssertionError):
+            await runs_after_a_restart(server, tmp_path, "durable")
+    assert (tmp_path / "done.txt").read_text().count("prepare") == 2, "the defect is what it says"
+
+
+async def runs_after_a_restart(server: ServerProcess, tmp_path: Path, agent: str) -> None:
     run = await start(server.http, agent, "Ada")
     server.kill()
     await server.start()
@@ -100,10 +166,20 @@ async def test_after_a_restart_the_approved_tool_runs(server: ServerProcess, tmp
 
 
 async def test_a_parked_agent_that_died_says_so(server: ServerProcess) -> None:
+    await says_so(server)
+
+
+async def test_planted_an_agent_that_is_called_although_it_cannot_go_on_is_noticed(tmp_path: Path) -> None:
+    async with planted(tmp_path, "calls_again_what_cannot_be") as server:
+        with pytest.raises(AssertionError, match="waiting"):
+            await says_so(server)
+
+
+async def says_so(server: ServerProcess) -> None:
     run = await start(server.http, "parked", "go")
     server.kill()
     await server.start()
     result = await answer(server.http, run["interrupts"][0]["id"], "Rome")
     row = await ended(server.http, result.json()["run"])
-    assert (row["status"], row["code"]) == ("interrupted", "interrupted")
+    assert (row["status"], row.get("code")) == ("interrupted", "interrupted")
     assert "restarted" in row["error"]

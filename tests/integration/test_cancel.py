@@ -25,6 +25,10 @@ from runcast import events as e
 from runcast.agents.context import RunContext
 from runcast.agents.pydantic_ai import PydanticAIAgent
 from runcast.events import Event
+from runcast.running import ending
+from runcast.running.appender import Appender
+from runcast.running.execution import Execution
+from runcast.running.recorder import Recorder
 from runcast.service import Sent, Service
 
 from .provider import Call, Hold, Provider, Reset, Status, Step, providing
@@ -79,6 +83,7 @@ def function_agent(provider: Provider, client: httpx.AsyncClient) -> Any:
 class World:
     def __init__(self, provider: Provider, service: Service) -> None:
         self.provider, self.service = provider, service
+        self.quiet_s = DEADLINE_S
 
     async def stop(self, sent: Sent) -> None:
         await self.service.cancel(ME, cancel(sent.run))
@@ -87,7 +92,7 @@ class World:
         """It ended once, in time, what it said is kept and closed, nothing works on, and the next message is answered."""
         with anyio.fail_after(DEADLINE_S):
             assert await ended(self.service, sent) == status
-        await self.provider.quiet()
+        await self.provider.quiet(self.quiet_s)
         requests = self.provider.requests
         events = [event for event in await log(self.service, sent.thread) if event.run_id == sent.run]
         assert sum(isinstance(event, e.TERMINAL) for event in events) == 1
@@ -343,3 +348,55 @@ async def test_an_agent_written_by_hand_fails_without_its_exceptions_text(answer
         sent = await w.service.send(ME, send("go"))
         end = (await w.judge(sent, "failed"))[-1]
     assert isinstance(end, e.RunError) and end.code == "agent_error" and "127.0.0.1" not in end.message
+
+
+# --- planted defects --------------------------------------------------------------------------------------------------
+
+
+@KINDS
+async def test_planted_a_stop_that_only_says_so_is_noticed(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run has its end in the log, and its agent works on (I19)."""
+    hold = Hold()
+    async with world(kind, ["Hel", hold], cancel_deadline_s=0.1) as w:
+        w.quiet_s = 1.0
+        with monkeypatch.context() as planted:
+            planted.setattr(Execution, "cancel", lambda self: None)
+            sent = await w.service.send(ME, send("go"))
+            await hold.wait_reached()
+            await w.stop(sent)
+            with pytest.raises(TimeoutError):
+                await w.judge(sent)
+        assert w.provider.open == 1, "the defect is what it says"
+        hold.go.set()
+
+
+@KINDS
+async def test_planted_a_run_that_leaves_open_what_it_said_is_noticed(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Recorder, "close", lambda *_, **__: [])
+    with pytest.raises(ExceptionGroup) as noticed:
+        await test_while_text_streams(kind, "stop")
+    assert noticed.group_contains(AssertionError, match="Hello")
+
+
+async def test_planted_an_end_before_the_result_of_a_tool_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal event is written first, and what closes the rest behind it (I16)."""
+    write = Appender.write
+
+    async def hasty(self: Any, lane: Any, events: Any, **rows: Any) -> Any:
+        ends = [event for event in events if isinstance(event, e.TERMINAL)]
+        return await write(self, lane, [*ends, *(event for event in events if event not in ends)], **rows)
+
+    monkeypatch.setattr(Appender, "write", hasty)
+    with pytest.raises(ExceptionGroup) as noticed:
+        await test_in_a_tool("function")
+    assert noticed.group_contains(AssertionError, match="TERMINAL")
+
+
+async def test_planted_an_exception_that_is_told_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        ending, "_failed", lambda run, error, new_id: e.RunError(message=str(error), code="agent_error")
+    )
+    with pytest.raises(AssertionError, match="127.0.0.1"):
+        await test_an_agent_written_by_hand_fails_without_its_exceptions_text([Status(500)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -49,7 +50,7 @@ async def busy(server: ServerProcess, acked: dict[str, bytes], sent: dict[str, s
 
 def named(database: Path) -> dict[str, int]:
     """The contents that rows name, and their sizes."""
-    with sqlite3.connect(database) as file:
+    with closing(sqlite3.connect(database)) as file, file:
         assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         return dict(file.execute("SELECT sha256, size FROM files"))
 
@@ -60,7 +61,23 @@ def kept(database: Path) -> dict[str, Path]:
 
 async def test_nothing_dangles_after_every_kill(tmp_path: Path) -> None:
     (tmp_path / "big.py").write_text(BIG)
-    server = ServerProcess(tmp_path, f"{tmp_path / 'big.py'}:big")
+    await nothing_dangles(ServerProcess(tmp_path, f"{tmp_path / 'big.py'}:big"))
+
+
+@pytest.mark.parametrize(
+    ("plant", "noticed"),
+    [
+        ("names_what_it_has_not_kept", "a row without its content"),
+        ("deletes_only_the_rows", "a content without a row"),
+    ],
+)
+async def test_planted_contents_and_rows_that_are_apart_are_noticed(tmp_path: Path, plant: str, noticed: str) -> None:
+    (tmp_path / "big.py").write_text(BIG)
+    with pytest.raises(AssertionError, match=noticed):
+        await nothing_dangles(ServerProcess(tmp_path, agents=f"{tmp_path / 'big.py'}:big", plant=plant))
+
+
+async def nothing_dangles(server: ServerProcess) -> None:
     seed = random.randrange(1 << 30)
     print("seed", seed)
     chance = random.Random(seed)
@@ -78,7 +95,7 @@ async def test_nothing_dangles_after_every_kill(tmp_path: Path) -> None:
             there = named(server.database)
             files = kept(server.database)
             for digest, size in there.items():
-                assert files[digest].stat().st_size == size, "a row without its content"
+                assert digest in files and files[digest].stat().st_size == size, "a row without its content"
         await server.start()
         with anyio.fail_after(DEADLINE_S):
             while set(kept(server.database)) != set(named(server.database)):
@@ -99,8 +116,8 @@ async def test_nothing_dangles_after_every_kill(tmp_path: Path) -> None:
                 for thread in threads:  # also those whose making was never acknowledged
                     assert (await http.delete(f"/v1/threads/{thread['id']}")).status_code == 204
         left = named(server.database)
-        assert set(kept(server.database)) == set(left)
-        with sqlite3.connect(server.database) as file:
+        assert set(kept(server.database)) == set(left), "a content without a row"
+        with closing(sqlite3.connect(server.database)) as file, file:
             assert file.execute("SELECT count(*) FROM files WHERE bound = 1").fetchone() == (0,)
             assert file.execute("SELECT count(*) FROM file_threads").fetchone() == (0,)
     finally:

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import anyio
 import anyio.abc
 import pytest
+from websockets import frames
 
+from runcast import server, session
+from runcast.transports import line
 from serving import DEADLINE_S, serving
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -187,13 +192,18 @@ async def test_a_character_may_be_cut_by_a_fragment() -> None:
 async def test_what_is_wrong_ends_the_connection_with_the_code_that_says_why(
     wrong: list[bytes], code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
+    assert await code_for(wrong) == code
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")] == []
+
+
+async def code_for(wrong: list[bytes]) -> int:
+    """How the server ends a connection that says this."""
     async with wire() as client:
         try:
             await client.say(*wrong)
         except anyio.BrokenResourceError:
             pass  # it need not read all of it
-        assert await client.closed() == code
-    assert [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")] == []
+        return await client.closed()
 
 
 @pytest.mark.anyio
@@ -208,3 +218,71 @@ async def test_bytes_that_are_no_json_count_as_frames_that_cannot_be_read() -> N
     async with wire() as client:
         await client.say(*[frame(BINARY, b"\x00\xff\xfe")] * 3)
         assert await client.closed() == 4000
+
+
+# --- planted defects: in the parser below us, in the line and in the session -----------------------------------------
+
+
+@pytest.mark.anyio
+async def test_planted_a_parser_that_takes_control_frames_as_they_come_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(frames.Frame, "check", lambda self: None)
+    monkeypatch.setitem(globals(), "DEADLINE_S", 1.0)
+    with pytest.raises(ExceptionGroup) as noticed:
+        await code_for([frame(PING, b"x" * 126)])
+    assert noticed.group_contains(TimeoutError), "it answers, and goes on"
+
+
+@pytest.mark.anyio
+async def test_planted_a_line_that_agrees_to_compression_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = server.configuration
+
+    def compressing(*arguments: Any, **more: Any) -> Any:
+        config = made(*arguments, **more)
+        config.ws_per_message_deflate = True
+        return config
+
+    monkeypatch.setattr(server, "configuration", compressing)
+    with pytest.raises(ExceptionGroup) as noticed:
+        await test_bytes_that_are_no_json_count_as_frames_that_cannot_be_read()
+    assert noticed.group_contains(AssertionError, match="compression is off")
+
+
+@pytest.mark.anyio
+async def test_planted_fragments_that_are_lost_over_a_ping_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    handle_ping = line.SocketProtocol.handle_ping
+
+    def forgetful(self: Any) -> None:
+        self.frames.clear()
+        handle_ping(self)
+
+    monkeypatch.setattr(line.SocketProtocol, "handle_ping", forgetful)
+    with pytest.raises(ExceptionGroup) as noticed:
+        await test_a_fragmented_frame_with_pings_in_between_is_one_frame()
+    assert noticed.group_contains(AssertionError), "the pieces are no message any more"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"max_hello_bytes": 64 * 1024}, test_before_hello_a_frame_is_small),
+        ({"max_bad_frames": 1000}, test_bytes_that_are_no_json_count_as_frames_that_cannot_be_read),
+    ],
+    ids=["before hello", "frames that cannot be read"],
+)
+async def test_planted_limits_that_are_none_are_noticed(
+    limits: dict[str, Any], told: Callable[[], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "SessionLimits", partial(session.SessionLimits, **limits))
+    monkeypatch.setitem(globals(), "DEADLINE_S", 1.0)
+    with pytest.raises(ExceptionGroup) as noticed:
+        await told()
+    assert noticed.group_contains((AssertionError, TimeoutError))
+
+
+@pytest.mark.anyio
+async def test_planted_a_size_that_nobody_looks_at_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "SessionLimits", partial(session.SessionLimits, max_frame_bytes=1 << 30))
+    assert await code_for([frame(TEXT, b" " * (64 * 1024 + 1))] * 3) != 1009

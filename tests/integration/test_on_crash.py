@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -37,6 +39,18 @@ def server(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
     server = ServerProcess(tmp_path, str(agents), environment={"RUNCAST_TEST_DIRECTORY": str(tmp_path)})
     yield server
     server.kill()
+
+
+@contextmanager
+def planted(tmp_path: Path, plant: str, **under_test: Any) -> Generator[ServerProcess]:
+    """The same server with a defect."""
+    environment = {"RUNCAST_TEST_DIRECTORY": str(tmp_path)}
+    agents = f"{HERE / 'dying.py'}:agents"
+    server = ServerProcess(tmp_path, environment=environment, agents=agents, plant=plant, **under_test)
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
 async def say(server: ServerProcess, agent: str, text: str = "go", thread: str | None = None) -> dict[str, Any]:
@@ -80,6 +94,15 @@ def shown(run: TranscriptRun) -> tuple[str, dict[str, str]]:
 
 
 async def test_a_run_that_is_killed_again_and_again_says_everything_once(server: Any, tmp_path: Path) -> None:
+    await says_everything_once(server, tmp_path)
+
+
+async def test_planted_an_attempt_that_is_not_taken_back_is_noticed(tmp_path: Path) -> None:
+    with planted(tmp_path, "says_it_all_again") as server, pytest.raises(AssertionError):
+        await says_everything_once(server, tmp_path)
+
+
+async def says_everything_once(server: ServerProcess, tmp_path: Path) -> None:
     await server.start()
     sent = await say(server, "speaker")
     reader = Follower(server.ws, sent["thread"])
@@ -104,6 +127,16 @@ async def test_a_run_that_is_killed_again_and_again_says_everything_once(server:
 
 @pytest.mark.parametrize("tool_s", ["60", "0"], ids=["in the tool", "after the tool"])
 async def test_a_tool_that_must_not_run_twice_does_not(server: Any, tmp_path: Path, tool_s: str) -> None:
+    await pays_once(server, tmp_path, tool_s)
+
+
+async def test_planted_a_run_that_begins_again_whatever_it_did_is_noticed(tmp_path: Path) -> None:
+    with planted(tmp_path, "forgets_which_tools_began") as server, pytest.raises(AssertionError, match="done"):
+        await pays_once(server, tmp_path, "0")
+    assert count("pay", tmp_path) == 2, "the defect is what it says"
+
+
+async def pays_once(server: ServerProcess, tmp_path: Path, tool_s: str) -> None:
     await server.start()
     sent = await say(server, "payer", tool_s)
     with anyio.fail_after(DEADLINE_S):
@@ -123,6 +156,16 @@ async def test_a_tool_that_must_not_run_twice_does_not(server: Any, tmp_path: Pa
 
 
 async def test_a_run_that_kills_its_process_is_not_begun_for_ever(server: Any, tmp_path: Path) -> None:
+    await begins_three_times(server, tmp_path)
+
+
+async def test_planted_attempts_that_nobody_counts_are_noticed(tmp_path: Path) -> None:
+    with planted(tmp_path, "begins_for_ever") as server, pytest.raises((AssertionError, httpx.TransportError)):
+        await begins_three_times(server, tmp_path)
+    assert count("killer", tmp_path) > 3, "the defect is what it says"
+
+
+async def begins_three_times(server: ServerProcess, tmp_path: Path) -> None:
     await server.start()
     sent = await say(server, "killer")
     for _ in range(2):
@@ -189,8 +232,18 @@ async def test_a_function_goes_on_and_does_nothing_twice(server: Any, tmp_path: 
 
 
 async def test_a_function_that_dies_in_a_step_does_not_do_it_again(server: Any, tmp_path: Path) -> None:
+    await charges_once(server, tmp_path, "60")
+
+
+async def test_planted_a_step_that_is_done_again_is_noticed(tmp_path: Path) -> None:
+    with planted(tmp_path, "forgets_which_steps_began") as server, pytest.raises(AssertionError, match="done"):
+        await charges_once(server, tmp_path, "2")
+    assert count("charge", tmp_path) == 2, "the defect is what it says"
+
+
+async def charges_once(server: ServerProcess, tmp_path: Path, step_s: str) -> None:
     await server.start()
-    sent = await say(server, "charger")
+    sent = await say(server, "charger", step_s)
     with anyio.fail_after(DEADLINE_S):
         while count("charge", tmp_path) == 0:
             await anyio.sleep(0.01)
@@ -206,6 +259,15 @@ async def test_a_function_that_dies_in_a_step_does_not_do_it_again(server: Any, 
 
 
 async def test_a_stop_past_the_drain_leaves_such_a_run_to_the_next_process(server: Any, tmp_path: Path) -> None:
+    await is_left_to_the_next(server)
+
+
+async def test_planted_a_stop_that_ends_what_may_go_on_is_noticed(tmp_path: Path) -> None:
+    with planted(tmp_path, "ends_what_may_go_on") as server, pytest.raises(AssertionError):
+        await is_left_to_the_next(server)
+
+
+async def is_left_to_the_next(server: ServerProcess) -> None:
     server.environment["RUNCAST_DRAIN_TIMEOUT_S"] = "0.1"
     await server.start()
     sent = await say(server, "speaker")

@@ -102,6 +102,17 @@ def test_a_waiting_run_keeps_its_unanswered_calls() -> None:
     assert isinstance(closed, e.ToolCallResult) and closed.status == "cancelled" and closed.error
 
 
+def test_what_nests_too_deep_is_cut_in_every_python() -> None:
+    """What copies or compares it later goes down as many levels."""
+    value: list[object] = []
+    for _ in range(2000):
+        value = [value]
+    for event in (e.StateSnapshot(snapshot=value), e.Custom(name="c", value={"in": value})):
+        [kept] = Recorder("r").take(event, 0.0)
+        assert not e.nests_deeper(e.encode(kept), 80)
+        assert b"nested too deeply" in e.encode(kept)
+
+
 def test_a_flood_of_progress_is_thinned_first_and_last_kept() -> None:
     recorder = Recorder("r")
     recorder.take(e.ToolCallStart(tool_call_id="c", tool_call_name="count"), 0)

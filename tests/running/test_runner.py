@@ -364,6 +364,31 @@ async def test_interrupting_cancels_and_then_runs() -> None:
         assert await ended(service, second) == "done"
 
 
+BAD_FORMS = [
+    {"type": "strin"},
+    {"type": "string", "pattern": "^(a+)+\\1$"},
+    {"$ref": "https://example.org/form.json"},
+]
+
+
+@pytest.mark.parametrize("form", BAD_FORMS, ids=["no schema", "pattern", "foreign"])
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_form_that_nobody_could_answer_fails_the_run(form: dict[str, Any], announced: bool) -> None:
+    """Whoever asks, also by events of its own: else any answer would be taken."""
+
+    async def asks(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        asked = e.Interrupt(id=f"{input.run}.1", reason="input_required", message="Which?", response_schema=form)
+        if announced:
+            yield e.InterruptRequested(interrupt=asked)
+        yield e.RunFinished(thread_id=input.thread, outcome=e.Outcome(type="interrupt", interrupts=[asked]))
+
+    async with core(Told(asks)) as service:
+        sent = await service.send(ME, send("go"))
+        assert await ended(service, sent) == "failed"
+        end = (await log(service, sent.thread))[-1]
+        assert isinstance(end, e.RunError) and end.code == "invalid_question" and "'Which?'" in end.message
+
+
 async def asking(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
     if input.answers:
         yield e.TextMessageContent(message_id=context.new_id(), delta=f"You said {input.answers[0].payload}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -92,7 +93,7 @@ async def test_an_ended_runs_log_is_sealed_and_the_journal_emptied(path: Path) -
             assert [r.data for r in await one.all(after)][: 1201 - after] == known[after:]
     await store.close()
 
-    with sqlite3.connect(path) as file:
+    with closing(sqlite3.connect(path)) as file, file:
         keys = dict(file.execute("SELECT id, key FROM threads"))
         for number, one in enumerate(lines):
             spans = file.execute(
@@ -117,7 +118,7 @@ async def test_an_ended_runs_log_is_sealed_and_the_journal_emptied(path: Path) -
         await first.append(e.RunFinished(run_id=run.id, thread_id=first.id), runs=[run])
     finally:
         await store.close()
-    with sqlite3.connect(path) as file:
+    with closing(sqlite3.connect(path)) as file, file:
         assert file.execute("SELECT count(*) FROM journal").fetchone()[0] < 10_000
         assert file.execute("SELECT count(*) FROM threads WHERE journal_from IS NOT NULL").fetchone() == (0,)
 
@@ -169,12 +170,12 @@ async def test_what_cannot_be_opened_is_said_clearly(path: Path, tmp_path: Path)
     with pytest.raises(ConfigError, match="cannot be opened"):
         await SqliteStore.open(tmp_path)
     foreign = tmp_path / "foreign.db"
-    with sqlite3.connect(foreign) as file:
+    with closing(sqlite3.connect(foreign)) as file, file:
         file.execute("CREATE TABLE theirs (x)")
     with pytest.raises(ConfigError, match="another program"):
         await SqliteStore.open(foreign)
     newer = tmp_path / "newer.db"
-    with sqlite3.connect(newer) as file:
+    with closing(sqlite3.connect(newer)) as file, file:
         file.execute("PRAGMA user_version = 9999")
     for read_only in (False, True):
         with pytest.raises(ConfigError, match="format 9999"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,7 @@ async def test_whatever_deletes_a_thread_or_an_owner_deletes_the_files(path: Pat
     bound, unbound = await keep_file(store, b"bound"), await keep_file(store, b"unbound")
     await one.append(delta("x"), files=[bound.id])
     await store.close()
-    with sqlite3.connect(path) as file:
+    with closing(sqlite3.connect(path)) as file, file:
         file.execute("DELETE FROM threads WHERE id = ?", (one.id,))
         assert file.execute("SELECT id FROM files").fetchall() == [(unbound.id,)]
         assert file.execute("SELECT count(*) FROM file_threads").fetchone() == (0,)

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ async def test_what_was_acknowledged_is_there_after_every_kill(tmp_path: Path) -
         for line in kill_after(path, chance.randrange(200, 3000)):
             thread, seq = line.split()
             acked[thread] = max(acked.get(thread, 0), int(seq))
-        with sqlite3.connect(path) as file:
+        with closing(sqlite3.connect(path)) as file, file:
             assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             file.execute("INSERT INTO said_words (said_words) VALUES ('integrity-check')")
         store = await SqliteStore.open(path)

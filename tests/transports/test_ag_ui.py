@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -21,7 +22,9 @@ from runcast import events as e
 from runcast.agents.asking import Question
 from runcast.agents.context import RunContext
 from runcast.dialects.base import Frame
+from runcast.errors import ConfigError
 from runcast.runs import RunInput
+from runcast.server import Server
 from serving import Running, serving
 from transports.test_line import until
 
@@ -313,13 +316,63 @@ async def test_what_is_refused_is_said_in_words() -> None:
         assert await refused(running, asking(user("u", "Hi"), run="a/b")) == (422, "invalid_request")
         assert await refused(running, asking(user("u", "Hi"), thread="")) == (422, "invalid_request")
         assert await refused(running, asking(user("u", "x" * 40_000))) == (422, "invalid_request")
-        assert await refused(running, asking(user("u", "x" * 5_000_000))) == (413, "payload_too_large")
         long = [
             one
             for n in range(20)
             for one in (user(f"u{n}", "x" * 30_000), {"id": f"a{n}", "role": "assistant", "content": "y"})
         ]
         assert (await whole(running, asking(*long, user("u", "Hi")))).texts == ["before after"]
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(100_000)
+
+
+def images(*parts: dict[str, Any], id: str = "u1") -> dict[str, Any]:
+    return {"id": id, "role": "user", "content": [{"type": "text", "text": "What is it?"}, *parts]}
+
+
+def inline(data: bytes, mime_type: str = "image/png") -> dict[str, Any]:
+    return {
+        "source": {"type": "data", "value": base64.b64encode(data).decode(), "mimeType": mime_type},
+        "type": "image",
+    }
+
+
+@agent(name="gated")
+async def looking(prompt: str, run: RunContext) -> AsyncIterator[str]:
+    for one in run.input.attachments:
+        file = await run.file(one)
+        yield f"{one.kind} {file.mime_type} {len(await file.read())} {file.name}\n"
+
+
+async def test_images_in_messages_become_attachments() -> None:
+    legacy = {"type": "binary", "mimeType": "image/png", "data": base64.b64encode(PNG).decode(), "filename": "a.png"}
+    async with serving(looking) as running, running.http() as http:
+        body = asking(images(inline(PNG), legacy))
+        first = await whole(running, body)
+        assert first.texts == [f"image image/png {len(PNG)} image\nimage image/png {len(PNG)} a.png\n"]
+        body["messages"] += [*first.client.messages, user("u2", "And?")]
+        second = await whole(running, {**body, "runId": "run 2"})
+        assert second.events[-1]["type"] == "RUN_FINISHED", "the first message, with its images, is known"
+        [thread] = (await http.get("/v1/threads")).json()["threads"]
+        runs = (await http.get(f"/v1/threads/{thread['id']}")).json()["transcript"]["runs"]
+        assert [one.get("parent") for one in runs] == [None, runs[0]["id"]]
+        shown = next(
+            one for one in (await attached(running, threadId="t")).events if one["type"] == "MESSAGES_SNAPSHOT"
+        )
+        url = shown["messages"][0]["content"][1]["source"]["value"]
+        assert (await http.get(url)).content == PNG
+
+
+async def test_what_is_no_image_or_too_large_is_refused_in_words() -> None:
+    async with serving(looking, max_file_bytes=50_000) as running, running.http() as http:
+        assert await refused(running, asking(images(inline(PNG)))) == (413, "payload_too_large")
+        assert await refused(running, asking(images(inline(b"no image")))) == (422, "file_type_mismatch")
+        wrong = {"type": "image", "source": {"type": "data", "value": "***", "mimeType": "image/png"}}
+        assert await refused(running, asking(images(wrong))) == (422, "invalid_request")
+        assert await refused(running, asking(user("u", "x" * 5_000_000))) == (413, "payload_too_large")
+        for thread in (await http.get("/v1/threads")).json()["threads"]:
+            assert (await http.get(f"/v1/threads/{thread['id']}")).json()["transcript"]["runs"] == []
 
 
 async def test_pages_of_this_machine_may_ask() -> None:
@@ -357,6 +410,24 @@ async def test_it_can_be_switched_off_whatever_the_agents_name() -> None:
         assert (await whole(running, asking(user("u", "Hi")), "/ag-ui/chat")).texts == ["Hi."]
     async with opened(chat, dialects={"/ag-ui/{agent}": "off"}) as running:
         assert await refused(running, asking(user("u", "Hi")), "/ag-ui/chat") == (404, "not_found")
+
+
+async def test_the_agents_can_be_put_elsewhere() -> None:
+    moved = {"/ag-ui": "off", "/agents": "ag-ui?cancelled=error", "/bots/{agent}/run": "ag-ui"}
+    async with opened(chat, dialects=moved) as running, running.http() as http:
+        assert (await http.post("/ag-ui/chat", json=asking(user("u", "Hi")))).status_code == 404
+        assert (await http.post("/ag-ui/chat/cancel", json={"threadId": "t"})).status_code == 404
+        for path in ("/agents/chat", "/bots/chat/run"):
+            body = asking(user("u1", "Hi"), thread=path.replace("/", "-"))
+            assert (await whole(running, body, path)).texts == ["Hi."]
+            assert (await http.get(path, params={"threadId": body["threadId"]})).text.count("MESSAGES_SNAPSHOT") == 1
+            said = await http.post(f"{path}/cancel", json={"threadId": body["threadId"]})
+            assert (said.status_code, said.json()["status"]) == (200, "done")
+            refusal = await http.put(path)
+            assert (refusal.status_code, refusal.headers["allow"]) == (405, "GET, POST")
+            assert await refused(running, body, path, params={"onDisconnect": "x"}) == (422, "invalid_request")
+    with pytest.raises(ConfigError, match="no-such"):
+        Server([chat], dialects={"/agents": "ag-ui?no-such=1"})
 
 
 async def test_an_agent_of_pydantic_ai_with_approvals_and_tools_of_the_page() -> None:

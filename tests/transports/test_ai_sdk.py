@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 import runcast
+from auth.tokens import SECRET, token
 from core import DEADLINE_S, Gated, Told, echo
 from runcast.agents.context import RunContext
 from runcast.config import Settings
@@ -53,6 +54,15 @@ async def post(http: httpx.AsyncClient, given: dict[str, Any], path: str = "/api
     return chunks_of(response.text)
 
 
+async def loaded(http: httpx.AsyncClient, chat: str = "c1", **options: Any) -> list[Any]:
+    """The messages of a chat that is not active."""
+    response = await http.get(f"/api/chat/{chat}/messages", **options)
+    assert response.status_code == 200, response.text
+    given = response.json()
+    assert (given["id"], given["active"]) == (chat, False)
+    return given["messages"]
+
+
 def said(chunks: list[Any]) -> str:
     return "".join(chunk["delta"] for chunk in chunks if chunk["type"] == "text-delta")
 
@@ -85,6 +95,13 @@ async def test_an_answer_and_its_headers() -> None:
         ('{"id": "c1", "messages": []}', 422),
         ('{"id": "a/b", "messages": []}', 422),
         ('{"id": "c1", "messages": [7]}', 422),
+        (
+            '{"id": "c1", "messages": [{"id": "u", "role": "user", "content": "x", "deep": '
+            + "[" * 33
+            + "]" * 33
+            + "}]}",
+            422,
+        ),
         ('{"id": "c1", "messages": [], "trigger": "other"}', 422),
         ('{"id": "c1", "messages": [{"id": "u1", "role": "user", "parts": [{"type": "text", "text": " "}]}]}', 422),
         ('{"id": "c1", "messages": [{"id": "u1", "role": "user", "parts": "x"}]}', 422),
@@ -280,6 +297,18 @@ async def test_one_message_goes_on_over_several_questions() -> None:
         assert [chunk["type"] for chunk in replay].count("start") == 1
 
 
+async def test_a_message_instead_of_an_answer_withdraws_the_question() -> None:
+    async with serving(doors) as running, running.http() as http:
+        asked = await post(http, body(user("u1", "Delete them")))
+        message = assistant(asked[0]["messageId"], text("Which?"))
+        with anyio.fail_after(DEADLINE_S):
+            told = await post(http, body(user("u1", "Delete them"), message, user("u2", "Wait")))
+        assert told[0]["messageId"] != message["id"]
+        assert [run["status"] for run in await runs_of(http, asked)] == ["cancelled", "waiting"]
+        states = [part["state"] for part in (await loaded(http))[1]["parts"] if part["type"] == "dynamic-tool"]
+        assert "approval-requested" not in states
+
+
 async def test_a_foreign_approval_answers_nothing() -> None:
     async with serving(doors) as running, running.http() as http:
         first = await post(http, body(user("u1", "Please")))
@@ -344,6 +373,11 @@ async def test_files_come_as_data_urls_and_as_addresses() -> None:
             ("image", "", "https://example.com/a.png"),
         ]
         assert (await http.get(f"/v1/files/{seen[0].file}")).content == b"A file."
+        [question, _] = await loaded(http)
+        file = {"type": "file", "mediaType": "text/plain", "url": f"/v1/files/{seen[0].file}", "filename": "a.txt"}
+        assert question == {**given["messages"][0], "parts": [{"type": "text", "text": "Look"}, file, parts[1]]}
+        answer = body(question, *(await loaded(http))[1:], user("u2", "And?"))
+        assert len(await runs_of(http, await post(http, answer))) == 2, "what was loaded is known"
         broken = {"type": "file", "mediaType": "text/plain", "url": "data:text/plain;base64,***"}
         refused = await http.post("/api/chat", json=body(user("u2", "Look", broken), id="c2"))
         assert refused.status_code == 422
@@ -370,6 +404,34 @@ async def test_a_long_result_comes_whole() -> None:
         chunks = await post(http, body(user("u1", "Read")))
         [output] = [chunk["output"] for chunk in chunks if chunk["type"] == "tool-output-available"]
         assert output == "x" * 400_000
+        [_, message] = await loaded(http)
+        assert [part["output"] for part in message["parts"] if part["type"] == "dynamic-tool"] == [output]
+
+
+async def test_a_chat_is_loaded_by_its_own_user_as_far_as_it_was_answered() -> None:
+    gated = Gated()
+    async with serving(gated, auth="jwt", jwt_secret=SECRET) as running:
+        ada, bob = ({"authorization": f"Bearer {token(name)}"} for name in ("ada", "bob"))
+        async with running.http(headers=ada) as http, running.http(headers=bob) as other:
+            gated.gate.set()
+            await post(http, body(user("u1", "One")))
+            [one, answer] = await loaded(http)
+            gated.gate = anyio.Event()
+            told = body(one, answer, user("u2", "Two"))
+            async with http.stream("POST", "/api/chat", json=told) as response, anyio.create_task_group() as tasks:
+                tasks.start_soon(response.aread)
+                with anyio.fail_after(DEADLINE_S):
+                    while not (given := (await http.get("/api/chat/c1/messages")).json())["active"]:
+                        await anyio.sleep(0.01)
+                assert [message["id"] for message in given["messages"]] == ["u1", answer["id"], "u2"]
+                waiting = body(user("u3", "Three"), id="c1")
+                async with http.stream("POST", "/api/chat", json=waiting):
+                    assert (await http.get("/api/chat/c1/messages")).json() == given, "what waits its turn is not in it"
+                gated.gate.set()
+            assert await loaded(other) == []
+            async with running.http() as nobody:
+                assert (await nobody.get("/api/chat/c1/messages")).status_code == 401
+                assert (await nobody.post("/api/chat/c1/messages")).headers["allow"] == "GET"
 
 
 async def test_a_failure_is_told_and_ends() -> None:
@@ -384,6 +446,8 @@ async def test_a_failure_is_told_and_ends() -> None:
             {"type": "error", "errorText": "The library is closed."},
             {"type": "finish", "finishReason": "error"},
         ]
+        [_, message] = await loaded(http)
+        assert message["parts"][-1] == {k: v for k, v in chunks[-3].items() if k != "transient"}
 
 
 async def test_a_stream_that_the_server_leaves_is_cut() -> None:

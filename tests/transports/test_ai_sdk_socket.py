@@ -107,7 +107,12 @@ async def test_a_cursor_and_an_id_that_is_in_use_are_refused() -> None:
                 pass
 
 
-@pytest.mark.parametrize("frame", ["{", "[]", "7", b"\x00", '{"type":"other","requestId":"r"}', '{"type":"send"}'])
+DEEP = '{"type":"send","requestId":"r","id":"c1","body":{"deep":' + "[" * 33 + "]" * 33 + "}}"
+
+
+@pytest.mark.parametrize(
+    "frame", ["{", "[]", "7", b"\x00", '{"type":"other","requestId":"r"}', '{"type":"send"}', DEEP]
+)
 async def test_what_is_no_frame_ends_the_connection(frame: str | bytes) -> None:
     async with serving() as running, running.socket(PATH, subprotocols=None) as socket:
         await socket.send(frame)

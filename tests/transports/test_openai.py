@@ -20,6 +20,7 @@ from clients.agent import agent as played
 from core import DEADLINE_S, Gated
 from runcast.agents.context import RunContext
 from runcast.agents.function import FunctionAgent
+from runcast.errors import AgentError
 from runcast.ids import SystemClock
 from runcast.upkeep import Keep, Upkeep
 from serving import Running, serving
@@ -103,6 +104,18 @@ async def test_the_stream_helper_and_thoughts() -> None:
         assert whole.choices[0].message.model_extra == {"reasoning_content": "Let me see. "}
 
 
+async def test_sources_are_annotations() -> None:
+    async with talking() as (client, _):
+        whole = await client.chat.completions.create(model="agent", messages=user("draw"))
+        async with client.chat.completions.stream(model="agent", messages=user("draw")) as stream:
+            async for _event in stream:
+                pass
+            streamed = (await stream.get_final_completion()).choices[0].message
+        for message in (whole.choices[0].message, streamed):
+            (one,) = message.annotations or ()
+            assert (one.type, one.url_citation.url) == ("url_citation", "https://example.com/")
+
+
 @pytest.mark.parametrize(("scene", "said"), [("parallel", "3 and 7."), ("broken", "It is not there.")])
 async def test_tools_of_the_agent_run_on_the_server(scene: str, said: str) -> None:
     async with talking() as (client, _):
@@ -124,6 +137,56 @@ async def test_a_run_that_fails() -> None:
         assert (status.value.status_code, status.value.code) == (502, "closed")
         assert status.value.response.headers["x-should-retry"] == "false"  # the client would run it twice more
         assert await threads(running) == []
+
+
+@pytest.mark.parametrize("code", ["rate_limited", "model_rate_limited"])
+async def test_a_model_that_gets_too_many_requests_is_a_rate_limit(code: str) -> None:
+    async def busy(prompt: str) -> str:
+        raise AgentError("Too much.", code=code, retryable=True, retry_after_ms=2_400)
+
+    async with talking(FunctionAgent(busy, name="busy")) as (client, _):
+        for asking in (
+            client.chat.completions.create(model="busy", messages=user("Hi")),
+            client.responses.create(model="busy", input="Hi"),
+        ):
+            with pytest.raises(openai.RateLimitError) as refused:
+                await asking
+            assert (refused.value.code, refused.value.type) == (code, "rate_limit_error")
+            headers = refused.value.response.headers
+            assert (headers["retry-after"], headers["x-should-retry"]) == ("3", "false")
+        with pytest.raises(openai.APIError) as error:
+            async for _ in await client.chat.completions.create(model="busy", messages=user("Hi"), stream=True):
+                pass
+        assert (error.value.code, error.value.type) == (code, "rate_limit_error")
+
+
+async def test_the_request_id_of_a_failure_is_the_one_in_the_servers_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def crash(prompt: str) -> str:
+        raise ValueError("a secret")
+
+    async with talking(FunctionAgent(crash, name="crash")) as (client, _):
+        told: list[Any] = []
+        for asking in (
+            client.chat.completions.create(model="crash", messages=user("Hi")),
+            client.responses.create(model="crash", input="Hi"),
+        ):
+            with pytest.raises(openai.InternalServerError) as failed:
+                await asking
+            told.append(failed.value.request_id)
+        with pytest.raises(openai.APIError) as error:
+            async for _ in await client.chat.completions.create(model="crash", messages=user("Hi"), stream=True):
+                pass
+        told.append(cast("dict[str, Any]", error.value.body)["request_id"])
+        events = [event async for event in await client.responses.create(model="crash", input="Hi", stream=True)]
+        last: Any = events[-1]
+        told.append(last.response.error.request_id)
+        assert "secret" not in str(told)
+    logged = [
+        record.__dict__["request_id"]
+        for record in caplog.records
+        if "action" in record.__dict__ and record.__dict__["action"] == "run_failed"
+    ]
+    assert told == logged
 
 
 async def test_its_conversation_is_in_no_list_while_it_runs() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import openai
@@ -13,9 +13,14 @@ import pytest
 from openai import AsyncOpenAI
 from pydantic_ai import Agent
 from pydantic_ai.models.function import FunctionModel
+from pydantic_ai.models.openai import OpenAIResponsesModel
+from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.usage import UsageLimits
 
 from clients.agent import agent as played
 from core import DEADLINE_S, Gated
+from runcast.agents.context import RunContext
+from runcast.agents.function import FunctionAgent
 from serving import Running, serving
 from transports.test_openai import forecaster
 
@@ -78,12 +83,16 @@ async def test_reasoning_and_tools_are_items() -> None:
             assert final.output_text == text
             whole = await client.responses.create(model="agent", input=scene)
             assert kinds(whole) == kinds(final)
-            outputs: list[Any] = [item for item in whole.output if item.type == "function_call_output"]
+            calls: list[Any] = [item for item in whole.output if item.type == "mcp_call"]
             if scene == "parallel":
-                assert sorted(str(one.output) for one in outputs) == ["3", "7"]
-                assert kinds(whole).count("function_call") == 2
+                assert [(one.name, one.arguments, one.output) for one in calls] == [
+                    ("add", '{"a":1,"b":2}', "3"), ("add", '{"a":3,"b":4}', "7"),
+                ]  # fmt: skip
             else:
-                assert [(one.output, one.status) for one in outputs] == [("There is no file x.", "incomplete")]
+                assert [(one.error.content[0]["text"], one.status) for one in calls] == [
+                    ("There is no file x.", "failed")
+                ]
+            assert "function_call" not in kinds(whole)  # clients would carry it out
 
 
 async def test_a_conversation_by_the_previous_response() -> None:
@@ -116,13 +125,21 @@ async def test_an_approval_is_answered_in_the_next_input(approve: bool, said: st
             async for _event in stream:
                 pass
             asked: Any = await stream.get_final_response()
-        assert kinds(asked) == ["message", "function_call", "mcp_approval_request"]
+        assert kinds(asked) == ["message", "mcp_call", "mcp_approval_request"]
         request = asked.output[-1]
         assert (request.name, request.arguments) == ("delete", '{"path":"a.txt"}')
         answer: Any = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": approve}
         answered = await client.responses.create(model="agent", input=[answer], previous_response_id=asked.id)
         assert answered.output_text == said
         assert answered.previous_response_id == asked.id
+        (call,) = [item for item in answered.output if item.type == "mcp_call"]
+        assert (call.name, call.arguments, call.approval_request_id) == ("delete", '{"path":"a.txt"}', request.id)
+        assert (call.status, call.output) == (("completed", '{"deleted":1}') if approve else ("failed", None))
+        retrieved = await client.responses.retrieve(answered.id)
+        assert retrieved.output == answered.output
+        events = [event async for event in await client.responses.retrieve(answered.id, stream=True)]
+        last: Any = events[-1]
+        assert last.response.output == answered.output
         with pytest.raises(openai.ConflictError) as error:
             await client.responses.create(model="agent", input=[answer], previous_response_id=asked.id)
         assert error.value.code == "already_decided"
@@ -156,6 +173,80 @@ async def test_tools_of_the_request_are_the_clients(stateless: bool) -> None:
             )
         assert answered.output_text == "sun / snow"
         assert kinds(answered) == ["message"]
+
+
+@pytest.mark.parametrize("scene", ["parallel", "broken", "draw"])
+async def test_another_framework_takes_the_agent_for_a_model(scene: str) -> None:
+    """Pydantic AI as the client, with a conversation of two turns: it runs no tool of the server's agent."""
+    async with talking() as (client, _):
+        outer = Agent(OpenAIResponsesModel("agent", provider=OpenAIProvider(openai_client=client)))
+        first = await outer.run(scene)
+        async with outer.run_stream(scene, message_history=first.all_messages()) as second:
+            assert await second.get_output() == first.output
+
+
+async def test_a_frameworks_own_tool_comes_back_to_the_run_that_called_it() -> None:
+    """It sends the items without their ids: the call's own name says which run left it."""
+    inner = Agent(FunctionModel(stream_function=forecaster), name="forecast")
+    async with talking(inner) as (client, _):
+        outer = Agent(OpenAIResponsesModel("forecast", provider=OpenAIProvider(openai_client=client)))
+
+        @outer.tool_plain
+        def weather(city: str) -> str:
+            return f"sun in {city}"
+
+        result = await outer.run("How?", usage_limits=UsageLimits(request_limit=3))
+        assert result.output == "sun in Rome / sun in Oslo"
+
+
+async def test_a_client_may_name_our_tools_as_a_server() -> None:
+    """Without that OpenAI's Agents SDK takes no question of it; all else of that kind is refused."""
+    ours: Any = {
+        "type": "mcp",
+        "server_label": "runcast",
+        "server_url": "http://127.0.0.1",
+        "require_approval": "always",
+    }
+    other: Any = {**ours, "server_label": "other"}
+    async with talking() as (client, _):
+        asked: Any = await client.responses.create(model="agent", input="approve", tools=[ours])
+        given = [{"role": "user", "content": "approve"}, *(one.model_dump(exclude_none=True) for one in asked.output)]
+        answer = {"type": "mcp_approval_response", "approval_request_id": asked.output[-1].id, "approve": True}
+        answered = await client.responses.create(model="agent", input=cast("Any", [*given, answer]), tools=[ours])
+        assert answered.output_text == "Deleted."
+        with pytest.raises(openai.BadRequestError) as error:
+            await client.responses.create(model="agent", input="x", tools=[other])
+        assert error.value.param == "tools[0].type"
+
+
+async def test_a_question_that_was_all_of_an_answer_can_be_answered_with_the_whole_history() -> None:
+    async def travel(prompt: str, run: RunContext) -> str:
+        return f"To {await run.ask('Which city?')}."
+
+    async with talking(FunctionAgent(travel, name="travel")) as (client, _):
+        asked: Any = await client.responses.create(model="travel", input="Go")
+        (request,) = asked.output
+        answer = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": True, "reason": "Rome"}
+        given: Any = [{"role": "user", "content": "Go"}, request.model_dump(exclude_none=True), answer]
+        assert (await client.responses.create(model="travel", input=given)).output_text == "To Rome."
+
+
+async def test_a_long_tool_result_is_whole() -> None:
+    async def dump(prompt: str, run: RunContext) -> str:
+        async with run.tool("dump") as call:
+            call.result = "xy" * 200_000
+        return "Dumped."
+
+    async with talking(FunctionAgent(dump, name="dump")) as (client, _):
+        whole: Any = await client.responses.create(model="dump", input="Go")
+        assert whole.output[0].output == "xy" * 200_000
+        assert (await client.responses.retrieve(whole.id)).output == whole.output
+        for stream in (
+            await client.responses.create(model="dump", input="Go", stream=True),
+            await client.responses.retrieve(whole.id, stream=True),
+        ):
+            last: Any = [event async for event in stream][-1]
+            assert last.response.output[0].output == "xy" * 200_000
 
 
 async def test_a_dropped_stream_goes_on_where_it_was() -> None:

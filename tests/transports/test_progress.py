@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 import anyio
@@ -712,3 +713,30 @@ async def test_it_can_be_elsewhere_or_nowhere() -> None:
             async with running.socket("/ws/ana/chat", subprotocols=None):
                 pass
         assert refused.value.response.status_code == 404
+
+
+async def test_too_many_messages_in_a_minute_and_when_to_try_again() -> None:
+    async with serving(Told(tasks), auth="jwt", jwt_secret=SECRET, messages_per_minute=2) as running:
+        headers = {"authorization": f"Bearer {token('ana')}"}
+        async with running.http(headers=headers) as http:
+            for _ in range(2):
+                assert (await http.post("/api/ana/chat", json={"message": "Add milk"})).status_code == 200
+            refused = await http.post("/api/ana/chat", json={"message": "Add milk"})
+            assert refused.status_code == 429
+            body = refused.json()
+            assert body["detail"] == "You have sent 2 messages in a minute; wait a moment."
+            now = running.server.gateway.clock.now_ms() / 1000
+            assert now < datetime.fromisoformat(body["resets_at"]).timestamp() <= now + 60
+            assert 1 <= int(refused.headers["retry-after"]) <= 60
+            body = {"message": {"id": "m", "content": "hi"}}
+            thread = (await http.post("/v1/threads")).json()["id"]
+            native = await http.post(f"/v1/threads/{thread}/messages", json=body)  # whatever it is said in
+            assert (native.status_code, native.json()["code"]) == (429, "rate_limited")
+        async with running.http(headers={"authorization": f"Bearer {token('bob')}"}) as http:
+            assert (await http.post("/api/bob/chat", json={"message": "Add milk"})).status_code == 200
+
+
+async def test_without_authentication_there_is_no_limit_to_messages() -> None:
+    async with serving(Told(tasks), messages_per_minute=1) as running:
+        for _ in range(3):
+            assert (await post(running, "Add milk")).status_code == 200

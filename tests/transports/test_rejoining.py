@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection
 from core import DEADLINE_S, Told, echo
 from rawclient import RawClient, connect, frame
 from runcast import events as e
+from runcast.agents.base import Agent
 from runcast.agents.context import RunContext
 from runcast.events import Event
 from runcast.runs import RunInput
@@ -391,6 +392,77 @@ async def test_a_conversation_goes_on_by_its_id() -> None:
         await tab.until("complete")
         async with running.http() as http:
             assert len((await http.get("/v1/threads")).json()["threads"]) == 1
+
+
+@asynccontextmanager
+async def crashed(tmp_path: Path, *asked: str, agent: Agent | None = None) -> AsyncGenerator[tuple[Running, Page]]:
+    """A server after the one before died, in the middle of what a page had asked there, each in a conversation of its own."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    steps = Steps()
+    async with serving(steps, store=before / "log.db") as running:
+        page = Page(running)
+        async with page.open() as tab:
+            await tab.ask("done", "c-0")
+            steps.step("done", 2)
+            await tab.until("complete")
+            async with page.open() as two:
+                for number, (text, one) in enumerate(zip(asked, (tab, two), strict=False), start=1):
+                    await one.ask(text, f"c-{number}")
+                    steps.step(text)
+                    await one.until("text")
+                shutil.copytree(before, after)  # as the disk is when the power fails
+        cookie = page.cookie
+    async with serving(agent or Steps(), store=after / "log.db") as running:
+        page = Page(running)
+        page.cookie = cookie
+        yield running, page
+
+
+async def test_after_a_crash_the_page_learns_that_its_run_is_over(tmp_path: Path) -> None:
+    async with crashed(tmp_path, "one two") as (running, page):
+        async with Page(running).open() as stranger:
+            assert await stranger.is_silent()
+        async with page.open() as tab, page.open() as second:
+            assert await tab.hear() == {
+                "type": "error",
+                "data": {"error": "The server was restarted while this run was under way."},
+            }
+            assert await tab.is_silent()
+            assert await second.is_silent()
+        await settled(running, 0)
+        async with page.open() as tab:
+            assert await tab.is_silent()
+
+
+async def test_after_a_crash_a_run_that_goes_on_is_told_from_there(tmp_path: Path) -> None:
+    class GoesOn(Steps):
+        on_crash = "restart"
+
+    agent = GoesOn()
+    async with crashed(tmp_path, "one two", agent=agent) as (_, page), page.open() as tab:
+        agent.step("one two", 3)
+        frames = await tab.until("complete")
+    assert text_of(frames) == frames[-1]["data"]["message"] == "one two "
+    assert {frame["data"]["conversation_id"] for frame in frames} == {"c-1"}
+
+
+async def test_after_a_crash_of_several_conversations_each_socket_gets_the_ends(tmp_path: Path) -> None:
+    async with crashed(tmp_path, "one two", "three four") as (running, page):
+        for _ in range(2):
+            async with page.open() as tab:
+                assert [(await tab.hear())["type"], (await tab.hear())["type"]] == ["error", "error"]
+            await settled(running, 0)
+
+
+async def test_a_socket_that_is_lost_before_it_learnt_leaves_it_to_the_next(tmp_path: Path) -> None:
+    async with crashed(tmp_path, "one two") as (running, page):
+        assert page.cookie is not None
+        await deaf(running, "/ws/chat", None, b"restarted", page.cookie)
+        await settled(running, 0)
+        async with page.open() as tab:
+            assert (await tab.hear())["type"] == "error"
+            assert await tab.is_silent()
 
 
 # --- partials -----------------------------------------------------------------------------------------------------

@@ -225,3 +225,37 @@ async def test_what_is_offered_is_answered_but_no_token() -> None:
             protocols = [Subprotocol(item) for item in offered]
             async with running.socket("/ws/agent", subprotocols=protocols) as socket:
                 assert socket.subprotocol == answered
+
+
+async def asks(input: RunInput, run: RunContext) -> AsyncIterator[Event]:
+    """Asks a person, if it is told to; else says what it was told."""
+    if input.text == "ask":
+        await run.ask("Which city?")
+    await run.text(f"You said {input.text}.")
+    for _ in ():
+        yield _
+
+
+@pytest.mark.parametrize("path", ["/ws/agent", "/ws/agent?thread=t"])
+async def test_a_question_that_nobody_can_answer_here_does_not_hold_up_what_is_said_next(path: str) -> None:
+    async with serving(Told(asks)) as running, running.socket(path, subprotocols=None) as socket:
+        await socket.send("ask")
+        assert await said(socket) == "Which city?[DONE]"
+        await socket.send("Oslo")
+        assert await said(socket) == "You said Oslo.[DONE]"
+        (thread,) = await threads(running)
+        async with running.http() as http:
+            log = (await http.get(f"/v1/threads/{thread}/events?after=0")).json()["events"]
+        assert [event["reason"] for event in log if event["type"] == "INTERRUPT_RESOLVED"] == [
+            "A newer message took its place."
+        ]
+
+
+async def test_a_question_does_not_hold_up_the_next_post_either() -> None:
+    async with serving(Told(asks)) as running, running.http() as http:
+        for asked, answer in (("ask", "Which city?"), ("Oslo", "You said Oslo.")):
+            body = {"message": asked, "session_id": "s", "conversation_id": "s"}
+            assert (await http.post("/api/v1/chat", json=body)).json()["content"] == answer
+        for asked, answer in (("ask", "Which city?"), ("Oslo", "You said Oslo.")):
+            body = {"message": asked, "conversation_id": "c"}
+            assert (await http.post("/api/chat/message", json=body)).json()["message"] == answer

@@ -10,7 +10,7 @@ is cancelled (`asyncio.CancelledError` is raised where it awaits: let it pass, t
 if it wants to say more than "success", with one `RunFinished` of its own (result, usage, or outcome `interrupt` with the
 interrupts it has announced by INTERRUPT_REQUESTED, each with an id of the form `<run id>.<n>`: the run then ends as *waiting*, and the
 answers start a run with `resumes` and `answers`. What an answer must be stands in the interrupt's `response_schema`, and is
-checked before it is accepted; a question without `expires_at` gets the server's). `context.ask` does all this for an agent that
+checked before it is accepted; a form that nothing could be checked against ends the run as `invalid_question`; a question without `expires_at` gets the server's). `context.ask` does all this for an agent that
 may wait in memory.
 
 Optional attributes that the runner looks for: `timeout_s`; `on_crash` (`OnCrash`); for `resume` also `kept(turn)`, which says

@@ -258,6 +258,7 @@ class RunContext:
         await self._write(self.draft.close())
         journal = self._journal
         if journal is not None and (known := journal.answers(questions)) is not None:
+            await self._kept(journal)
             return known
 
         def state(run: str) -> AgentState:
@@ -266,7 +267,13 @@ class RunContext:
         answers = await self._park([one.asked() for one in questions], state)
         if journal is not None:
             journal.answered(questions, answers)
+            await self._kept(journal)
         return answers
+
+    async def _kept(self, journal: Journal) -> None:
+        """Who got an answer may do at once what it allows: not before the store knows that this run has it."""
+        if journal.durable:
+            await self.flush()
 
     async def step(
         self, key: str, work: Callable[..., Any], /, *args: Any, idempotent: bool = False, **kwargs: Any

@@ -13,7 +13,7 @@ import msgspec
 
 from runcast.agents.base import Kept, Turn
 from runcast.errors import AgentError
-from runcast.parts import ReasoningPart, TextPart, TranscriptRun
+from runcast.parts import ReasoningPart, TextPart, ToolPart, TranscriptRun
 from runcast.runs import Answer, Message
 
 JOURNAL = "runcast.journal"
@@ -122,15 +122,17 @@ def decode(data: bytes) -> Recorded:
 
 
 def kept(turn: Turn) -> Kept | None:
-    """What of an attempt stays when the function is called again; None if only its beginning is known.
+    """What of an attempt stays when the function is called again; None if it had begun and left no journal.
 
-    Words stay, and open texts stay open: what is said again is compared with them. Calls stay that are recorded.
+    Without a journal nothing was done that must not be done twice: that waits for the first one, after an answer too. Words stay, and open texts stay open: what is said again is compared with them. Calls stay that are recorded.
     """
     state = turn.state
     if state is None:
-        if turn.run.resumes is not None:
+        if turn.run.resumes is not None and _has_begun(turn.run):
             return None
-        recorded = Recorded()
+        recorded = (
+            Recorded()
+        )  # of a run that goes on from an answer, the journal of the one that asked is its beginning
     elif (state.adapter, state.version) != (JOURNAL, VERSION):
         return Kept(over="what it had done was recorded by another version")
     else:
@@ -166,6 +168,12 @@ def words(run: TranscriptRun) -> Iterator[TextPart | ReasoningPart]:
         for part in message.parts if made else ():
             if isinstance(part, TextPart | ReasoningPart):
                 yield part
+
+
+def _has_begun(run: TranscriptRun) -> bool:
+    """Whether its agent has said or called anything."""
+    calls = (part for message in run.messages for part in message.parts if isinstance(part, ToolPart))
+    return any(True for _ in words(run)) or any(True for _ in calls)
 
 
 def _is_covered(recorded: Recorded, entry: Step | Call) -> bool:

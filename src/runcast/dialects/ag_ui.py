@@ -36,6 +36,7 @@ from runcast.dialects.ag_ui_events import (
 from runcast.dialects.ag_ui_history import ending, messages_of, run_shown, standing
 from runcast.dialects.ag_ui_items import Items
 from runcast.dialects.base import Attach, Frame, Options, Start
+from runcast.dialects.messages import only_options
 from runcast.events import Event, Record
 from runcast.jsonpatch import PatchError
 from runcast.jsonpatch import apply as patched
@@ -50,13 +51,15 @@ class AgUi:
     """Options: `cancelled`, how a client before 1.0, which knows no such outcome, is told that a run was stopped: `finished` (a
     CUSTOM event `run_cancelled`, then a plain RUN_FINISHED) or `error` (RUN_ERROR with the code `cancelled`)."""
 
-    name: Final = "ag-ui"
+    name: str = "ag-ui"
     attach: Attach = "snapshot"
-    joins: Final = True
+    joins: bool = True
     loses: tuple[str, ...] = ("sequence numbers", "feedback", "titles", "what waits in the queue")
 
     def __init__(self, options: Options | None = None) -> None:
-        cancelled = (options or {}).get("cancelled", CANCELLED[0])
+        given = dict(options or {})
+        only_options(given, "cancelled")
+        cancelled = given.get("cancelled", CANCELLED[0])
         if cancelled not in CANCELLED:
             raise ValueError(f"`cancelled` is one of {', '.join(CANCELLED)}, not {cancelled!r}")
         self._cancelled_is_error = cancelled == "error"

@@ -27,7 +27,7 @@ from msgspec import UNSET
 
 from runcast import events as e
 from runcast.dialects.ai_sdk_data import Chunk, DataParts, transient
-from runcast.dialects.ai_sdk_ends import Version, add_usage, last_chunks, status_of
+from runcast.dialects.ai_sdk_ends import FAILED, UNFINISHED, Version, add_usage, last_chunks, status_of
 from runcast.dialects.base import NO_OPTIONS, Attach, Frame, Options, RecordEncoder, Start
 from runcast.dialects.run_fold import arguments_of
 from runcast.events import Record
@@ -250,7 +250,7 @@ class AiSdkEncoder(RecordEncoder):
             left = outcome.pending_tool_call_ids
         for id in [id for id in self._calls if id not in left]:
             del self._calls[id]
-            chunks.append(_failed(id, status.get("message") or status.get("reason") or "It did not come to an end."))
+            chunks.append(_failed(id, status.get("message") or status.get("reason") or UNFINISHED))
         if self._in_step:
             chunks.append({"type": "finish-step"})
             self._in_step = False
@@ -320,7 +320,7 @@ class AiSdkEncoder(RecordEncoder):
         if status == "denied" and self._version >= 6:
             return {"type": "tool-output-denied", "toolCallId": event.tool_call_id}
         said = event.error if event.error is not UNSET else event.content
-        return _failed(event.tool_call_id, said if isinstance(said, str) and said else "The tool failed.")
+        return _failed(event.tool_call_id, said if isinstance(said, str) and said else FAILED)
 
     def _ask(self, interrupt: e.Interrupt) -> list[Chunk]:
         self._asked[interrupt.id] = interrupt

@@ -70,7 +70,7 @@ class DataParts:
             case e.ActivitySnapshot():
                 return [
                     self._set(
-                        ("", event.message_id), _Value(_named("activity", event.activity_type), event.content, None)
+                        ("", event.message_id), _Value(named("activity", event.activity_type), event.content, None)
                     )
                 ]
             case e.ActivityDelta():
@@ -79,7 +79,7 @@ class DataParts:
                 type = event.mime_type if event.mime_type is not UNSET else "application/octet-stream"
                 return [{"type": "file", "url": event.url, "mediaType": type}]
             case e.ArtifactSnapshot():
-                name = _named("artifact", event.kind)
+                name = named("artifact", event.kind)
                 more = {
                     wire: value
                     for wire, value in (
@@ -161,7 +161,8 @@ def transient(name: str, data: Chunk) -> Chunk:
     return {"type": f"data-{name}", "data": data, "transient": True}
 
 
-def _named(what: str, kind: str) -> str:
+def named(what: str, kind: str) -> str:
+    """What the data part of an artifact or activity of this kind is called, behind `data-`."""
     return f"{what}-{kind}" if kind in _OWN else kind
 
 

@@ -13,6 +13,10 @@ from runcast.dialects.ai_sdk_data import Chunk
 Version = Literal[5, 6, 7]
 """Of the package `ai`, on the client's side."""
 
+FAILED: Final = "The tool failed."
+UNFINISHED: Final = "It did not come to an end."
+"""What is said of a call without a result, if its run says nothing."""
+
 _COUNTS: Final = (
     ("input_tokens", "inputTokens"),
     ("output_tokens", "outputTokens"),

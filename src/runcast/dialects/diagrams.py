@@ -50,7 +50,7 @@ TYPES: Final = frozenset(
 )
 """The words that a diagram begins with (Mermaid's documentation, "Diagram Syntax")."""
 
-_FENCE = re.compile(r"(?P<fence>`{3,}|~{3,})[^\n`]*\n(?P<inside>.*?)\n?[ \t]*(?P=fence)[`~]*", re.DOTALL)
+_FENCE = re.compile(r"(`{3,}|~{3,})[^\n`]*\n")
 _FRONT_MATTER = re.compile(r"\s*---[ \t]*\n.*?\n---[ \t]*(\n|$)", re.DOTALL)
 _COMMENT = re.compile(r"\s*(%%\{.*?\}%%|%%[^\n]*(\n|$))", re.DOTALL)
 _TYPE = re.compile(r"\s*([A-Za-z][\w-]*)(?=[\s:;{]|$)")
@@ -60,8 +60,10 @@ def mermaid_of(text: str) -> str | None:
     """The diagram in `text`, without a Markdown fence around it; None if it does not begin with a diagram's type. Comments,
     directives and front matter may stand before that, and stay."""
     source = text.replace("\r\n", "\n").strip()
-    if (fenced := _FENCE.fullmatch(source)) is not None:
-        source = fenced["inside"].strip()
+    if (fence := _FENCE.match(source)) is not None:
+        end = source.find(fence[1], max(fence.end(), len(source.rstrip("`~"))))
+        if end >= 0:
+            source = source[fence.end() : end].strip()
     at = found.end() if (found := _FRONT_MATTER.match(source)) else 0
     while (found := _COMMENT.match(source, at)) is not None:
         at = found.end()

@@ -6,8 +6,9 @@ memory nor the time that it costs.
 
 from __future__ import annotations
 
-import re
 from typing import Final
+
+from runcast.events import nests_deeper
 
 MAX_DEPTH: Final = 32
 """Deepest nesting of arrays and objects in a client's message."""
@@ -18,24 +19,11 @@ MAX_DATA_URLS: Final = 1000
 """Of a request that may be larger because of the files in it."""
 
 _DATA: Final = '"data:'
-_NO_BRACKETS: Final = re.compile(r"[^\[\]{}]+")
 
 
 def too_deep(text: str) -> bool:
-    """Whether a JSON text nests deeper than `MAX_DEPTH`; linear, and exact for every valid JSON text."""
-    if text.count("{") + text.count("[") <= MAX_DEPTH:
-        return False
-    # Without what is escaped, quotes stand only at the ends of strings: each second piece is outside of them.
-    plain = text.replace("\\\\", "").replace('\\"', "")
-    depth = 0
-    for bracket in _NO_BRACKETS.sub("", "".join(plain.split('"')[::2])):
-        if bracket in "{[":
-            depth += 1
-            if depth > MAX_DEPTH:
-                return True
-        else:
-            depth -= 1
-    return False
+    """Whether a JSON text nests deeper than `MAX_DEPTH`."""
+    return nests_deeper(text, MAX_DEPTH)
 
 
 def too_many(text: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from runcast.dialects.openai_ids import APPROVAL, CALL
+from runcast.dialects.openai_ids import APPROVAL, MCP_CALL, SERVER_LABEL
 from runcast.errors import InvalidRequest
 from runcast.files import url_of
 from runcast.histories import MAX_MESSAGES
@@ -88,33 +88,52 @@ def asked_of_responses(body: Json) -> Asked:
     items: list[Any] = [{"role": "user", "content": given}] if isinstance(given, str) else _list(body, "input")
     said: list[Json] = []
     approvals: list[Approval] = []
-    names: dict[str, str] = {}
+    asked_before = 0
     for at, item in enumerate(items):
-        _item(item, at, said, approvals, names)
+        _item(item, at, said, approvals)
+        if cast(Json, item).get("type") == "mcp_approval_request":
+            asked_before = len(said)  # what stands before it was answered by it, if by nothing else
     known = {"input", "model", "stream", "tools", "previous_response_id", "conversation", "stream_options"}
-    tools = [_tool(one, f"/tools/{at}") for at, one in enumerate(_list(body, "tools", empty=True))]
+    given_tools = [one for one in _list(body, "tools", empty=True) if not _is_ours(one)]
+    tools = [_tool(one, f"/tools/{at}") for at, one in enumerate(given_tools)]
     instructions = body.get("instructions")
     if isinstance(instructions, str) and instructions:
         said.insert(0, {"id": "instructions", "role": "system", "content": instructions})
-    asked = _asked(body, said, tools, known, "/input", needs=not approvals)
+        asked_before += 1
+    asked = _asked(body, said, tools, known, "/input", needs=not approvals, begin=asked_before)
     return asked._replace(approvals=tuple(approvals))
 
 
 def _asked(
-    body: Json, said: list[Json], tools: list[ClientTool], known: set[str], at: str, *, needs: bool = True
+    body: Json,
+    said: list[Json],
+    tools: list[ClientTool],
+    known: set[str],
+    at: str,
+    *,
+    needs: bool = True,
+    begin: int = 0,
 ) -> Asked:
+    """`begin`: how many of `said` were said before, at least."""
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise InvalidRequest("`model` must name an agent.", at="/model")
     cut = next((i + 1 for i in range(len(said) - 1, -1, -1) if said[i]["role"] == "assistant"), 0)
+    cut = max(cut, begin)
     now = said[cut:]
     users = [one for one in now if one["role"] == "user"]
-    results = [Result(one["toolCallId"], one["content"]) for one in now if one["role"] == "tool"]
+    ran = {one["toolCallId"] for one in said if one["role"] == "tool" and one["toolCallId"].startswith(MCP_CALL)}
+    results = [
+        Result(one["toolCallId"], one["content"])
+        for one in now
+        if one["role"] == "tool" and one["toolCallId"] not in ran
+    ]
     if needs and not users and not results:
         raise InvalidRequest(
             "There is nothing to answer: end with a message of the user or the results of tools.", at=at
         )
-    history = [*said[:cut], *(one for one in now if one["role"] not in ("user", "tool"))]
+    told = [one for one in now if one["role"] not in ("user", "tool") or one.get("toolCallId") in ran]
+    history = [*said[:cut], *told]
     return Asked(
         model=model,
         stream=body.get("stream") is True,
@@ -180,7 +199,7 @@ def _chat_tool(given: Any, index: int) -> ClientTool:
 # --- Responses --------------------------------------------------------------------------------------------------------
 
 
-def _item(given: Any, index: int, said: list[Json], approvals: list[Approval], names: dict[str, str]) -> None:
+def _item(given: Any, index: int, said: list[Json], approvals: list[Approval]) -> None:
     at = f"/input/{index}"
     item = _object(given, at)
     id = f"h{index}"
@@ -195,17 +214,17 @@ def _item(given: Any, index: int, said: list[Json], approvals: list[Approval], n
                 {"id": id, "role": role, "content": _content(content, at) if role == "user" else _text(content, at)}
             )
         case "function_call":
-            own = item.get("id")
-            call = item.get("call_id")
-            if isinstance(own, str) and own.startswith(CALL) and isinstance(call, str):
-                names[call] = own.removeprefix(CALL)  # says which run left it
-            said.append({"id": id, "role": "assistant", "content": "", "toolCalls": [_call(call, item, at)]})
+            said.append(
+                {"id": id, "role": "assistant", "content": "", "toolCalls": [_call(item.get("call_id"), item, at)]}
+            )
+        case "mcp_call":
+            _ran_here(item, id, at, said)
         case "function_call_output":
             call = item.get("call_id")
             if not isinstance(call, str) or not call:
                 raise InvalidRequest("A function_call_output needs its `call_id`.", at=f"{at}/call_id")
             content = _text(item.get("output"), f"{at}/output")
-            said.append({"id": id, "role": "tool", "toolCallId": names.get(call, call), "content": content})
+            said.append({"id": id, "role": "tool", "toolCallId": call, "content": content})
         case "mcp_approval_response":
             request, reason = item.get("approval_request_id"), item.get("reason")
             if not isinstance(request, str) or not request.startswith(APPROVAL):
@@ -217,10 +236,28 @@ def _item(given: Any, index: int, said: list[Json], approvals: list[Approval], n
             approvals.append(
                 Approval(request.removeprefix(APPROVAL), item["approve"], reason if isinstance(reason, str) else None)
             )
-        case "reasoning" | "mcp_approval_request":
+        case "reasoning" | "mcp_approval_request" | "mcp_list_tools":
             pass  # what a client gives back of an answer, and no model of ours reads
         case kind:
             raise InvalidRequest(f"Items of the type {str(kind)[:64]!r} are not understood.", at=f"{at}/type")
+
+
+def _ran_here(item: Json, id: str, at: str, said: list[Json]) -> None:
+    """A call of the agent's own tool and what came of it, which a client gives back with an answer."""
+    name = item.get("id")
+    call = MCP_CALL + (name if isinstance(name, str) else str(id)).removeprefix(MCP_CALL)
+    said.append({"id": id, "role": "assistant", "content": "", "toolCalls": [_call(call, item, at)]})
+    output, error = item.get("output"), item.get("error")
+    content = output if isinstance(output, str) else None if error is None else _text(error, f"{at}/error")
+    if content is not None:
+        said.append({"id": f"{id}o", "role": "tool", "toolCallId": call, "content": content})
+
+
+def _is_ours(tool: Any) -> bool:
+    """Whether a tool of the request is the server that our own tools and questions name: some clients must list it to be
+    allowed to answer."""
+    given = cast(Json, tool) if isinstance(tool, dict) else {}
+    return given.get("type") == "mcp" and given.get("server_label") == SERVER_LABEL
 
 
 def _tool(given: Any, at: str) -> ClientTool:

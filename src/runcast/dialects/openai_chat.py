@@ -5,7 +5,7 @@
 The transport writes each as one `data:`, and `[DONE]` behind the last. A client sees the text, the thoughts
 (`delta.reasoning_content`, an extra that clients pass on), and the calls that are left to it, whole, in the end: a call that the
 model took back meanwhile would be carried out otherwise. Calls of the agent's own tools are not told, since a client that sees
-a call owes its result. A question to a person is said as text; nobody can answer it here. What was retracted cannot be taken
+a call owes its result. Sources with an address are annotations, all in one piece at the end. A question to a person is said as text; nobody can answer it here. What was retracted cannot be taken
 back from a stream; a whole completion is without it.
 """
 
@@ -18,7 +18,8 @@ from msgspec import UNSET
 
 from runcast import events as e
 from runcast.dialects.base import Attach, Frame, RecordEncoder, Start
-from runcast.dialects.openai_ids import COMPLETION, Cost, call_name, cost_of, created_of
+from runcast.dialects.openai_ids import COMPLETION, RATE_LIMITED, Cost, call_name, cost_of, created_of, failing_request
+from runcast.dialects.openai_items import citation_of
 from runcast.dialects.run_fold import BETWEEN, RunFold, failure_of, questions_of
 from runcast.events import Record
 from runcast.events import encode_value as to_bytes
@@ -32,8 +33,7 @@ class OpenAiChat:
     attach: Attach = "replay"
     joins: bool = True
     loses: tuple[str, ...] = (
-        "the agent's own tools", "answering a question", "that it was stopped", "state", "artifacts", "sources", "steps",
-        "subagents",
+        "the agent's own tools", "answering a question", "that it was stopped", "state", "artifacts", "steps", "subagents",
     )  # fmt: skip
 
     def encoder(self, start: Start) -> ChatEncoder:
@@ -51,9 +51,11 @@ class OpenAiChat:
         return to_bytes(encoder.completion())
 
 
-def error_body(code: str, message: str) -> dict[str, Any]:
-    """How OpenAI says that a run failed."""
-    return {"error": {"message": message, "type": "server_error", "code": code, "param": None}}
+def error_body(code: str, message: str, request: str | None = None) -> dict[str, Any]:
+    """How OpenAI says that a run failed; `request_id` is ours, where the server's log says more."""
+    kind = "rate_limit_error" if code in RATE_LIMITED else "server_error"
+    error = {"message": message, "type": kind, "code": code, "param": None}
+    return {"error": error if request is None else {**error, "request_id": request}}
 
 
 class _SharedPiece:
@@ -96,6 +98,7 @@ class ChatEncoder(RecordEncoder):
         self._thoughts: dict[str, list[str]] = {}
         self._names: dict[str, str] = {}
         self._args: dict[str, str] = {}
+        self._cited: list[tuple[dict[str, Any], int]] = []
         self._asked = ""
         self._finish = "stop"
         self._cost = Cost()
@@ -130,8 +133,11 @@ class ChatEncoder(RecordEncoder):
             case e.MessageRetracted() if event.message_ids is not UNSET:
                 for id in event.message_ids:
                     self._thoughts.pop(id, None)
+            case e.Source() if event.subagent_run_id is UNSET and (citation := citation_of(event)) is not None:
+                self._cited.append((citation, len(self._run.text)))
             case e.RunRestarted() if event.anew is True:
                 self._thoughts.clear()
+                self._cited.clear()
             case _:
                 pass
         return ()
@@ -151,11 +157,13 @@ class ChatEncoder(RecordEncoder):
         self._cost = cost_of(event)
         failure = failure_of(event)
         if failure is not None and failure[0] != "cancelled":
-            return self._frames(record, [error_body(*failure)], ends=True)
+            return self._frames(record, [error_body(*failure, failing_request(event))], ends=True)
         chunks: list[dict[str, Any]] = []
         if questions := "\n".join(questions_of(event)):
             self._asked = f"{BETWEEN}{questions}" if self._run.text else questions
             chunks.append(self._chunk({"content": self._asked}))
+        if annotations := self._annotations():
+            chunks.append(self._chunk({"annotations": annotations}))
         self.left = self._left(event)
         if self.left:
             self._finish = "tool_calls"
@@ -164,6 +172,22 @@ class ChatEncoder(RecordEncoder):
         if self._usage:
             chunks.append({**self._head, "choices": [], "usage": self._cost.of_completion()})
         return self._frames(record, chunks, ends=True)
+
+    def _annotations(self) -> list[dict[str, Any]]:
+        """The sources, each where the text stood; what was taken back meanwhile has left no place."""
+        end = len(self._run.text)
+        return [
+            {
+                "type": "url_citation",
+                "url_citation": {
+                    "url": one["url"],
+                    "title": one["title"],
+                    "start_index": min(at, end),
+                    "end_index": min(at, end),
+                },
+            }
+            for one, at in self._cited
+        ]
 
     def _left(self, event: e.Event) -> list[dict[str, Any]]:
         """The calls that the run leaves to the client."""
@@ -201,6 +225,8 @@ class ChatEncoder(RecordEncoder):
         message["refusal"] = None
         if thoughts:
             message["reasoning_content"] = thoughts
+        if annotations := self._annotations():
+            message["annotations"] = annotations
         if self.left:
             message["tool_calls"] = self.left
         return {

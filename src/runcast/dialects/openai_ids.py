@@ -19,10 +19,15 @@ MESSAGE = "msg_"
 REASONING = "rs_"
 CALL = "fc_"
 OUTPUT = "fco_"
+MCP_CALL = "mcp_"
 APPROVAL = "mcpr_"
 
 SERVER_LABEL = "runcast"
 """The server that an approval names: the agent's own tools are on no other."""
+
+
+RATE_LIMITED = frozenset({"rate_limited", "model_rate_limited"})
+"""Codes of runs that failed because of too many requests, here or at the model's provider: OpenAI's status for it is 429."""
 
 
 def run_of(response: str) -> str | None:
@@ -77,6 +82,12 @@ def cost_of(event: e.Event) -> Cost:
     """What the run cost that `event` ends."""
     usage = event.usage if isinstance(event, e.RunFinished | e.RunError) else UNSET
     return Cost(() if usage is UNSET else usage)
+
+
+def failing_request(event: e.Event) -> str | None:
+    """The id under which the server's log tells why a run failed; None if there is none."""
+    id = event.request_id if isinstance(event, e.RunError) else UNSET
+    return None if id is UNSET else id
 
 
 def created_of(event: e.Event) -> int:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
+from types import MappingProxyType
 from typing import Final, cast
 from urllib.parse import parse_qsl
 
+from runcast.dialects.ag_ui import AgUi
 from runcast.dialects.ai_sdk import AiSdk
 from runcast.dialects.base import Dialect, Options
 from runcast.dialects.chat_stream import ChatStream
@@ -27,6 +29,7 @@ Factory = Callable[[Options], Dialect]
 """Makes a dialect from its options; raises ValueError, with a sentence, for options that it does not know."""
 
 BUILTIN: Mapping[str, Factory] = {
+    "ag-ui": AgUi,
     "ai-sdk": AiSdk,
     "chat-stream": ChatStream,
     "partials": Partials,
@@ -35,6 +38,8 @@ BUILTIN: Mapping[str, Factory] = {
     "thoughts": Thoughts,
     "tool-calls": ToolCalls,
 }
+
+NO_DEFAULTS: Final[Mapping[str, Options]] = MappingProxyType({})
 
 
 @cache
@@ -55,8 +60,8 @@ def known() -> Mapping[str, Factory]:
     return {**found, **BUILTIN}
 
 
-def dialect_named(text: str) -> Dialect:
-    """The dialect that a setting names.
+def dialect_named(text: str, defaults: Mapping[str, Options] = NO_DEFAULTS) -> Dialect:
+    """The dialect that a setting names. `defaults`: options by the dialect's name, where the text does not say otherwise.
 
     Raises:
         ConfigError: there is none of this name, or it does not know an option.
@@ -66,6 +71,6 @@ def dialect_named(text: str) -> Dialect:
     if factory is None:
         raise ConfigError(f"There is no dialect {name!r}; there are: {', '.join(sorted(known()))}.")
     try:
-        return factory(dict(parse_qsl(query, keep_blank_values=True)))
+        return factory({**defaults.get(name, {}), **dict(parse_qsl(query, keep_blank_values=True))})
     except ValueError as error:
         raise ConfigError(f"The dialect {name!r} cannot be used as {text!r}: {error}") from None

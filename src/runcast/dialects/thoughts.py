@@ -43,6 +43,10 @@ SILENCE_S: Final = 60.0
 NOTHING: Final = "Done."
 """What is observed of a tool that returned nothing and has no sentence for it."""
 
+MOST_CHARACTERS: Final = 100_000
+"""Of an action or observation: they are lines for people, and Python's `websockets` gives up a connection at a frame of more than
+1 MiB, which so many characters never need (RFC 8259, section 7: six bytes each at most)."""
+
 LONGEST_MS: Final = 1000
 """How long text is collected, by the log's own times."""
 
@@ -243,7 +247,7 @@ def _answers(texts: Sequence[str]) -> list[bytes]:
 
 def _action(call: Call) -> str:
     """`search(q="a", limit=3)`."""
-    return f"{call.name}({', '.join([f'{_name(key)}={_json(value)}' for key, value in call.arguments.items()])})"
+    return _cut(f"{call.name}({', '.join([f'{_name(key)}={_json(value)}' for key, value in call.arguments.items()])})")
 
 
 def _name(key: str) -> str:
@@ -258,7 +262,11 @@ def _observation(call: Call) -> str:
     if call.failed:
         return f"Error: {call.error}"
     said = "" if call.result is None else readable(call.result)
-    return said or call.summary or NOTHING
+    return _cut(said or call.summary or NOTHING)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"
 
 
 def _answer_frame(text: str, seq: int) -> Sequence[Frame]:

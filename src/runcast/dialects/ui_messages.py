@@ -76,7 +76,7 @@ def chain_of(transcript: Transcript, run: str) -> list[TranscriptRun]:
     id: str | None = run
     while id is not None and (one := runs.pop(id, None)) is not None:  # popped: a circle ends
         chain.append(one)
-        id = one.resumes or (None if _was_said(one) else one.parent)
+        id = one.resumes or (one.parent if goes_on(one) else None)
     chain.reverse()
     return chain
 
@@ -84,14 +84,16 @@ def chain_of(transcript: Transcript, run: str) -> list[TranscriptRun]:
 def newest_of(transcript: Transcript, run: str) -> str:
     """The newest run of the assistant message that `run` is part of."""
     for one in transcript.runs:  # in the order of their first events: what goes on stands behind
-        if one.resumes == run or (one.parent == run and not _was_said(one) and one.resumes is None):
+        if one.resumes == run or (one.parent == run and goes_on(one) and one.resumes is None):
             run = one.id
     return run
 
 
-def _was_said(run: TranscriptRun) -> bool:
-    """Whether a person said something that the run answers."""
-    return any(message.role == "user" and message.id != run.id for message in run.messages)
+def goes_on(run: TranscriptRun) -> bool:
+    """Whether a run goes on with the message of the one before it: nobody said anything that it answers."""
+    return run.resumes is not None or not any(
+        message.role == "user" and message.id != run.id for message in run.messages
+    )
 
 
 def inline(url: str) -> tuple[str, str] | None:

@@ -81,7 +81,10 @@ def end_of(run: Run, execution: Execution, new_id: IdSource) -> End:
     if finish.outcome is not UNSET and finish.outcome.type == "cancelled":
         return End("cancelled", terminal, {})
     if finish.outcome is not UNSET and finish.outcome.type == "interrupt" and finish.outcome.interrupts:
-        asked = [execution.recorder.dated(one) for one in finish.outcome.interrupts]
+        try:
+            asked = [execution.recorder.dated(one) for one in finish.outcome.interrupts]
+        except AgentError as bad:
+            return End("failed", _failed(run, bad, new_id), {})
         if foreign := [one.id for one in asked if one.id.rpartition(".")[0] != run.id]:
             # An answer finds its run by the interrupt's id: one that it cannot find would leave the run waiting for ever.
             problem = f"an interrupt's id must be `<run id>.<n>`, {foreign[0]!r} of run {run.id} is not"

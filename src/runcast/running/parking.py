@@ -181,6 +181,10 @@ class Unparked:
         self.description = agent.description
         self._agent = agent
 
+    def __getattr__(self, name: str) -> Any:
+        """What else it says of itself, such as `on_crash`, is the agent's."""
+        return getattr(self._agent, name)
+
     async def run(self, input: RunInput, context: RunContext) -> AsyncIterator[Event]:
         turns = await context.history()
         state = turns[-1].state if turns and turns[-1].run.id == input.resumes else None

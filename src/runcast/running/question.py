@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from runcast.errors import AgentError
 from runcast.events import Interrupt
+from runcast.forms import BadForm, check_form
 from runcast.transcript import InterruptPart
 
 
@@ -24,6 +26,22 @@ def question_of(asked: Interrupt | InterruptPart) -> Question:
         asked.response_schema if isinstance(asked.response_schema, dict) else None,
         moment(expires_at) if isinstance(expires_at, str) else None,
     )
+
+
+def check_answerable(asked: Interrupt) -> None:
+    """
+    Raises:
+        AgentError: code `invalid_question`: no answer could be held against its form.
+    """
+    if not isinstance(asked.response_schema, dict):
+        return
+    try:
+        check_form(asked.response_schema)
+    except BadForm as error:
+        text = asked.message if isinstance(asked.message, str) else asked.id
+        raise AgentError(
+            f"The agent asked {text!r} in a way that cannot be answered: {error}.", code="invalid_question"
+        ) from error
 
 
 def date(ms: int) -> str:

@@ -21,14 +21,17 @@ from msgspec import UNSET, UnsetType
 from runcast import events as e
 from runcast.errors import AgentError
 from runcast.events import Event
-from runcast.jsonvalue import to_json
+from runcast.jsonvalue import MAX_DEPTH, to_json
 from runcast.running.bulk import PIECE, check, pieces, whole
-from runcast.running.question import moment
+from runcast.running.question import check_answerable, moment
 from runcast.transcript import ReasoningPart, StepPart, SubagentPart, TextPart, ToolPart, TranscriptRun
 
 Ending = Literal["done", "waiting", "cancelled", "failed", "interrupted"]
 
 PROGRESS_PER_S = 20
+
+LEVELS = MAX_DEPTH + 8
+"""Of an event as JSON: those of a value, and those it stands in."""
 
 _UNFINISHED = {
     "cancelled": "The run was stopped before this tool finished.",
@@ -138,10 +141,15 @@ class Recorder:
         self._names, self._used = dict(before._names), dict(before._used)
 
     def dated(self, interrupt: e.Interrupt) -> e.Interrupt:
-        """The question as it was announced in this run, with the date on which it expires."""
+        """The question as it was announced in this run, with the date on which it expires.
+
+        Raises:
+            AgentError: code `invalid_question`, see `check_answerable`.
+        """
         known = self._asked.get(interrupt.id)
         if known is not None:
             return known
+        check_answerable(interrupt)
         date = interrupt.expires_at
         if self._expiry is not None and (not isinstance(date, str) or moment(date) is None):
             interrupt = msgspec.structs.replace(interrupt, expires_at=self._expiry())
@@ -454,11 +462,16 @@ def storable(event: AnyEvent) -> AnyEvent:
     """
     if isinstance(event, e.DELTAS) and _is_plain(event):
         return event  # the many: such strings are read as they are written
+    data: bytes | None = None
     try:
         data = e.encode(event)
+        if e.nests_deeper(data, LEVELS):
+            data = None
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+        pass
+    if data is None:
         fields = {name: _clean(getattr(event, name)) for name in event.__struct_fields__}
-        event, data = type(event)(**fields), None
+        event = type(event)(**fields)
     try:
         if data is None:
             data = e.encode(event)

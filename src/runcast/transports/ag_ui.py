@@ -1,8 +1,8 @@
-"""The routes of AG-UI 1.0: a POST per run, as its `HttpAgent` makes it, and what that protocol leaves open.
+"""AG-UI 1.0 over HTTP: a POST per run, as its `HttpAgent` makes it, and what that protocol leaves open.
 
-    POST /ag-ui/{agent}                      run: `RunAgentInput` in, server-sent events out
-    GET  /ag-ui/{agent}?threadId=&runId=     attach: the conversation as it stands, then its run live
-    POST /ag-ui/{agent}/cancel               {"threadId", "runId"?}: stop the run, or whatever runs
+    POST {path}/{agent}                      run: `RunAgentInput` in, server-sent events out
+    GET  {path}/{agent}?threadId=&runId=     attach: the conversation as it stands, then its run live
+    POST {path}/{agent}/cancel               {"threadId", "runId"?}: stop the run, or whatever runs
 
 A POST with a `threadId` and `runId` that are known attaches to that run, and so does one that says nothing new. A client that
 hangs up has gone, whatever it meant: the stock Stop button is a broken request. What becomes of the run then is `on_disconnect`,
@@ -11,11 +11,11 @@ here also `?onDisconnect=` for one run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal
 
-from fastapi import APIRouter, Query, Request
 from msgspec import Struct
+from starlette.requests import Request
 from starlette.responses import Response
 
 from runcast.commands import Cancel, Subscribe
@@ -28,19 +28,28 @@ from runcast.subscription import Subscription
 from runcast.transports.ag_ui_asking import Asking, RunAgentInput
 from runcast.transports.ag_ui_following import Following, nothing_yet
 from runcast.transports.gateway import Gateway, Place
-from runcast.transports.problems import HttpError
+from runcast.transports.posting import refused
+from runcast.transports.presented import QueryToken
+from runcast.transports.problems import HttpError, problem
 from runcast.transports.requests import json_answer, read_json
 from runcast.transports.sse import EventStream, Framing
+from runcast.transports.wire import App, Receive, Scope, Send, query_of
+
+PATH: Final = "/ag-ui"
+AGENT: Final = "/{agent}"
+"""What follows a path that does not say itself where the agent's name stands."""
 
 FRAMING = Framing(ids=False)
 
-MAX_BODY = 4 * 1024 * 1024
-"""Bytes of a `RunAgentInput`: it has the whole conversation in it."""
+ENVELOPE_BYTES: Final = 4 * 1024 * 1024
+"""What a `RunAgentInput` may have beside its files: it has the whole conversation in it."""
 
-ThreadId = Annotated[str | None, Query(alias="threadId", description="The client's own id of the conversation.")]
-RunId = Annotated[str | None, Query(alias="runId", description="The client's own id of the run.")]
-Version = Annotated[str | None, Query(alias="protocolVersion")]
-OnGone = Annotated[Literal["continue", "cancel"] | None, Query(alias="onDisconnect")]
+What = Literal["agent", "cancel"]
+BELOW: Final[Mapping[str, tuple[What, tuple[str, ...]]]] = {
+    "": ("agent", ("GET", "POST")),
+    "/cancel": ("cancel", ("POST",)),
+}
+"""What stands at and below an agent's path, and its methods."""
 
 
 class ToCancel(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -49,32 +58,72 @@ class ToCancel(Struct, frozen=True, kw_only=True, rename="camel"):
     reason: str | None = None
 
 
-def ag_ui_routes(gateway: Gateway, dialect: AgUi) -> APIRouter:
-    router = APIRouter(prefix="/ag-ui", tags=["ag-ui"])
-    routes = _Routes(gateway, dialect)
+def agent_path(path: str) -> str:
+    """Where the agents are that a setting puts at `path`: below it, unless it names the agent itself."""
+    return path if AGENT in path else path + AGENT
 
-    @router.post("/{agent}", include_in_schema=False)
-    async def run_agent(request: Request, agent: str, on_disconnect: OnGone = None) -> Response:
-        principal = await routes.enter(request, agent)
-        given = await read_json(request, RunAgentInput, max_bytes=MAX_BODY)
-        gateway.refuse_while_draining()
+
+def ag_ui_endpoints(gateway: Gateway, dialect: AgUi, query_token: QueryToken) -> dict[str, App]:
+    """The applications of the agents by what follows their path."""
+    return {
+        below: AgUiEndpoint(gateway, dialect, what, methods, query_token) for below, (what, methods) in BELOW.items()
+    }
+
+
+class AgUiEndpoint:
+    """The ASGI application behind one of the paths."""
+
+    def __init__(
+        self, gateway: Gateway, dialect: AgUi, what: What, methods: tuple[str, ...], query_token: QueryToken
+    ) -> None:
+        self._gateway = gateway
+        self._routes = _Routes(gateway, dialect)
+        self._what: What = what
+        self._methods = methods
+        self._query_token: QueryToken = query_token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._respond(request)
+        except Exception as error:
+            response = refused(scope, error)
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        routes, agent, query = self._routes, str(request.path_params["agent"]), query_of(request.scope)
+        if request.method not in self._methods:
+            message = f"{request.method} is not allowed here."
+            allowed = {"allow": ", ".join(self._methods)}
+            return problem(request.scope, 405, "method_not_allowed", message, headers=allowed)
+        # Who it is comes before anything that is asked is looked at.
+        principal = (await self._gateway.identify_scope(request.scope, query_token=self._query_token)).principal
+        routes.check(principal, agent)
+        if self._what == "cancel":
+            return await routes.cancel(principal, await read_json(request, ToCancel))
+        if request.method == "GET":
+            if (thread := query.get("threadId")) is None:
+                raise InvalidRequest("Say which conversation: `?threadId=`.")
+            return await routes.attach(principal, thread, query.get("runId"), query.get("protocolVersion"))
+        on_disconnect = _on_disconnect(query)
+        given = await read_json(request, RunAgentInput, max_bytes=body_limit(self._gateway))
+        self._gateway.refuse_while_draining()
         return await routes.run(principal, agent, given, on_disconnect)
 
-    @router.get("/{agent}", include_in_schema=False)
-    async def attach(
-        request: Request, agent: str, thread: ThreadId = None, run: RunId = None, version: Version = None
-    ) -> Response:
-        principal = await routes.enter(request, agent)  # before anything that is asked is looked at
-        if thread is None:
-            raise InvalidRequest("Say which conversation: `?threadId=`.")
-        return await routes.attach(principal, thread, run, version)
 
-    @router.post("/{agent}/cancel", include_in_schema=False)
-    async def cancel(request: Request, agent: str) -> Response:
-        principal = await routes.enter(request, agent)
-        return await routes.cancel(principal, await read_json(request, ToCancel))
+def body_limit(gateway: Gateway) -> int:
+    """The longest `RunAgentInput`, in bytes. Files come as base64, four characters for three bytes."""
+    return gateway.service.uploads.limits.max_bytes * 4 // 3 + ENVELOPE_BYTES
 
-    return router
+
+def _on_disconnect(query: Mapping[str, str]) -> OnDisconnect | None:
+    match query.get("onDisconnect"):
+        case None:
+            return None
+        case "continue" | "cancel" as chosen:
+            return chosen
+        case _:
+            raise InvalidRequest("`onDisconnect` is `continue` or `cancel`.")
 
 
 class _Routes:
@@ -82,17 +131,14 @@ class _Routes:
         self._gateway = gateway
         self._dialect = dialect
 
-    async def enter(self, request: Request, agent: str) -> Principal:
-        """Who it is.
-
-        Raises:
-            Unauthenticated, Forbidden. HttpError: 404, there is no such agent.
+    def check(self, principal: Principal, agent: str) -> None:
         """
-        principal = await self._gateway.principal(request.scope)
+        Raises:
+            HttpError: 404, there is no such agent.
+        """
         known = [one.name for one in self._gateway.service.agents(principal)]
         if agent not in known:
             raise HttpError(404, "not_found", f"There is no agent {agent[:64]!r}; there are: {', '.join(known)}.")
-        return principal
 
     async def run(
         self, principal: Principal, agent: str, given: RunAgentInput, on_disconnect: OnDisconnect | None

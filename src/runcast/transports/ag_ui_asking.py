@@ -14,12 +14,14 @@ from msgspec import Meta, Struct
 
 from runcast.commands import Edit, Resolve, Retry, Return, Send
 from runcast.dialects.ag_ui_events import text_of
+from runcast.dialects.json_texts import too_deep
 from runcast.dialects.native import fault_of_message
 from runcast.errors import InvalidRequest, NotFound
 from runcast.histories import MAX_MESSAGES, Placed, place
 from runcast.runs import ClientContext, ClientInput, ClientTool, Message, OnDisconnect, Principal, Thread, ToolMessage
 from runcast.service import Service
 from runcast.transcript import InterruptPart, ToolPart, Transcript, load
+from runcast.transports.enclosed import filed
 from runcast.transports.problems import HttpError
 
 
@@ -114,23 +116,37 @@ class Asking:
                 sent = await service.retry(self._principal, Retry(id=id, run=_run_of(placed), **common))
             case "return":
                 results = tuple(_tool_message(one) for one in placed.tool_results)
-                said = _message(placed.new[-1]) if placed.new else None
+                said = await self._message(placed.new[-1]) if placed.new else None
                 command = Return(id=id, run=_run_of(placed), results=results, message=said, **common)
                 sent = await service.return_results(self._principal, command)
             case _ if placed.edited is not None and placed.parent_run is None:
-                said = _message(placed.new[-1])
+                said = await self._message(placed.new[-1])
                 sent = await service.edit(self._principal, Edit(id=id, run=placed.edited, message=said, **common))
             case _:
                 send = Send(
                     id=id,
                     thread=self._thread.id,
                     agent=self._agent,
-                    message=_message(placed.new[-1]),
+                    message=await self._message(placed.new[-1]),
                     parent_run_id=placed.parent_run,
                     **common,
                 )
                 sent = await service.send(self._principal, send)
         return Asked(sent.run, is_new=not sent.replayed)
+
+    async def _message(self, given: dict[str, Any]) -> Message:
+        """A user's message as it is sent; what it carries inline is uploaded first."""
+        try:
+            message = msgspec.convert({"id": given.get("id"), "content": given.get("content")}, Message)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(f"The newest message cannot be read: {error}.") from None
+        if not isinstance(message.content, str):
+            key = f"{self._thread.id}:{message.id}"
+            content = await filed(self._service.uploads, self._principal, message.content, key=key)
+            message = msgspec.structs.replace(message, content=content)
+        if fault := fault_of_message(message):
+            raise InvalidRequest(fault)
+        return message
 
     async def _resume(self, transcript: Transcript, placed: Placed, answers: Sequence[ResumeEntry]) -> Asked:
         """Answer what the thread's waiting run asks: all of it, or nothing."""
@@ -226,17 +242,6 @@ def _run_of(placed: Placed) -> str:
     return placed.run
 
 
-def _message(given: dict[str, Any]) -> Message:
-    content: Any = given.get("content")
-    try:
-        message = msgspec.convert({"id": given.get("id"), "content": content}, Message)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"The newest message cannot be read: {error}.") from None
-    if fault := fault_of_message(message):
-        raise InvalidRequest(fault)
-    return message
-
-
 def _tool_message(given: dict[str, Any]) -> ToolMessage:
     try:
         return msgspec.convert({"error": None, **given, "role": "tool"}, ToolMessage)
@@ -247,6 +252,8 @@ def _tool_message(given: dict[str, Any]) -> ToolMessage:
 def _parsed(message: dict[str, Any]) -> Any:
     """What a tool message answers to a question: JSON if it is, else its text."""
     text = text_of(message.get("content"))
+    if too_deep(text):
+        return text
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):

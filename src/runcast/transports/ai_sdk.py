@@ -2,6 +2,7 @@
 
     POST {path}               {id, messages, trigger, messageId}: the message that answers, as server-sent events
     GET  {path}/{id}/stream   the message that is being written, from its start; 204 if there is none
+    GET  {path}/{id}/messages {id, messages, active}: the chat as UI messages, for a page that is loaded
     POST {path}/{id}/stop     stops what runs and waits in the chat
 
 The version of `ai` in the front end: `?v=`, else the header `x-ai-sdk-version`, else as the path was set (6).
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 from starlette.requests import Request
@@ -19,10 +20,12 @@ from starlette.responses import Response
 
 from runcast.commands import Cancel
 from runcast.dialects.ai_sdk import VERSIONS, AiSdk, AiSdkEncoder, Version
+from runcast.dialects.ai_sdk_history import history_of
 from runcast.dialects.json_texts import MAX_DEPTH, too_deep, too_many, without_data
 from runcast.dialects.messages import conversation_fault
 from runcast.errors import InvalidRequest, NotFound, TooLarge
 from runcast.runs import Principal
+from runcast.transcript import load
 from runcast.transports.ai_sdk_asking import ENVELOPE_BYTES, Asked, Told, active, ask, body_limit, subscribed
 from runcast.transports.gateway import Gateway, Place
 from runcast.transports.posting import refused
@@ -30,7 +33,7 @@ from runcast.transports.presented import QueryToken
 from runcast.transports.problems import HttpError, problem
 from runcast.transports.requests import json_answer, read_text
 from runcast.transports.sse import EventStream, Framing
-from runcast.transports.whole import whole
+from runcast.transports.whole import whole, whole_transcript
 from runcast.transports.wire import App, Receive, Scope, Send, header_values, query_of
 
 PATH: Final = "/api/chat"
@@ -46,10 +49,11 @@ HEADERS: Final = {
 
 FRAMING: Final = Framing(ids=False, tail=b"[DONE]")
 
-What = Literal["chat", "stream", "stop"]
+What = Literal["chat", "stream", "messages", "stop"]
 BELOW: Final[dict[str, tuple[What, str]]] = {
     "": ("chat", "POST"),
     "/{chat_id}/stream": ("stream", "GET"),
+    "/{chat_id}/messages": ("messages", "GET"),
     "/{chat_id}/stop": ("stop", "POST"),
 }
 """What stands at and below the path of a chat, and its method."""
@@ -93,6 +97,8 @@ class AiSdkEndpoint:
                 return await self._chat(request, principal, version)
             case "stream":
                 return await self._stream(request, principal, version)
+            case "messages":
+                return await self._messages(request, principal, version)
             case "stop":
                 return await self._stop(request, principal)
 
@@ -116,6 +122,16 @@ class AiSdkEndpoint:
         with self._gateway.claim(principal) as place:
             return await self._tell(principal, told, version, place)
 
+    async def _messages(self, request: Request, principal: Principal, version: Version) -> Response:
+        service, chat = self._gateway.service, str(request.path_params["chat_id"])
+        thread = await service.find_thread(principal, chat)
+        if thread is None:
+            return json_answer(Messages(id=chat, messages=[], active=False))  # one that nobody has begun
+        transcript = load((await service.view(principal, thread.id)).transcript)
+        await whole_transcript(service, principal, transcript)
+        messages, active = history_of(thread.id, transcript, version)
+        return json_answer(Messages(id=chat, messages=messages, active=active))
+
     async def _tell(self, principal: Principal, told: Told, version: Version, place: Place) -> Response:
         encoder = AiSdkEncoder(told.start, version=version, shown_after=told.shown_after)
         subscription = await subscribed(self._gateway, principal, told)
@@ -135,6 +151,14 @@ class AiSdkEndpoint:
         if thread is None:
             raise NotFound("There is no such conversation.")
         return json_answer(await service.cancel(principal, Cancel(id=self._gateway.new_id(), thread=thread.id)))
+
+
+class Messages(msgspec.Struct, frozen=True, kw_only=True):
+    """A chat as its page has it. `active`: the message behind these is being written; its stream tells it."""
+
+    id: str
+    messages: list[dict[str, Any]]
+    active: bool
 
 
 def version_of(scope: Scope, default: Version) -> Version:

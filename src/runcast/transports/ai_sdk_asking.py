@@ -15,16 +15,17 @@ from msgspec import UNSET, Meta
 
 from runcast.commands import Edit, Resolve, Retry, Return, Send
 from runcast.dialects.base import Start
+from runcast.dialects.json_texts import too_deep
 from runcast.dialects.ui_messages import Approval, approvals_of, as_ag_ui, chain_of, newest_of
 from runcast.errors import AlreadyDecided, Expired, InvalidRequest
 from runcast.events import TERMINAL, Record
 from runcast.histories import MAX_MESSAGES, Placed, place
 from runcast.parts import InterruptPart, Transcript
-from runcast.runs import ClientInput, ClientTool, Message, OnDisconnect, Principal, Run, Thread, ToolMessage
+from runcast.runs import ClientInput, ClientTool, Message, OnBusy, OnDisconnect, Principal, Run, Thread, ToolMessage
 from runcast.subscription import RunSubscription, Sink, Subscription
 from runcast.transcript import load
+from runcast.transports.enclosed import filed
 from runcast.transports.gateway import Gateway
-from runcast.transports.inline import check_inline, is_inline, pieces
 from runcast.updates import Events, Update
 
 ENVELOPE_BYTES: Final = 4 * 1024 * 1024
@@ -158,7 +159,8 @@ class _Asking:
         client = _client(asked, placed)
         match placed.action:
             case "send" if placed.new:
-                return await self._send(placed, client, asked.on_disconnect)
+                waits = any(run.status == "waiting" for run in transcript.runs)
+                return await self._send(placed, client, asked.on_disconnect, "interrupt" if waits else "enqueue")
             case "return" if placed.run is not None:
                 return await self._return(placed, placed.run, client, asked.on_disconnect)
             case "resolve" if placed.run is not None:
@@ -195,7 +197,11 @@ class _Asking:
 
     # --- saying something -----------------------------------------------------------------------------------------
 
-    async def _send(self, placed: Placed, client: ClientInput | None, on_disconnect: OnDisconnect | None) -> Told:
+    async def _send(
+        self, placed: Placed, client: ClientInput | None, on_disconnect: OnDisconnect | None, on_busy: OnBusy
+    ) -> Told:
+        """`on_busy`: whoever says something instead of an answer takes the question back; waiting behind it, the message would
+        keep the page from answering."""
         message = await self._message(placed.new[-1])
         alias = f"say:{message.id}"[:128]
         common: dict[str, Any] = {"id": message.id, "message": message, "run_alias": alias, "client": client}
@@ -203,7 +209,7 @@ class _Asking:
         if placed.parent_run is None and placed.edited is not None:
             sent = await self._service.edit(self._principal, Edit(run=placed.edited, **common))
         else:
-            send = Send(thread=self._thread.id, parent_run_id=placed.parent_run, **common)
+            send = Send(thread=self._thread.id, parent_run_id=placed.parent_run, on_busy=on_busy, **common)
             sent = await self._service.send(self._principal, send)
         return await self.message(sent.run)
 
@@ -231,20 +237,9 @@ class _Asking:
         id = str(given.get("id") or self._gateway.new_id())
         if isinstance(content, list):
             parts = cast("list[dict[str, Any]]", content)
-            check_inline(parts)
-            content = [await self._kept(part, f"{self._thread.id}:{id[:80]}.{n}") for n, part in enumerate(parts)]
+            key = f"{self._thread.id}:{id}"
+            content = await filed(self._service.uploads, self._principal, parts, key=key)
         return Message(id=id, content=content)
-
-    async def _kept(self, part: dict[str, Any], key: str) -> dict[str, Any]:
-        if not is_inline(part):
-            return part
-        inline = cast("dict[str, str]", part["source"])
-        metadata = cast("dict[str, Any]", part.get("metadata") or {})
-        name = str(metadata.get("name") or "file")
-        file = await self._service.uploads.upload(
-            self._principal, pieces(inline["value"]), name=name, mime_type=inline["mimeType"], key=key
-        )
-        return {**part, "source": {"type": "url", "value": file.url, "mimeType": file.mime_type}}
 
     # --- answering ------------------------------------------------------------------------------------------------
 
@@ -286,7 +281,7 @@ def _returned(message: Mapping[str, Any]) -> ToolMessage:
 
 def _value(content: Any) -> Any:
     """What a client's tool gave: the JSON value in its text, or the text."""
-    if not isinstance(content, str):
+    if not isinstance(content, str) or too_deep(content):
         return content
     try:
         return msgspec.json.decode(content)

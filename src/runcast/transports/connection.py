@@ -29,7 +29,8 @@ ASK_TIMEOUT_S: Final = 60.0
 CLOSE_TIMEOUT_S: Final = 5.0
 """How long a peer that does not read may take to make room for a close frame."""
 
-EXPIRED: Final = Close(CloseCode.TOKEN_EXPIRED, "The token has expired.")
+EXPIRED: Final = Close(CloseCode.UNAUTHENTICATED, "The token has expired.")
+"""Of 4002 only native clients know; all others sign people in again at 4001."""
 FAILED: Final = Close(CloseCode.INTERNAL, "Something went wrong on the server.")
 
 
@@ -47,7 +48,6 @@ class DialectConnection:
         self._place: Place
         self._expires_at: int | None = None
         """When the client's token ends, Unix milliseconds."""
-        self._expired = EXPIRED
         self._wake = anyio.Event()
         self._stop_asked = False
         self._revoked = False
@@ -162,7 +162,7 @@ class DialectConnection:
                 return
             left_s = self._token_left_s()
             if left_s <= 0:
-                self._end(self._expired)
+                self._end(EXPIRED)
                 return
             wait_s = min(self._outlet.stuck_at() - clock.monotonic(), left_s, self._due_s())
             self._wake = anyio.Event()

@@ -6,7 +6,7 @@ A mark is the place of the first frame that did not reach the client: `(seq, k)`
     by its browser          the runs that a lost socket had asked for; the first new socket takes them all
 
 In memory and bounded. What is forgotten, and what was before this server began, counts as delivered; but for the end of a run
-that went on then, which nobody can have been told.
+that went on then, which nobody can have been told: by browser the log knows it (`transports.recalling`).
 """
 
 from __future__ import annotations
@@ -91,9 +91,11 @@ class _Browser:
 class Deliveries:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._known_since_ms = clock.now_ms()
+        self._known_since_ms = self.began_ms = clock.now_ms()
         self._conversations: dict[tuple[Principal, str], _Conversation] = {}
         self._browsers: dict[tuple[Principal, str], _Browser] = {}
+        self._recalled: dict[tuple[Principal, str], None] = {}
+        """The browsers for which was looked what they waited for before this server began."""
 
     @property
     def known_since_ms(self) -> int:
@@ -175,6 +177,26 @@ class Deliveries:
                     self._give(known, give)
         if not known.lost and not known.sockets:
             self._browsers.pop((principal, browser), None)
+
+    def recalls(self, principal: Principal, browser: str) -> bool:
+        """Whether it is to be looked up what this browser waited for before this server began: once."""
+        key = (principal, browser)
+        if key in self._recalled:
+            return False
+        self._recalled[key] = None
+        if len(self._recalled) > MAX_BROWSERS:
+            del self._recalled[next(iter(self._recalled))]
+        return True
+
+    def recalled(self, principal: Principal, browser: str, socket: Hashable, lost: Sequence[LostRun]) -> None:
+        """It waited for these. `socket` gets them; if it is gone meanwhile, the next one."""
+        if not lost:
+            return
+        known = self._browsers.setdefault((principal, browser), _Browser())
+        for run in lost:
+            known.lost[run.run] = run
+        if (joined := known.sockets.get(socket)) is not None:
+            self._give(known, joined[1])
 
     def expire(self, principal: Principal, browser: str, runs: Sequence[str]) -> None:
         """These runs are over for too long, or gone."""

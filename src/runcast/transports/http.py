@@ -14,14 +14,12 @@ from msgspec import UNSET
 from starlette.responses import JSONResponse, Response
 
 from runcast.commands import Cancel, Edit, Resolve, Retry, Send, Steer, Subscribe
-from runcast.dialects.ag_ui import AgUi
 from runcast.dialects.base import Start
 from runcast.dialects.native import NativeEncoder, fault_of_message
 from runcast.errors import InvalidRequest
 from runcast.runs import Message, Principal, Thread
 from runcast.service import CancelResult, EventPage, ResolveResult, Sent, Service
 from runcast.transports import openapi, problems
-from runcast.transports.ag_ui import ag_ui_routes
 from runcast.transports.answers import answer_of, event_list, resync_of, thread_view
 from runcast.transports.bodies import (
     Again,
@@ -71,7 +69,7 @@ THREAD_STREAM = (
 )
 
 
-def build_api(gateway: Gateway, *, ag_ui: AgUi | None = None) -> FastAPI:
+def build_api(gateway: Gateway) -> FastAPI:
     """The FastAPI application of the native routes, and of the dialects that have routes of their own. It knows nothing of peers,
     hosts and origins: see `guard`."""
     app = FastAPI(
@@ -96,7 +94,6 @@ def build_api(gateway: Gateway, *, ag_ui: AgUi | None = None) -> FastAPI:
         response_routes,
     ):
         app.include_router(routes(gateway))
-    app.include_router(ag_ui_routes(gateway, ag_ui or AgUi()))
     openapi.install(app)
 
     @app.get("/v1/openapi.json", include_in_schema=False)

@@ -20,6 +20,7 @@ from websockets.protocol import State
 
 from runcast.session import CloseCode
 from runcast.transports.wire import LINE, Scope
+from runcast.wakeup import Inbox
 
 WRITE_BUFFER = 16 * 1024
 """Bytes beyond which a sender waits; the largest frame comes on top."""
@@ -81,6 +82,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     _window_ends = 0.0
     _pong_owed = b""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.queue = cast(Any, Inbox())  # uvicorn's, of asyncio, takes 3 KiB
+
     def data_received(self, data: bytes) -> None:
         for start in range(0, len(data), SLICE):
             if self.transport.is_closing():
@@ -99,6 +104,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if now >= self._window_ends:
             self._window_ends, self._frames = now + FRAMES_WINDOW_S, 0
         self._frames += len(self.conn.events)
+        if self.handshake_complete and self.__dict__.get("request") is not None:
+            # Its headers are in the scope; the library's copy of them would stay as long as the connection, 2 to 3 KiB.
+            self.request = self.response = cast(Any, None)
         if self._frames <= MAX_FRAMES:
             super().handle_events()
             return

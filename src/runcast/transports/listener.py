@@ -2,6 +2,8 @@
 
 TCP_NODELAY          an event leaves at once, it does not wait for an acknowledgement
 TCP_NOTSENT_LOWAT    little lies unsent in the kernel, so that `await send()` notices a slow reader early
+TCP_DEFER_ACCEPT     who connects is taken in when the request is there: one at a time then means one handshake at a time
+                     (`acceptor`); who says nothing for a second is taken in as well, and let go by `line`
 TCP_USER_TIMEOUT     a peer that acknowledges nothing for 90 s is gone (RFC 5482); pings cannot free a socket whose
                      buffer is full. Much shorter would kill readers that are merely slow.
 """
@@ -16,6 +18,7 @@ from runcast.errors import ConfigError
 
 NOTSENT_LOWAT = 128 * 1024
 USER_TIMEOUT_MS = 90_000
+DEFER_S = 1
 BACKLOG = 2048
 
 
@@ -37,6 +40,7 @@ def listen(host: str, port: int) -> socket.socket:
         for option, value in (
             ("TCP_NODELAY", 1),
             ("TCP_NOTSENT_LOWAT", NOTSENT_LOWAT),
+            ("TCP_DEFER_ACCEPT", DEFER_S),
             ("TCP_USER_TIMEOUT", USER_TIMEOUT_MS),
         ):
             _set(listener, option, value)

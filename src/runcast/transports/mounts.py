@@ -13,12 +13,13 @@ from typing import Final, Literal, NamedTuple
 
 from starlette.responses import JSONResponse
 
+from runcast.dialects.ag_ui import AgUi
 from runcast.dialects.ai_sdk import AiSdk
-from runcast.dialects.base import AnswerDialect, Dialect, TalkDialect
+from runcast.dialects.base import AnswerDialect, Dialect, Options, TalkDialect
 from runcast.dialects.progress import Progress
-from runcast.dialects.registry import BUILTIN, dialect_named
+from runcast.dialects.registry import BUILTIN, NO_DEFAULTS, dialect_named
 from runcast.errors import ConfigError
-from runcast.transports.ai_sdk import BELOW, PATH, SOCKET, ai_sdk_endpoints
+from runcast.transports import ag_ui, ai_sdk
 from runcast.transports.ai_sdk_socket import AiSdkSocket
 from runcast.transports.gateway import Gateway
 from runcast.transports.posting import PostEndpoint
@@ -54,9 +55,6 @@ RESERVED: Final = frozenset(
     }
 )
 """Never a session id or a user id in a path."""
-
-ROUTED: Final = ("/ag-ui/",)
-"""Where dialects answer that have routes of their own in the API (`transports.http`)."""
 
 _PARAMETER = re.compile(r"\{([a-z_]+)\}")
 _PATTERN = re.compile(r"(/([A-Za-z0-9._~-]+|\{[a-z_]+\}))+")
@@ -107,14 +105,23 @@ class Pattern:
 
 
 class Mounts:
-    """The dialects of one server, by path. `paths`: the setting, path → name of a dialect, or `off`.
+    """The dialects of one server, by path. `paths`: the setting, path → name of a dialect, or `off`. `options`: of dialects by
+    their names, where `paths` does not say otherwise.
 
     Raises:
         ConfigError: a path or a name that cannot be used; all problems at once.
     """
 
-    def __init__(self, gateway: Gateway, paths: Mapping[str, str], *, query_token: QueryToken = "off") -> None:  # noqa: S107
+    def __init__(
+        self,
+        gateway: Gateway,
+        paths: Mapping[str, str],
+        *,
+        query_token: QueryToken = "off",  # noqa: S107
+        options: Mapping[str, Options] = NO_DEFAULTS,
+    ) -> None:
         self._gateway = gateway
+        self._options = options
         self._query_token: QueryToken = query_token
         self._progress = ProgressEndpoints(gateway, query_token)
         self._apps: dict[tuple[Kind, str], tuple[Pattern, App | None]] = {}
@@ -127,7 +134,7 @@ class Mounts:
                 problems.extend(error.problems)
 
         for name in BUILTIN:
-            self._add_defaults(dialect_named(name))
+            self._add_defaults(dialect_named(name, options))
         self._put("http", HEALTH, answer_health)
         for path, name in paths.items():
             attempt(lambda path=path, name=name: self._set(path, name))
@@ -150,26 +157,36 @@ class Mounts:
         if isinstance(dialect, AnswerDialect):
             for path, how in dialect.posts.items():
                 self._put("http", path, PostEndpoint(self._gateway, dialect, how, self._query_token))
-
         if isinstance(dialect, AiSdk):
-            self._add_chat(PATH, dialect)
+            self._add_chat(ai_sdk.PATH, dialect)
+        if isinstance(dialect, AgUi):
+            self._add_agents(ag_ui.PATH, dialect)
 
     def _add_chat(self, path: str, dialect: AiSdk) -> None:
-        for below, app in ai_sdk_endpoints(self._gateway, dialect, self._query_token).items():
+        for below, app in ai_sdk.ai_sdk_endpoints(self._gateway, dialect, self._query_token).items():
             self._put("http", path + below, app)
-        self._put("websocket", path + SOCKET, AiSdkSocket(self._gateway, self._query_token))
+        self._put("websocket", path + ai_sdk.SOCKET, AiSdkSocket(self._gateway, self._query_token))
+
+    def _add_agents(self, path: str, dialect: AgUi) -> None:
+        for below, app in ag_ui.ag_ui_endpoints(self._gateway, dialect, self._query_token).items():
+            self._put("http", ag_ui.agent_path(path) + below, app)
 
     def _set(self, path: str, name: str) -> None:
         if name == OFF:
             for kind in ("http", "websocket"):
                 self._put(kind, path, None)
-            self._switch_off("websocket", path + SOCKET)
-            for below in BELOW:
+            self._switch_off("websocket", path + ai_sdk.SOCKET)
+            for below in ai_sdk.BELOW:
                 self._switch_off("http", path + below)
+            for below in ag_ui.BELOW:
+                self._switch_off("http", ag_ui.agent_path(path) + below)
             return
-        dialect = dialect_named(name)
+        dialect = dialect_named(name, self._options)
         if isinstance(dialect, AiSdk):
             self._add_chat(path, dialect)
+            return
+        if isinstance(dialect, AgUi):
+            self._add_agents(path, dialect)
             return
         if isinstance(dialect, Progress):
             self._put("websocket", path, self._progress.socket())
@@ -179,7 +196,7 @@ class Mounts:
         self._put("websocket", path, TalkSocket(self._gateway, dialect, query_token=self._query_token))
 
     def _switch_off(self, kind: Kind, path: str) -> None:
-        """What is below a chat goes with it."""
+        """What is below a chat, and below the path of the agents, goes with it."""
         if (kind, Pattern(path).shape) in self._apps:
             self._put(kind, path, None)
 
@@ -196,8 +213,6 @@ class Mounts:
 
     def has(self, path: str) -> bool:
         """Whether a dialect answers at `path`, over whatever it is spoken."""
-        if path.startswith(ROUTED):
-            return True
         return any(self.find(kind, path) is not None for kind in ("http", "websocket"))
 
     def last_words(self, path: str) -> Sequence[str]:

@@ -16,20 +16,21 @@ from typing import Any, cast
 
 import anyio
 from fastapi import APIRouter, Request
+from msgspec import UNSET
 from starlette.responses import Response
 
 from runcast.commands import Return, Send
 from runcast.dialects.base import Start
 from runcast.dialects.openai_asking import Asked, asked_in_chat
 from runcast.dialects.openai_chat import USAGE, ChatEncoder, OpenAiChat
-from runcast.dialects.openai_ids import called
+from runcast.dialects.openai_ids import RATE_LIMITED, called, failing_request
 from runcast.dialects.run_fold import failure_of
 from runcast.errors import InvalidRequest, NotFound, RuncastError
-from runcast.events import Record
+from runcast.events import Record, RunError
 from runcast.runs import ClientInput, Message, OnDisconnect, Principal, ToolMessage
 from runcast.service import Sent
+from runcast.transports.enclosed import filed
 from runcast.transports.gateway import Gateway
-from runcast.transports.inline import check_inline, pieces
 from runcast.transports.leaving import unless_gone
 from runcast.transports.openai_errors import openai_error
 from runcast.transports.posting import STATUS_OF_FAILURE, whole_run
@@ -125,12 +126,24 @@ async def complete(gateway: Gateway, request: Request, principal: Principal, ask
 
 
 def failed(request: Request, records: Sequence[Record]) -> Response | None:
-    """The error answer of a run that failed; None for others, also for one that was stopped."""
+    """The error answer of a run that failed; None for others, also for one that was stopped. Its request id is the one under which the
+    server's log says why."""
     failure = failure_of(records[-1].event)
     if failure is None or failure[0] == "cancelled":
         return None
     code, message = failure
-    return openai_error(request.scope, STATUS_OF_FAILURE.get(code, 502), code, message, began=True)
+    event = records[-1].event
+    wait_ms = event.retry_after_ms if isinstance(event, RunError) and event.retry_after_ms is not UNSET else None
+    known = failing_request(event)
+    return openai_error(
+        request.scope,
+        429 if code in RATE_LIMITED else STATUS_OF_FAILURE.get(code, 502),
+        code,
+        message,
+        retry_after_ms=wait_ms,
+        headers=None if known is None else {"x-request-id": known},
+        began=True,
+    )
 
 
 async def over(gateway: Gateway, principal: Principal, thread: str, encoder: ChatEncoder) -> None:
@@ -206,17 +219,4 @@ async def content_of(gateway: Gateway, principal: Principal, asked: Asked) -> st
     content = asked.content
     if content is None or isinstance(content, str):
         return content or ""
-    check_inline(content)
-    parts: list[dict[str, Any]] = []
-    for part in content:
-        source = part.get("source")
-        if source is None or source["type"] != "data":
-            parts.append(part)
-            continue
-        name = str(part.get("metadata", {}).get("name") or part["type"])
-        mime_type = str(source.get("mimeType") or "")
-        uploaded = await gateway.service.uploads.upload(
-            principal, pieces(source["value"]), name=name, mime_type=mime_type
-        )
-        parts.append({**part, "source": {"type": "url", "value": uploaded.url}})
-    return parts
+    return await filed(gateway.service.uploads, principal, content)

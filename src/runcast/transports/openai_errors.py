@@ -58,7 +58,7 @@ def openai_error(
         "code": code,
         "param": None if at is None else param_of(at),
     }
-    all_headers = {**(headers or {}), "x-request-id": request_id_of(scope)}
+    all_headers = {"x-request-id": request_id_of(scope), **(headers or {})}
     if retry_after_ms is not None:
         all_headers["retry-after"] = str(math.ceil(retry_after_ms / 1000))
     if status == 401:

@@ -9,6 +9,7 @@ each also under `/v1`. Conversations of responses are conversations like all oth
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 from fastapi import APIRouter, Query, Request
@@ -16,7 +17,7 @@ from starlette.responses import Response
 
 from runcast.commands import Cancel, Resolve, Return, Send
 from runcast.dialects.openai_asking import Approval, Asked, asked_of_responses
-from runcast.dialects.openai_ids import run_of
+from runcast.dialects.openai_ids import called, run_of
 from runcast.dialects.openai_responses import After, OpenAiResponses, ResponsesEncoder
 from runcast.errors import InvalidRequest, NotFound
 from runcast.events import Record
@@ -40,11 +41,15 @@ from runcast.transports.posting import whole_run
 from runcast.transports.problems import HttpError
 from runcast.transports.requests import command_id, json_answer, read_json
 from runcast.transports.sse import EventStream, Framing
+from runcast.transports.whole import whole, whole_records
 
 STOPPED_S = 12.0
 """How long is waited for a cancelled run to end."""
 
 FRAMING = Framing(ids=False)
+
+MAX_CHAIN = 16
+"""Of how many runs before it one that goes on knows the calls."""
 
 _responses = OpenAiResponses()
 
@@ -65,7 +70,7 @@ def response_routes(gateway: Gateway) -> APIRouter:
         with gateway.claim(principal) as place:  # before anything is sent: refused means that nothing was
             sent = await begun(gateway, principal, asked, body, id, "continue" if background else "cancel")
 
-            encoder = ResponsesEncoder()
+            encoder = await encoder_of(gateway, principal, sent.run) if asked.approvals else ResponsesEncoder()
             if background and not asked.stream:
                 return json_answer(await response_now(gateway, principal, sent.run))
             subscription = await gateway.service.subscribe_run(principal, sent.run, joins=_responses.joins)
@@ -76,11 +81,15 @@ def response_routes(gateway: Gateway) -> APIRouter:
                     await dropped(gateway, principal, sent.thread)
 
             if asked.stream:
-                return EventStream(gateway, subscription, encoder, place.keep(), framing=FRAMING, on_end=end)
+                complete = partial(whole, gateway.service, principal)
+                return EventStream(
+                    gateway, subscription, encoder, place.keep(), framing=FRAMING, complete=complete, on_end=end
+                )
         records: list[Record] | None = None
         try:
             with gateway.wait():
-                records = await unless_gone(request, whole_run(gateway, principal, subscription))
+                told = whole_run(gateway, principal, subscription, whole_results=True)
+                records = await unless_gone(request, told)
             for record in records or ():
                 encoder.encode(record)
         finally:
@@ -100,8 +109,9 @@ def response_routes(gateway: Gateway) -> APIRouter:
             return json_answer(await response_now(gateway, principal, run.id))
         with gateway.claim(principal) as place:
             subscription = await gateway.service.subscribe_run(principal, run.id, joins=_responses.joins)
-            encoder = After(ResponsesEncoder(), starting_after)
-            return EventStream(gateway, subscription, encoder, place.keep(), framing=FRAMING)
+            encoder = After(await encoder_of(gateway, principal, run.id), starting_after)
+            complete = partial(whole, gateway.service, principal)
+            return EventStream(gateway, subscription, encoder, place.keep(), framing=FRAMING, complete=complete)
 
     async def cancel(request: Request, response: str) -> Response:
         principal = await gateway.principal(request.scope)
@@ -134,14 +144,33 @@ async def run_named(gateway: Gateway, principal: Principal, response: str) -> Ru
 
 async def response_now(gateway: Gateway, principal: Principal, run: str) -> dict[str, Any]:
     """A run as a response, as it stands in the log."""
+    encoder = await encoder_of(gateway, principal, run)
+    for record in await records_of(gateway, principal, run):
+        encoder.encode(record)
+    return encoder.response()
+
+
+async def encoder_of(gateway: Gateway, principal: Principal, run: str) -> ResponsesEncoder:
+    """An encoder for a run, that knows the calls of those which it goes on with."""
+    encoder = ResponsesEncoder()
+    chain: list[str] = []
+    resumed = (await gateway.service.get_run(principal, run)).resumes
+    while resumed is not None and len(chain) < MAX_CHAIN:
+        chain.append(resumed)
+        resumed = (await gateway.service.get_run(principal, resumed)).resumes
+    for before in reversed(chain):
+        encoder.before(await records_of(gateway, principal, before))
+    return encoder
+
+
+async def records_of(gateway: Gateway, principal: Principal, run: str) -> list[Record]:
+    """A run's events so far, with tool results whole."""
     records: list[Record] = []
     after = 0
-    while True:
-        page = await gateway.service.read_run(principal, run, after=after)
-        records += page.records
-        if not page.records:
-            return _responses.response(records)
+    while (page := await gateway.service.read_run(principal, run, after=after)).records:
+        records += await whole_records(gateway.service, principal, page.records)
         after = page.next
+    return records
 
 
 async def begun(
@@ -205,7 +234,9 @@ async def _returned(
     if parent is None:
         return await gone_on(gateway, principal, asked, on_disconnect=on_disconnect)
     new = gateway.new_id
-    results = tuple(ToolMessage(id=new(), tool_call_id=one.call, content=one.content) for one in asked.results)
+    results = tuple(
+        ToolMessage(id=new(), tool_call_id=_call_of(one.call, parent), content=one.content) for one in asked.results
+    )
     message = None
     if asked.content is not None:
         message = Message(id=new(), content=await content_of(gateway, principal, asked))
@@ -214,6 +245,12 @@ async def _returned(
         client=client_of(asked._replace(history=())),
     )  # fmt: skip
     return await gateway.service.return_results(principal, command)
+
+
+def _call_of(name: str, run: Run) -> str:
+    """The call of `run` that a client names: by the name it was told, or without the run."""
+    found = called(name)
+    return found[1] if found is not None and found[0] == run.id else name
 
 
 # --- answers to questions ---------------------------------------------------------------------------------------------

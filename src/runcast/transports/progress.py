@@ -87,7 +87,6 @@ class ProgressConnection(DialectConnection):
         self, gateway: Gateway, tabs: Tabs, scope: Scope, receive: Receive, send: Send, query_token: QueryToken
     ) -> None:
         super().__init__(gateway, scope, receive, send)
-        self._expired = Close(CloseCode.UNAUTHENTICATED, "The token has expired.")
         self._tabs = tabs
         self._query_token: QueryToken = query_token
         self.watches: Watches

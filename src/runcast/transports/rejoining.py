@@ -7,6 +7,7 @@ not ours nobody can be asked; then what a client says is the only sign.
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from collections.abc import Callable, Sequence
@@ -16,13 +17,16 @@ from urllib.parse import quote
 import anyio
 
 from runcast.dialects.base import Frame, RejoinDialect, RejoinEncoder, TalkDialect
-from runcast.errors import NotFound
+from runcast.errors import NotFound, RuncastError
 from runcast.runs import Principal, Run, Thread
 from runcast.transports.deliveries import LOST_TTL_S, Lost, LostRun, Mark, behind, reaches
 from runcast.transports.gateway import Gateway
+from runcast.transports.recalling import lost_before, message_id
 from runcast.transports.straight import straight_of
 from runcast.transports.wire import Scope, cookies_of, header_values, headers_of
 from runcast.updates import Events
+
+logger = logging.getLogger("runcast.talk")
 
 COOKIE: Final = "runcast_client"
 ASK_EVERY_S: Final = 0.25
@@ -48,6 +52,8 @@ class Rejoining:
         """Of the answer to the handshake."""
         self._principal: Principal | None = None
         self._browser: str | None = None
+        self._returns = False
+        """Whether the browser had its cookie already."""
         self._thread: str | None = None
         """The conversation that is followed."""
         self._runs: dict[str, LostRun] = {}
@@ -75,7 +81,7 @@ class Rejoining:
             return
         found = cookies_of(header_values(self._scope, "cookie")).get(COOKIE, "")
         if _OURS.fullmatch(found):
-            self._browser = found
+            self._browser, self._returns = found, True
             return
         self._browser = secrets.token_urlsafe(24)
         secure = self._scope.get("scheme") == "wss" or headers_of(self._scope).get("origin", "").startswith("https:")
@@ -89,6 +95,30 @@ class Rejoining:
         """The client is in, and can be told of what was lost."""
         if self._principal is not None and self._browser is not None:
             self._gateway.deliveries.join(self._principal, self._browser, self, self._give)
+
+    def message_id(self, conversation: str | None) -> str | None:
+        """The id of a message, if its run is to be found again after a crash of the server."""
+        return None if self._browser is None else message_id(self._gateway.new_id(), self._browser, conversation)
+
+    async def recall(self) -> None:
+        """Find what the browser waited for when the server before this one died; once for each browser."""
+        if not self._returns or self._principal is None or self._browser is None:
+            return
+        deliveries, clock = self._gateway.deliveries, self._gateway.clock
+        if not deliveries.recalls(self._principal, self._browser):
+            return
+        try:
+            lost = await lost_before(
+                self._gateway.service,
+                self._principal,
+                self._browser,
+                since=deliveries.began_ms,
+                now=clock.now_ms(),
+            )
+        except RuncastError as error:
+            logger.warning("what a browser waited for could not be looked up: %s", error.code)
+            return
+        deliveries.recalled(self._principal, self._browser, self, lost)
 
     # --- what it wrote, and what arrived --------------------------------------------------------------------------
 

@@ -127,6 +127,7 @@ class TalkConnection(DialectConnection):
         if followed is not None:
             self._tasks.start_soon(self._pump, *followed)
         self._rejoining.join()
+        self._tasks.start_soon(self._rejoining.recall)
         self._tasks.start_soon(self._rejoining.keep_asking)
         self._tasks.start_soon(self._keep_time)
         self._tasks.start_soon(self._work)
@@ -270,7 +271,14 @@ class TalkConnection(DialectConnection):
     async def _accept(self, ask: Ask) -> Sent:
         with anyio.fail_after(ASK_TIMEOUT_S, shield=True):
             thread = await self._thread_of(ask)
-            sent = await ask_agent(self._gateway, self._principal, ask, thread, comes_back=not self._is_anonymous(ask))
+            sent = await ask_agent(
+                self._gateway,
+                self._principal,
+                ask,
+                thread,
+                comes_back=not self._is_anonymous(ask),
+                id=self._rejoining.message_id(ask.conversation),
+            )
             if self._conversation is None:  # a socket with a thread in its URL reads along when it comes again
                 options = {**self._options, **ask.options}
                 self._rejoining.awaits(LostRun(sent.run, sent.thread, ask.conversation or sent.thread, options))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +15,7 @@ from runcast.errors import RuncastError
 from runcast.events import Blob, Record
 from runcast.runs import Principal
 from runcast.service import Service
+from runcast.transcript import ToolPart, Transcript
 from runcast.updates import Events, Update
 
 logger = logging.getLogger("runcast.whole")
@@ -32,9 +34,39 @@ async def whole(service: Service, principal: Principal, update: Update) -> Updat
     """`update` with the whole of each tool result in it, of at most `MAX_BYTES`. What cannot be read stays a preview."""
     if not isinstance(update, Events) or not is_cut(update):
         return update
-    return Events(
-        [await _whole(service, principal, record) if _is_cut(record) else record for record in update.records]
-    )
+    return Events(await whole_records(service, principal, update.records))
+
+
+async def whole_records(service: Service, principal: Principal, records: Sequence[Record]) -> list[Record]:
+    """The same with the whole of each tool result."""
+    return [await _whole(service, principal, record) if _is_cut(record) else record for record in records]
+
+
+async def whole_transcript(service: Service, principal: Principal, transcript: Transcript) -> None:
+    """Put the whole of each tool result into `transcript`, newest first, up to `MAX_BYTES` of them. The others stay previews."""
+    left = MAX_BYTES
+    parts = [part for run in transcript.runs for message in run.messages for part in message.parts]
+    for part in reversed(parts):
+        if not isinstance(part, ToolPart):
+            continue
+        blobs = {blob.url: blob for blob in (part.blob, part.result_blob) if blob is not None}
+        if not blobs or (size := sum(blob.size for blob in blobs.values())) > left:
+            continue
+        try:
+            read = {url: (blob, await _read(service, principal, blob)) for url, blob in blobs.items()}
+        except RuncastError as error:
+            logger.warning("a tool's result could not be read back and stays a preview: %s", type(error).__name__)
+            continue
+        left -= size
+        if part.blob is not None:
+            blob, data = read[part.blob.url]
+            is_both = part.result_blob is None and part.has_result and part.result == part.content
+            part.content = data.decode() if is_both else _value(data, blob)
+            if is_both:
+                part.result = _value(data, blob)
+        if part.result_blob is not None:
+            blob, data = read[part.result_blob.url]
+            part.result = _value(data, blob)
 
 
 def _is_cut(record: Record) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -99,7 +100,7 @@ def test_what_is_no_database_is_refused_with_a_reason(tmp_path: Path) -> None:
 
 def test_text_that_is_not_utf8_can_be_read(make_file: object, tmp_path: Path) -> None:
     path = tmp_path / "latin.db"
-    with sqlite3.connect(path) as made:
+    with closing(sqlite3.connect(path)) as made, made:
         made.execute("CREATE TABLE t (a TEXT)")
         made.execute("INSERT INTO t VALUES (CAST(x'e9' AS TEXT))")
     made.close()
