@@ -23,6 +23,7 @@ from runcast.auth import NoAuth
 from runcast.ids import SystemClock, Uuid7Source
 from runcast.transports.gateway import Gateway
 from runcast.transports.http import build_api
+from runcast.transports.mounts import Mounts
 from serving import Running, serving
 from transports.test_http import ask
 
@@ -69,7 +70,8 @@ def background() -> Iterator[Background]:
 def described() -> dict[str, Any]:
     """The document, made without a running server: so that each operation is a test of its own."""
     clock = SystemClock()
-    return build_api(Gateway(authenticator=NoAuth(), clock=clock, new_id=Uuid7Source(clock))).openapi()
+    gateway = Gateway(authenticator=NoAuth(), clock=clock, new_id=Uuid7Source(clock))
+    return build_api(gateway, Mounts(gateway, {}).described).openapi()
 
 
 OPERATIONS = [(path, method) for path, item in described()["paths"].items() for method in item]
@@ -139,12 +141,29 @@ async def test_every_route_is_there_with_its_problems(document: tuple[dict[str, 
         ("GET", "/v1/stream/runs/{run}"),
         ("POST", "/v1/files"),
         ("GET", "/v1/files/{file}"),
+        ("POST", "/ag-ui/{agent}"),
+        ("GET", "/ag-ui/{agent}"),
+        ("POST", "/ag-ui/{agent}/cancel"),
+        ("POST", "/api/chat"),
+        ("GET", "/api/chat/{chat_id}/stream"),
+        ("GET", "/api/chat/{chat_id}/messages"),
+        ("POST", "/api/chat/{chat_id}/stop"),
     }
     for path, item in paths.items():
         for method, operation in item.items():
             problem = operation["responses"]["500"]["content"]["application/problem+json"]
             assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}
-            assert method != "post" or "Idempotency-Key" in str(operation), path
+            # The dialects' own ids are their keys.
+            assert method != "post" or not path.startswith("/v1/") or "Idempotency-Key" in str(operation), path
+
+
+@pytest.mark.anyio
+async def test_what_is_mounted_elsewhere_is_described_there() -> None:
+    async with serving(dialects={"/chats": "ai-sdk", "/api/chat": "off", "/agents": "ag-ui"}) as running:
+        async with running.http() as http:
+            paths = (await http.get("/v1/openapi.json")).json()["paths"]
+    assert {"/chats", "/chats/{chat_id}/messages", "/agents/{agent}", "/agents/{agent}/cancel"} <= set(paths)
+    assert not [path for path in paths if path.startswith("/api/")]
 
 
 @pytest.mark.anyio

@@ -229,6 +229,30 @@ async def test_answers_must_cover_every_question() -> None:
         assert (await attached(running, threadId="t")).events[-1]["outcome"] == {"type": "success"}
 
 
+async def test_a_message_with_all_answers_cancelled_takes_the_questions_back() -> None:
+    """As `useAgUiSteerAway` of assistant-ui sends it."""
+    async with serving(curious) as running, running.http() as http:
+        first = await whole(running, asking(user("u1", "Hi")))
+        asked = first.events[-1]["outcome"]["interrupts"]
+        away = [{"interruptId": one["id"], "status": "cancelled"} for one in asked]
+        said = [user("u1", "Hi"), *first.client.messages, user("u2", "Wait")]
+        assert await refused(running, asking(*said, run="r2", resume=away[:1])) == (422, "interrupts_open")
+        second = await whole(running, asking(*said, run="r2", resume=away))
+        assert second.events[0]["runId"] == second.events[-1]["runId"] == "r2"
+        assert second.events[-1]["outcome"]["type"] == "interrupt", "it asks anew"
+        [thread] = (await http.get("/v1/threads")).json()["threads"]
+        runs = (await http.get(f"/v1/threads/{thread['id']}")).json()["transcript"]["runs"]
+        assert [one["status"] for one in runs] == ["cancelled", "waiting"]
+        assert runs[1]["parent"] == runs[0]["id"]
+        assert (await http.post(f"{PATH}/cancel", json={"threadId": "t"})).status_code == 200
+        away = [
+            {**one, "interruptId": new["id"]}
+            for one, new in zip(away, second.events[-1]["outcome"]["interrupts"], strict=True)
+        ]
+        third = await whole(running, asking(*said, *second.client.messages, user("u3", "So?"), run="r3", resume=away))
+        assert third.events[-1]["outcome"]["type"] == "interrupt", "also if nothing is asked any more"
+
+
 async def test_an_answer_to_what_is_not_asked_any_more_is_told_how_it_stands() -> None:
     """Clients of 1.0 forget a question at a RUN_FINISHED only, and take no message before they do."""
     fails = True

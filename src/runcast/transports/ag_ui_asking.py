@@ -19,7 +19,17 @@ from runcast.dialects.json_texts import too_deep
 from runcast.dialects.native import fault_of_message
 from runcast.errors import AlreadyDecided, Expired, InvalidRequest, NotFound
 from runcast.histories import MAX_MESSAGES, Placed, place
-from runcast.runs import ClientContext, ClientInput, ClientTool, Message, OnDisconnect, Principal, Thread, ToolMessage
+from runcast.runs import (
+    ClientContext,
+    ClientInput,
+    ClientTool,
+    Message,
+    OnBusy,
+    OnDisconnect,
+    Principal,
+    Thread,
+    ToolMessage,
+)
 from runcast.service import Service
 from runcast.transcript import InterruptPart, ToolPart, Transcript, load
 from runcast.transports.enclosed import filed
@@ -107,7 +117,7 @@ class Asking:
             raise interrupts_open(waiting)
         return await self._say(placed)
 
-    async def _say(self, placed: Placed) -> Asked:
+    async def _say(self, placed: Placed, on_busy: OnBusy = "enqueue") -> Asked:
         service, id = self._service, self._command_id("say")
         common: dict[str, Any] = {
             "run_alias": self._given.run_id,
@@ -132,6 +142,7 @@ class Asking:
                     agent=self._agent,
                     message=await self._message(placed.new[-1]),
                     parent_run_id=placed.parent_run,
+                    on_busy=on_busy,
                     **common,
                 )
                 sent = await service.send(self._principal, send)
@@ -153,9 +164,14 @@ class Asking:
 
     async def _resume(self, transcript: Transcript, placed: Placed, answers: Sequence[ResumeEntry]) -> Asked:
         """Answer what the thread's waiting run asks: all of it, or nothing."""
+        waiting = open_interrupts(transcript)
+        if placed.new and all(one.status == "cancelled" for one in answers):
+            if left := set(waiting) - {one.interrupt_id for one in answers}:
+                raise interrupts_open(sorted(left))
+            # Something else is said instead: it takes back what is still asked.
+            return await self._say(placed, on_busy="interrupt" if waiting else "enqueue")
         if placed.new:
             raise InvalidRequest("Answers come without a new message: send it when the run that goes on has ended.")
-        waiting = open_interrupts(transcript)
         given = {one.interrupt_id: one for one in answers}
         if waiting and (left := [id for id in waiting if id not in given]):
             raise interrupts_open(left)

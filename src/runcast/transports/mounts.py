@@ -20,8 +20,11 @@ from runcast.dialects.progress import Progress
 from runcast.dialects.registry import BUILTIN, NO_DEFAULTS, dialect_named
 from runcast.errors import ConfigError
 from runcast.transports import ag_ui, ai_sdk
+from runcast.transports.ag_ui import AgUiEndpoint
+from runcast.transports.ai_sdk import AiSdkEndpoint
 from runcast.transports.ai_sdk_socket import AiSdkSocket
 from runcast.transports.gateway import Gateway
+from runcast.transports.openapi import Operations
 from runcast.transports.posting import PostEndpoint
 from runcast.transports.presented import QueryToken
 from runcast.transports.problems import problem
@@ -218,6 +221,14 @@ class Mounts:
             if of == kind and (params := pattern.match(path)) is not None:
                 return Match(app, params)
         return None
+
+    def described(self) -> dict[str, Operations]:
+        """What the OpenAPI document says of the paths of the dialects that programs are written for."""
+        return {
+            pattern.text: app.operations
+            for (kind, _), (pattern, app) in self._apps.items()
+            if kind == "http" and isinstance(app, AiSdkEndpoint | AgUiEndpoint)
+        }
 
     def has(self, path: str) -> bool:
         """Whether a dialect answers at `path`, over whatever it is spoken."""
