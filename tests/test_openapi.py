@@ -23,6 +23,7 @@ from runcast.auth import NoAuth
 from runcast.ids import SystemClock, Uuid7Source
 from runcast.transports.gateway import Gateway
 from runcast.transports.http import build_api
+from runcast.transports.mounts import Mounts
 from serving import Running, serving
 from transports.test_http import ask
 
@@ -69,7 +70,8 @@ def background() -> Iterator[Background]:
 def described() -> dict[str, Any]:
     """The document, made without a running server: so that each operation is a test of its own."""
     clock = SystemClock()
-    return build_api(Gateway(authenticator=NoAuth(), clock=clock, new_id=Uuid7Source(clock))).openapi()
+    gateway = Gateway(authenticator=NoAuth(), clock=clock, new_id=Uuid7Source(clock))
+    return build_api(gateway, Mounts(gateway, {}).described).openapi()
 
 
 OPERATIONS = [(path, method) for path, item in described()["paths"].items() for method in item]
@@ -91,7 +93,8 @@ def test_every_answer_is_as_documented(background: Background, path: str, method
     def ask_and_compare(case: schemathesis.Case) -> None:
         case.headers.pop("Accept", None)
         case.headers["accept"] = "application/json"  # streams are left out: see STREAMS
-        case.query.pop("wait", None)  # nothing is to be waited for
+        for name in ("wait", "live"):  # nothing is to be waited for
+            case.query.pop(name, None)
         for name, known in (("thread", background.run["thread"]), ("run", background.run["id"])):
             if name in case.path_parameters and len(str(case.path_parameters[name])) % 2 and method != "delete":
                 case.path_parameters[name] = known
@@ -134,14 +137,33 @@ async def test_every_route_is_there_with_its_problems(document: tuple[dict[str, 
         ("POST", "/v1/interrupts/{interrupt}"),
         ("GET", "/v1/agents"),
         ("GET", "/v1/inbox/events"),
+        ("GET", "/v1/stream/threads/{thread}"),
+        ("GET", "/v1/stream/runs/{run}"),
         ("POST", "/v1/files"),
         ("GET", "/v1/files/{file}"),
+        ("POST", "/ag-ui/{agent}"),
+        ("GET", "/ag-ui/{agent}"),
+        ("POST", "/ag-ui/{agent}/cancel"),
+        ("POST", "/api/chat"),
+        ("GET", "/api/chat/{chat_id}/stream"),
+        ("GET", "/api/chat/{chat_id}/messages"),
+        ("POST", "/api/chat/{chat_id}/stop"),
     }
     for path, item in paths.items():
         for method, operation in item.items():
             problem = operation["responses"]["500"]["content"]["application/problem+json"]
             assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}
-            assert method != "post" or "Idempotency-Key" in str(operation), path
+            # The dialects' own ids are their keys.
+            assert method != "post" or not path.startswith("/v1/") or "Idempotency-Key" in str(operation), path
+
+
+@pytest.mark.anyio
+async def test_what_is_mounted_elsewhere_is_described_there() -> None:
+    async with serving(dialects={"/chats": "ai-sdk", "/api/chat": "off", "/agents": "ag-ui"}) as running:
+        async with running.http() as http:
+            paths = (await http.get("/v1/openapi.json")).json()["paths"]
+    assert {"/chats", "/chats/{chat_id}/messages", "/agents/{agent}", "/agents/{agent}/cancel"} <= set(paths)
+    assert not [path for path in paths if path.startswith("/api/")]
 
 
 @pytest.mark.anyio
@@ -165,6 +187,30 @@ async def test_what_is_really_answered_fits(document: tuple[dict[str, Any], http
     ):
         wanted = {"$ref": f"#/components/schemas/{name}", "components": described["components"]}
         jsonschema.validate((await http.get(url)).json(), wanted)
+
+
+@pytest.mark.anyio
+async def test_a_durable_stream_is_described_with_its_ways_of_reading(
+    document: tuple[dict[str, Any], httpx.AsyncClient],
+) -> None:
+    described, http = document
+    run = await ask(http)
+    for kind, id in (("thread", run["thread"]), ("run", run["id"])):
+        operation = described["paths"][f"/v1/stream/{kind}s/{{{kind}}}"]["get"]
+        asked = {one["name"]: one["schema"] for one in operation["parameters"] if one["in"] == "query"}
+        assert set(asked) == {"offset", "live", "cursor"}
+        assert asked["live"]["enum"] == ["long-poll", "sse"]
+        page = operation["responses"]["200"]
+        assert set(page["content"]) == {"application/json", "text/event-stream"}
+        answer = await http.get(f"/v1/stream/{kind}s/{id}")
+        wanted = {**page["content"]["application/json"]["schema"], "components": described["components"]}
+        jsonschema.validate(answer.json(), wanted)
+        given = {name.lower() for name in page["headers"]}
+        assert {name for name in answer.headers if name.startswith("stream-")} <= given
+        offset = answer.headers["stream-next-offset"]
+        jsonschema.validate(offset, asked["offset"])
+        jsonschema.validate("-1", asked["offset"])
+        assert {"204", "304", "410"} <= set(operation["responses"])
 
 
 @pytest.mark.anyio

@@ -106,7 +106,7 @@ class Server:
             connections_per_user=self.settings.connections_per_user,
             upload_timeout_s=self.settings.upload_timeout_s,
         )
-        self._api = cast(App, build_api(self.gateway))
+        self._api = cast(App, build_api(self.gateway, lambda: self._mounts.described()))
         self._native = NativeSocket(self.gateway)
         self._mounts = Mounts(
             self.gateway,

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from pydantic_ai import Agent, Tool
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
-from core import ME, core, die, ended, new_id, send
+from core import DEADLINE_S, ME, core, die, ended, new_id, resolve, send
 from runcast.agents.base import RunContext, Turn
 from runcast.agents.pydantic_ai import PydanticAIAgent, ToolText
 from runcast.agents.pydantic_ai_checkpoint import ADAPTER, UNKNOWN, VERSION, kept, recover
 from runcast.agents.pydantic_ai_history import messages_of
 from runcast.errors import ConfigError
 from runcast.runs import AgentState, RunInput
+from runcast.service import Sent
 from runcast.stores.sqlite import SqliteStore
 from runcast.transcript import TextPart, ToolPart, TranscriptRun, load
 
@@ -192,6 +194,100 @@ async def test_restart_begins_again_if_all_tools_are_idempotent(tmp_path: Path) 
     assert shown(run) == ["I look. ", "c1:done", "c2:done", "c3:done", "It is done."]
     assert sorted(world.ran) == ["count", "count", "look", "look", "pay", "pay"]
     assert kinds(messages) == WHOLE
+
+
+class Asking:
+    """An agent whose first tool has to be approved; held still where `stuck_in` says."""
+
+    def __init__(self, stuck_in: str) -> None:
+        self.stuck_in = stuck_in
+        self.reached = anyio.Event()
+        self.ran: list[str] = []
+        self.asked: list[list[ModelMessage]] = []
+
+    async def _may_stick(self, place: str) -> None:
+        if place == self.stuck_in and not self.reached.is_set():
+            self.reached.set()
+            await anyio.sleep_forever()
+
+    async def _say(self, messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
+        self.asked.append(list(messages))
+        step = sum(isinstance(message, ModelResponse) for message in messages)
+        if step == 0:
+            yield {0: DeltaToolCall(name="pay", json_args="{}", tool_call_id="c1")}
+        elif step == 1:
+            yield "Paid. "
+            await self._may_stick("first answer")
+            yield {1: DeltaToolCall(name="look", json_args="{}", tool_call_id="c2")}
+        else:
+            yield "It is"
+            await self._may_stick("last answer")
+            yield " done."
+
+    def agent(self) -> PydanticAIAgent:
+        agent = Agent(FunctionModel(stream_function=self._say), name="asking")
+
+        @agent.tool_plain(requires_approval=True)
+        async def pay() -> str:
+            self.ran.append("pay")
+            await self._may_stick("pay")
+            return "paid"
+
+        @agent.tool_plain
+        async def look() -> str:
+            self.ran.append("look")
+            return "found"
+
+        return PydanticAIAgent(agent, on_crash="resume")
+
+
+@pytest.mark.parametrize("place", ["first answer", "last answer"])
+async def test_what_an_answer_began_goes_on_after_the_approved_tool(tmp_path: Path, place: str) -> None:
+    """I20: the tool ran once, and the model is told what it gave."""
+    world, path = Asking(place), tmp_path / "log.db"
+    run = await approved(path, world)
+    async with core(world.agent(), path=path) as service:
+        with anyio.fail_after(DEADLINE_S):
+            assert (await service.wait_run(ME, run.run, timeout_s=DEADLINE_S)).status == "done"
+        transcript = load((await service.view(ME, run.thread)).transcript)
+    assert world.ran == ["pay", "look"]
+    texts = [
+        part.text for message in transcript.runs[-1].messages for part in message.parts if isinstance(part, TextPart)
+    ]
+    assert texts == ["Paid. ", "It is done."] and transcript.runs[-1].attempt == 2
+    at = 1 if place == "first answer" else 2
+    assert kinds(world.asked[at]) == kinds(world.asked[at + 1]), "the model is asked the same again"
+    assert [
+        part.content for message in world.asked[-1] for part in message.parts if isinstance(part, ToolReturnPart)
+    ] == [
+        "paid",
+        "found",
+    ]
+
+
+async def test_an_approved_tool_of_which_nothing_is_known_ends_the_run(tmp_path: Path) -> None:
+    world, path = Asking("pay"), tmp_path / "log.db"
+    run = await approved(path, world)
+    async with core(world.agent(), path=path) as service:
+        with anyio.fail_after(DEADLINE_S):
+            assert (await service.wait_run(ME, run.run, timeout_s=DEADLINE_S)).status == "interrupted"
+    assert world.ran == ["pay"]
+
+
+async def approved(path: Path, world: Asking) -> Sent:
+    """The run that goes on with the yes, after its process died in it."""
+    store = await SqliteStore.open(path)
+    with anyio.CancelScope() as scope:
+        async with core(world.agent(), store=store) as service:
+            sent = await service.send(ME, send("go"))
+            assert await ended(service, sent) == "waiting"
+            run = (await service.resolve(ME, resolve(f"{sent.run}.1", {"approved": True}))).run or ""
+            with anyio.fail_after(DEADLINE_S):
+                await world.reached.wait()
+                await service.runner._executions.get(run).flush()  # type: ignore[union-attr]
+            await store.close()
+            scope.cancel()
+    return msgspec.structs.replace(sent, run=run)
 
 
 async def test_what_cannot_be_read_keeps_nothing() -> None:

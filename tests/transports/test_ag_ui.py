@@ -22,7 +22,7 @@ from runcast import events as e
 from runcast.agents.asking import Question
 from runcast.agents.context import RunContext
 from runcast.dialects.base import Frame
-from runcast.errors import ConfigError
+from runcast.errors import AgentError, ConfigError
 from runcast.runs import RunInput
 from runcast.server import Server
 from serving import Running, serving
@@ -225,8 +225,59 @@ async def test_answers_must_cover_every_question() -> None:
         assert again.texts == ["large in Bern"]
         assert again.events[-1]["runId"] == "r3"
         late = asking(*said, run="r4", resume=entries(asked, "Bern", "small"))
-        assert await refused(running, late) == (409, "already_decided")
+        assert (await whole(running, late)).events[-1]["type"] == "RUN_FINISHED", "somebody was faster"
         assert (await attached(running, threadId="t")).events[-1]["outcome"] == {"type": "success"}
+
+
+async def test_a_message_with_all_answers_cancelled_takes_the_questions_back() -> None:
+    """As `useAgUiSteerAway` of assistant-ui sends it."""
+    async with serving(curious) as running, running.http() as http:
+        first = await whole(running, asking(user("u1", "Hi")))
+        asked = first.events[-1]["outcome"]["interrupts"]
+        away = [{"interruptId": one["id"], "status": "cancelled"} for one in asked]
+        said = [user("u1", "Hi"), *first.client.messages, user("u2", "Wait")]
+        assert await refused(running, asking(*said, run="r2", resume=away[:1])) == (422, "interrupts_open")
+        second = await whole(running, asking(*said, run="r2", resume=away))
+        assert second.events[0]["runId"] == second.events[-1]["runId"] == "r2"
+        assert second.events[-1]["outcome"]["type"] == "interrupt", "it asks anew"
+        [thread] = (await http.get("/v1/threads")).json()["threads"]
+        runs = (await http.get(f"/v1/threads/{thread['id']}")).json()["transcript"]["runs"]
+        assert [one["status"] for one in runs] == ["cancelled", "waiting"]
+        assert runs[1]["parent"] == runs[0]["id"]
+        assert (await http.post(f"{PATH}/cancel", json={"threadId": "t"})).status_code == 200
+        away = [
+            {**one, "interruptId": new["id"]}
+            for one, new in zip(away, second.events[-1]["outcome"]["interrupts"], strict=True)
+        ]
+        third = await whole(running, asking(*said, *second.client.messages, user("u3", "So?"), run="r3", resume=away))
+        assert third.events[-1]["outcome"]["type"] == "interrupt", "also if nothing is asked any more"
+
+
+async def test_an_answer_to_what_is_not_asked_any_more_is_told_how_it_stands() -> None:
+    """Clients of 1.0 forget a question at a RUN_FINISHED only, and take no message before they do."""
+    fails = True
+
+    @agent(name="gated")
+    async def failing(prompt: str, run: RunContext) -> AsyncIterator[str]:
+        yield await run.ask("Which city?")
+        if fails:
+            raise AgentError("There is no map.", code="no_map")
+
+    async with serving(failing) as running:
+        for fails in (True, False):
+            common: dict[str, Any] = {"thread": f"t {fails}", "resume": None}
+            asked = (await whole(running, asking(user("u1", "Hi"), **common))).events[-1]["outcome"]["interrupts"]
+            common["resume"] = entries(asked, "Bern")
+            first = await whole(running, asking(run="run 2", **common))
+            assert first.events[-1]["type"] == ("RUN_ERROR" if fails else "RUN_FINISHED")
+            common["resume"] = entries(asked, "Basel")
+            late = await whole(running, asking(run="run 3", **common))
+            assert [one["type"] for one in late.events][::2] == ["RUN_STARTED", "RUN_FINISHED"]
+            assert "interrupts" not in late.events[-1].get("outcome", {})
+            assert late.texts == ["Bern"]
+            assert (await whole(running, asking(*late.client.messages, run="run 4", thread=f"t {fails}"))).events
+        wrong = asking(run="run 5", thread="t False", resume=[{"interruptId": "no", "status": "resolved"}])
+        assert (await refused(running, wrong))[0] == 404
 
 
 async def test_a_question_is_answered_in_its_own_conversation() -> None:

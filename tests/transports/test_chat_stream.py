@@ -18,8 +18,10 @@ from auth.tokens import SECRET, token
 from core import DEADLINE_S, Gated, Told, echo
 from runcast import events as e
 from runcast.agents.context import RunContext
+from runcast.errors import ConfigError
 from runcast.events import Event
 from runcast.runs import RunInput
+from runcast.server import Server
 from serving import Running, serving
 
 pytestmark = pytest.mark.anyio
@@ -335,3 +337,55 @@ async def test_closing_on_purpose_in_the_stream_stops_the_run() -> None:
             with anyio.fail_after(DEADLINE_S):
                 await stopped.wait()
             assert await status_of(running) == "cancelled"
+
+
+async def test_a_stream_of_events_is_pinged_while_the_agent_says_what_is_no_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without `deltas` nothing is said while the answer grows: proxies would take the stream for dead."""
+    monkeypatch.setattr("runcast.transports.sse.PING_S", 0.2)
+    heard = anyio.Event()
+
+    async def talks(input: RunInput, context: RunContext) -> AsyncIterator[Event]:
+        yield e.TextMessageStart(message_id="m")
+        while not heard.is_set():
+            yield e.TextMessageContent(message_id="m", delta="on and ")
+            with anyio.move_on_after(0.02):
+                await heard.wait()
+        yield e.TextMessageContent(message_id="m", delta="on")
+        yield e.TextMessageEnd(message_id="m")
+
+    async with serving(Told(talks)) as running, running.http() as http:
+        body = {"session_id": "s", "message": "go"}
+        lines: list[str] = []
+        with anyio.fail_after(DEADLINE_S):
+            async with http.stream("POST", f"{PATH.removesuffix('/stream')}/sse", json=body) as stream:
+                async for line in stream.aiter_lines():
+                    lines.append(line)
+                    if line == ": ping":
+                        heard.set()
+    assert ": ping" in lines
+    assert lines[-2:] == ['data: {"type":"done"}', ""]
+
+
+async def test_at_another_path_the_socket_and_the_posts_are_there() -> None:
+    """Without a path of its own for the stream, the client says which it accepts."""
+    paths = {"/mine": "chat-stream", "/mine/{user_id}": "progress", "/its": "tool-calls"}
+    body = {"session_id": "s", "conversation_id": "s", "message": "hi"}
+    async with serving(dialects=paths) as running, running.http() as http:
+        frames, code = await asked(running, body, "/mine")
+        assert (frames[-1], code) == ({"type": "done"}, 1000)
+        assert (await http.post("/mine", json=body)).json()["content"] == "hi "
+        assert (await http.post("/its", json=body)).json()["message"] == "hi "
+        assert (await http.post("/mine/ana", json=body)).json()["response"] == "hi "
+        stream = await http.post("/mine", json=body, headers={"accept": "text/event-stream"})
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        assert stream.text.endswith('data: {"type":"done"}\n\n')
+        assert (await http.get("/mine")).status_code == 405
+        preflight = {"origin": "http://localhost:5173", "access-control-request-method": "POST"}
+        assert (await http.options("/mine", headers=preflight)).status_code == 204
+
+
+def test_the_native_path_is_no_dialects() -> None:
+    with pytest.raises(ConfigError, match="is the native protocol's"):
+        Server([Told(echo)], dialects={"/v1/ws": "text"})

@@ -112,7 +112,7 @@ async def test_sources_are_annotations() -> None:
                 pass
             streamed = (await stream.get_final_completion()).choices[0].message
         for message in (whole.choices[0].message, streamed):
-            (one,) = message.annotations or ()
+            (one,) = message.annotations or []
             assert (one.type, one.url_citation.url) == ("url_citation", "https://example.com/")
 
 

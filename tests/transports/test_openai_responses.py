@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,10 +17,12 @@ from pydantic_ai.models.openai import OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.usage import UsageLimits
 
+from auth.tokens import SECRET, token
 from clients.agent import agent as played
 from core import DEADLINE_S, Gated
 from runcast.agents.context import RunContext
 from runcast.agents.function import FunctionAgent
+from runcast.errors import AgentError
 from serving import Running, serving
 from transports.test_openai import forecaster
 
@@ -114,7 +116,9 @@ async def test_a_conversation_by_the_previous_response() -> None:
 async def test_a_conversation_by_the_clients_own_name() -> None:
     async with talking() as (client, running):
         for text in ("one", "two"):
-            await client.responses.create(model="agent", input=text, conversation="mine")
+            whole = await client.responses.create(model="agent", input=text, conversation="mine")
+            assert whole.conversation is not None
+            assert whole.conversation.id == "mine"
         assert len(await threads(running)) == 1
 
 
@@ -125,7 +129,7 @@ async def test_an_approval_is_answered_in_the_next_input(approve: bool, said: st
             async for _event in stream:
                 pass
             asked: Any = await stream.get_final_response()
-        assert kinds(asked) == ["message", "mcp_call", "mcp_approval_request"]
+        assert kinds(asked) == ["message", "mcp_approval_request"]
         request = asked.output[-1]
         assert (request.name, request.arguments) == ("delete", '{"path":"a.txt"}')
         answer: Any = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": approve}
@@ -143,6 +147,7 @@ async def test_an_approval_is_answered_in_the_next_input(approve: bool, said: st
         with pytest.raises(openai.ConflictError) as error:
             await client.responses.create(model="agent", input=[answer], previous_response_id=asked.id)
         assert error.value.code == "already_decided"
+        assert error.value.response.headers["x-should-retry"] == "false"  # the clients ask thrice otherwise
 
 
 async def test_saying_something_else_withdraws_the_question() -> None:
@@ -173,6 +178,9 @@ async def test_tools_of_the_request_are_the_clients(stateless: bool) -> None:
             )
         assert answered.output_text == "sun / snow"
         assert kinds(answered) == ["message"]
+        if not stateless:
+            asked_of: list[Any] = [one async for one in client.responses.input_items.list(answered.id, order="asc")]
+            assert [(one.call_id, one.output) for one in asked_of] == [(o["call_id"], o["output"]) for o in outputs]
 
 
 @pytest.mark.parametrize("scene", ["parallel", "broken", "draw"])
@@ -215,8 +223,8 @@ async def test_a_client_may_name_our_tools_as_a_server() -> None:
         answered = await client.responses.create(model="agent", input=cast("Any", [*given, answer]), tools=[ours])
         assert answered.output_text == "Deleted."
         with pytest.raises(openai.BadRequestError) as error:
-            await client.responses.create(model="agent", input="x", tools=[other])
-        assert error.value.param == "tools[0].type"
+            await client.responses.create(model="agent", input="x", tools=[ours, other])
+        assert error.value.param == "tools[1].type"
 
 
 async def test_a_question_that_was_all_of_an_answer_can_be_answered_with_the_whole_history() -> None:
@@ -229,6 +237,92 @@ async def test_a_question_that_was_all_of_an_answer_can_be_answered_with_the_who
         answer = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": True, "reason": "Rome"}
         given: Any = [{"role": "user", "content": "Go"}, request.model_dump(exclude_none=True), answer]
         assert (await client.responses.create(model="travel", input=given)).output_text == "To Rome."
+
+
+@pytest.mark.parametrize("with_type", [True, False])
+async def test_items_of_earlier_responses_may_be_named(with_type: bool) -> None:
+    """As the AI SDK's provider does it."""
+
+    async def recall(prompt: str, run: RunContext) -> str:
+        if prompt == "search":
+            async with run.tool("search", q="x") as call:
+                call.result = "found"
+        elif prompt == "break":
+            with suppress(AgentError):
+                async with run.tool("search", q="x"):
+                    raise AgentError("Nothing there.")
+        elif prompt == "ask":
+            async with run.tool("delete") as call:
+                await call.approve()
+        return ";".join(f"{one['role']}={one['content']}" for one in run.input.client.history) or "Nothing."
+
+    async with talking(FunctionAgent(recall, name="recall")) as (client, _):
+        first: Any = await client.responses.create(model="recall", input="search")
+        kind = {"type": "item_reference"} if with_type else {}
+        given: Any = [
+            {"role": "user", "content": "search"},
+            *({**kind, "id": one.id} for one in first.output),
+            {"role": "user", "content": "And?"},
+        ]
+        then = await client.responses.create(model="recall", input=given)
+        assert then.output_text == "user=search;assistant=;tool=found;assistant=Nothing."
+        stream = await client.responses.create(model="recall", input="ask", stream=True)
+        streamed: list[Any] = [event async for event in stream]
+        done = [event.item for event in streamed if event.type == "response.output_item.done"]
+        assert [one.type for one in done] == [
+            "mcp_call",
+            "mcp_approval_request",
+        ]  # the call is not in the output any more
+        given = [*({**kind, "id": one.id} for one in done), {"role": "user", "content": "And?"}]
+        assert (await client.responses.create(model="recall", input=given)).output_text == "Nothing."
+        for prompt, told in (("break", "assistant=;tool=Nothing there.;assistant=Nothing."), ("ask", "")):
+            first = await client.responses.create(model="recall", input=prompt)
+            given = [*({**kind, "id": one.id} for one in first.output), {"role": "user", "content": "And?"}]
+            then = await client.responses.create(model="recall", input=given)
+            assert then.output_text == (told or "Nothing.")  # a call that did not run yet is not in the history
+        for name in ("msg_nothing", "x", f"msg_{first.id.removeprefix('resp_')}:x"):
+            named: Any = [{"type": "item_reference", "id": name}, {"role": "user", "content": "And?"}]
+            with pytest.raises(openai.BadRequestError) as error:
+                await client.responses.create(model="recall", input=named)
+            assert error.value.param == "input[0].id"
+
+
+async def test_items_of_another_user_cannot_be_named() -> None:
+    async with serving(played, auth="jwt", jwt_secret=SECRET) as running:
+        clients = [
+            AsyncOpenAI(base_url=f"{running.url}/v1", api_key=token(sub=who), max_retries=0) for who in ("ada", "bob")
+        ]
+        ada, bob = clients
+        first: Any = await ada.responses.create(model="agent", input="plain")
+        named: Any = [{"type": "item_reference", "id": first.output[0].id}, {"role": "user", "content": "plain"}]
+        assert (await ada.responses.create(model="agent", input=named)).output_text == "Hello you."
+        for asking in (
+            bob.responses.create(model="agent", input=named),
+            bob.responses.create(model="agent", input="x", previous_response_id=first.id),
+        ):
+            with pytest.raises(openai.BadRequestError):
+                await asking
+        for asking in (
+            bob.responses.retrieve(first.id),
+            bob.responses.delete(first.id),
+            bob.responses.cancel(first.id),
+            bob.responses.input_items.list(first.id),
+        ):
+            with pytest.raises(openai.NotFoundError):
+                await asking
+        assert (await ada.responses.retrieve(first.id)).output_text == "Hello you."
+        stranger = AsyncOpenAI(base_url=f"{running.url}/v1", api_key="x", max_retries=0)
+        for asking in (
+            stranger.responses.create(model="agent", input="plain"),
+            stranger.responses.retrieve(first.id),
+            stranger.responses.delete(first.id),
+            stranger.chat.completions.create(model="agent", messages=[{"role": "user", "content": "plain"}]),
+        ):
+            with pytest.raises(openai.AuthenticationError) as refused:
+                await asking
+            assert (refused.value.code, refused.value.type) == ("unauthenticated", "authentication_error")
+        for client in (*clients, stranger):
+            await client.close()
 
 
 async def test_a_long_tool_result_is_whole() -> None:
@@ -247,6 +341,82 @@ async def test_a_long_tool_result_is_whole() -> None:
         ):
             last: Any = [event async for event in stream][-1]
             assert last.response.output[0].output == "xy" * 200_000
+
+
+async def test_what_was_asked_can_be_listed() -> None:
+    async with talking() as (client, _):
+        picture = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+        given: Any = [
+            {"role": "user", "content": "One"},
+            {"role": "assistant", "content": "Hello"},
+            {"type": "function_call", "call_id": "c9", "name": "look", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c9", "output": "seen"},
+            {"role": "assistant", "content": "I saw."},
+            {
+                "role": "user",
+                "content": [{"type": "input_text", "text": "plain"}, {"type": "input_image", "image_url": picture}],
+            },
+        ]
+        asked = await client.responses.create(model="agent", input=given, instructions="Be brief.")
+        items: list[Any] = [one async for one in client.responses.input_items.list(asked.id, order="asc", limit=2)]
+        assert [one.type for one in items] == [
+            "message", "message", "function_call", "function_call_output", "message", "message",
+        ]  # fmt: skip
+        assert (items[0].content[0].text, items[3].output, items[5].content[0].text) == ("One", "seen", "plain")
+        assert len({one.id for one in items}) == len(items)
+        newest: list[Any] = [one async for one in client.responses.input_items.list(asked.id)]
+        assert newest == items[::-1]
+        last: Any = items[-1].to_dict()  # says where the picture is, and may be sent again
+        said_again: Any = [{"role": "user", "content": last["content"]}]
+        again = await client.responses.create(model="agent", input=said_again)
+        assert again.output_text == "Hello you."
+        for wrong in ({"after": "msg_nothing"}, {"limit": 0}, {"order": cast("Any", "up")}):
+            with pytest.raises(openai.BadRequestError):
+                await client.responses.input_items.list(asked.id, **cast("Any", wrong))
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.input_items.list("resp_nothing")
+
+
+async def test_the_answer_to_a_question_is_input_as_well() -> None:
+    async with talking() as (client, _):
+        asked: Any = await client.responses.create(model="agent", input="approve")
+        answer: Any = {"type": "mcp_approval_response", "approval_request_id": asked.output[-1].id, "approve": False}
+        given: Any = [{**answer, "reason": "Too early"}]
+        answered = await client.responses.create(model="agent", input=given, previous_response_id=asked.id)
+        (item,) = [one async for one in client.responses.input_items.list(answered.id)]
+        said: Any = item
+        assert (said.type, said.approval_request_id) == ("mcp_approval_response", asked.output[-1].id)
+        assert (said.approve, said.reason) == (False, "Too early")
+
+
+async def test_a_response_that_is_alone_can_be_deleted() -> None:
+    agent = Gated()
+    async with talking(agent, played) as (client, running):
+        done = await client.responses.create(model="agent", input="plain")
+        held = await client.responses.create(model="gated", input="Hi", background=True)
+        await agent.reached.wait()
+        for one in (done, held):
+            await client.responses.delete(one.id)
+            with pytest.raises(openai.NotFoundError):
+                await client.responses.retrieve(one.id)
+            with pytest.raises(openai.NotFoundError):
+                await client.responses.delete(one.id)
+        assert agent.cancelled
+        assert await threads(running) == []
+
+
+async def test_a_response_of_a_longer_conversation_is_not_deleted() -> None:
+    """A log is deleted whole: what cannot be gone is not said to be."""
+    async with talking() as (client, running):
+        first = await client.responses.create(model="agent", input="plain")
+        second = await client.responses.create(model="agent", input="plain", previous_response_id=first.id)
+        for one in (first, second):
+            with pytest.raises(openai.ConflictError) as error:
+                await client.responses.delete(one.id)
+            assert error.value.code == "conflict"
+            assert error.value.response.headers["x-should-retry"] == "false"
+            assert (await client.responses.retrieve(one.id)).output_text == "Hello you."
+        assert len(await threads(running)) == 1
 
 
 async def test_a_dropped_stream_goes_on_where_it_was() -> None:
@@ -268,6 +438,20 @@ async def test_a_dropped_stream_goes_on_where_it_was() -> None:
         whole = [event async for event in await client.responses.retrieve(id, stream=True)]
         assert [one.model_dump() for one in seen + rest] == [one.model_dump() for one in whole]
         assert whole[-1].type == "response.completed"
+
+
+async def test_a_reader_that_has_everything_is_told_nothing_and_not_cut_off() -> None:
+    """It cannot know that what it had was the end, or its line broke right behind it."""
+    async with talking() as (client, _):
+        whole = [event async for event in await client.responses.create(model="agent", input="approve", stream=True)]
+        first: Any = whole[0]
+        for number in (whole[-1].sequence_number, whole[-1].sequence_number + 1_000):
+            stream = await client.responses.retrieve(first.response.id, stream=True, starting_after=number)
+            assert [event async for event in stream] == []
+        stream = await client.responses.retrieve(
+            first.response.id, stream=True, starting_after=whole[-2].sequence_number
+        )
+        assert [event.type async for event in stream] == ["response.completed"]
 
 
 async def test_closing_the_request_cancels_unless_it_is_in_the_background() -> None:

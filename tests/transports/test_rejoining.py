@@ -622,3 +622,31 @@ async def test_a_stop_ends_with_an_error_and_1012(path: str) -> None:
         with anyio.fail_after(DEADLINE_S), pytest.raises(websockets.ConnectionClosed):
             await tab.socket.recv()
         assert tab.socket.close_code == 1012
+
+
+@pytest.mark.parametrize("path", ["/ws/chat", "/ws/s-1", "/ws/agent", "/ws/agent-thoughts", "/api/v1/chat/stream"])
+async def test_what_is_too_long_is_answered_before_the_close(path: str) -> None:
+    """The page of `tool-calls` waits for an answer, and would wait on every socket that it opens then."""
+    async with serving() as running, running.socket(path, subprotocols=None) as socket:
+        await socket.send(json.dumps({"message": "x" * 70_000, "content": "x" * 70_000}))
+        heard: list[str | bytes] = []
+        with anyio.fail_after(DEADLINE_S), pytest.raises(websockets.ConnectionClosed):
+            while True:
+                heard.append(await socket.recv())
+        assert socket.close_code == 1009
+        assert [frame for frame in heard if "A frame has at most 65536 bytes." in str(frame)] == heard[:1]
+        assert heard[1:] == (['{"type":"done"}'] if path == "/ws/agent-thoughts" else [])
+
+
+async def test_what_is_too_long_does_not_end_the_answer_under_way() -> None:
+    async with running_page() as (running, page, agent):
+        async with page.open() as tab:
+            await tab.ask("one")
+            await tab.until("thinking")
+            await tab.socket.send("x" * 70_000)
+            with anyio.fail_after(DEADLINE_S), pytest.raises(websockets.ConnectionClosed):
+                await tab.socket.recv()
+        await settled(running, 0)
+        agent.step("one", 2)
+        async with page.open() as tab:
+            assert (await tab.until("complete"))[-1]["data"]["message"] == "one "

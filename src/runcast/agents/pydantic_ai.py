@@ -167,7 +167,9 @@ class PydanticAIAgent:
             history = [*repair_messages(await elsewhere(input.client.history, context)), *history]
         recovered = None if context.left is None else await recover(context.left, context)
         if recovered is not None:
-            history = [*repair_messages(history), *recovered.messages]
+            # Of a run that an answer began the first message is that answer's results: the calls are not without any.
+            answers = input.resumes is not None or bool(input.tool_results)
+            history = [*repair_messages(history, repair_last_response=not answers), *recovered.messages]
             results, resumed = recovered.results, recovered.again
         else:
             results, resumed = _results(input, turns, history)

@@ -160,12 +160,17 @@ class Steps:
         """`new`: the messages that this attempt has made so far; `texts`, `calls`: what it has shown of them; `steered`: what of
         them was handed to it."""
         messages = [*self._before, *new]
-        if len(messages) > self._written and any(isinstance(message, ModelResponse) for message in messages):
+        if len(messages) > self._written and any(map(_is_done, messages)):
             self._written = len(messages)
             checkpoint = Checkpoint(
                 messages, [*self._texts, *texts], [*self._calls, *calls], [*self._steered, *steered]
             )
             write(self._context, checkpoint, self._sent)
+
+
+def _is_done(message: ModelMessage) -> bool:
+    """Whether it stands for work: an answer of the model, or results with which the run began that an answer started."""
+    return isinstance(message, ModelResponse) or any(isinstance(part, ToolReturnPart) for part in message.parts)
 
 
 def _tools(turn: Turn) -> Mapping[str, ToolPart]:

@@ -36,6 +36,7 @@ from runcast.dialects.ag_ui_events import (
 from runcast.dialects.ag_ui_history import ending, messages_of, run_shown, standing
 from runcast.dialects.ag_ui_items import Items
 from runcast.dialects.base import Attach, Frame, Options, Start
+from runcast.dialects.growing import Growing
 from runcast.dialects.messages import only_options
 from runcast.events import Event, Record
 from runcast.jsonpatch import PatchError
@@ -85,11 +86,20 @@ class AgUiEncoder:
         self._modern = is_modern(start.options.get("protocolVersion"))
         self._cancelled_is_error = cancelled_is_error
         self._begun = False
+        self._is_settled = False
         self._items = Items(rich=self._modern)
+        self._growing: dict[str, Growing] = {}
+        self._behind: dict[str, e.ArtifactDelta] = {}
+        """Artifacts of which a piece was not told, and that piece."""
 
     def knows(self, calls: Iterable[str]) -> None:
         """The client was told of these calls, by the run that the one to come goes on with."""
         self._items.told.update(calls)
+
+    def settle(self) -> None:
+        """The client answered what nobody asks any more. It believes that only of a RUN_FINISHED: if the run that is shown had
+        failed before, it is told by the messages, and not by a RUN_ERROR again."""
+        self._is_settled = True
 
     # --- the log, event by event ----------------------------------------------------------------------------------
 
@@ -98,11 +108,17 @@ class AgUiEncoder:
         if self._run is not None and event.run_id != self._run:
             return ()
         if isinstance(event, e.DELTAS):
+            before = self._caught_up(in_passing=True) if self._behind else []
             if isinstance(event, e.ReasoningMessageContent) and event.message_id in self._items.silent:
-                return self._first_thought(record, event)
-            return (Frame(shared_delta(record), record.seq),) if self._items.takes(event) else ()
+                return self._first_thought(record, event, before)
+            if not self._items.takes(event):
+                return frames(before, record.seq)
+            return (*frames(before, record.seq, more=True), Frame(shared_delta(record), record.seq, len(before)))
         ends = isinstance(event, e.TERMINAL)
-        return frames(self._told(event), record.seq, ends=ends)
+        before: list[Event] = []
+        if self._behind and not isinstance(event, e.ArtifactDelta):
+            before = self._caught_up(in_passing=isinstance(event, e.ToolCallProgress))
+        return frames([*before, *self._told(event)], record.seq, ends=ends)
 
     def update(self, update: Update) -> Sequence[Frame]:
         match update:
@@ -113,11 +129,14 @@ class AgUiEncoder:
             case _:
                 return ()
 
-    def _first_thought(self, record: Record, event: e.ReasoningMessageContent) -> Sequence[Frame]:
+    def _first_thought(
+        self, record: Record, event: e.ReasoningMessageContent, before: Sequence[Event]
+    ) -> Sequence[Frame]:
         start = e.ReasoningMessageStart(
             message_id=event.message_id, role="reasoning", subagent_run_id=event.subagent_run_id
         )
-        return (*frames(self._items.thought(start), record.seq, more=True), Frame(shared_delta(record), record.seq, 1))
+        told = [*before, *self._items.thought(start)]
+        return (*frames(told, record.seq, more=True), Frame(shared_delta(record), record.seq, len(told)))
 
     def _told(self, event: Event) -> list[Event]:
         match event:
@@ -222,6 +241,7 @@ class AgUiEncoder:
             case e.ArtifactSnapshot():
                 content = present_fields(event, "name", "mime_type", "content", "url", "version", "tool_call_id")
                 self._items.artifacts[event.artifact_id] = (event.kind, content.get("content"))
+                self._growing.pop(event.artifact_id, None)
                 return [activity(event, event.artifact_id, event.kind, content)]
             case e.ArtifactDelta():
                 return self._amended(event)
@@ -240,26 +260,42 @@ class AgUiEncoder:
         known = self._items.artifacts.get(event.artifact_id)
         if known is None:
             return []
-        kind, content = known
+        id, (kind, content) = event.artifact_id, known
         if event.append is not UNSET:
-            content = (content if isinstance(content, str) else "") + event.append
-            patch: list[dict[str, Any]] = [{"op": "add", "path": "/content", "value": content}]
-        else:
-            operations = [] if event.patch is UNSET else event.patch
-            try:
-                content = patched(content, operations)
-            except PatchError:  # as in every fold: what makes no sense changes nothing
-                return []
-            patch = [within_content(one) for one in operations]
-        self._items.artifacts[event.artifact_id] = (kind, content)
-        delta = e.ActivityDelta(
-            message_id=event.artifact_id,
-            activity_type=kind,
-            patch=patch,
-            timestamp=event.timestamp,
-            subagent_run_id=event.subagent_run_id,
-        )
-        return [delta]
+            return self._appended(event, kind, content, event.append)
+        operations = [] if event.patch is UNSET else event.patch
+        try:
+            changed = patched(content, operations)
+        except PatchError:  # as in every fold: what makes no sense changes nothing
+            return []
+        behind = [] if id not in self._behind else [self._whole(self._behind[id])]
+        self._items.artifacts[id] = (kind, changed)
+        return [*behind, _activity_delta(event, kind, [within_content(one) for one in operations])]
+
+    def _appended(self, event: e.ArtifactDelta, kind: str, content: Any, piece: str) -> list[Event]:
+        """A JSON Patch has no word for a text that grows: its value is said anew, when it is worth it."""
+        id, text = event.artifact_id, (content if isinstance(content, str) else "") + piece
+        self._items.artifacts[id] = (kind, text)
+        growing = self._growing.setdefault(id, Growing(len(text) - len(piece)))
+        now = event.timestamp if event.timestamp is not UNSET else 0
+        if growing.is_due(len(text), now):
+            return [self._whole(event, now)]
+        self._behind[id] = event
+        return []
+
+    def _whole(self, event: e.ArtifactDelta, now: int | None = None) -> Event:
+        kind, text = self._items.artifacts[event.artifact_id]
+        self._behind.pop(event.artifact_id, None)
+        self._growing[event.artifact_id].say(len(text), now)
+        return _activity_delta(event, kind, [{"op": "add", "path": "/content", "value": text}])
+
+    def _caught_up(self, *, in_passing: bool) -> list[Event]:
+        """What was not told of artifacts; `in_passing`: as far as it may be, before a piece of something else."""
+        return [
+            self._whole(event)
+            for id, event in list(self._behind.items())
+            if not in_passing or self._growing[id].is_affordable(len(self._items.artifacts[id][1]))
+        ]
 
     def _steered(self, event: e.RunSteered) -> list[Event]:
         """What a person said into the run, as the message that it is."""
@@ -282,10 +318,24 @@ class AgUiEncoder:
         if transcript.state is not None:
             told.append(e.StateSnapshot(snapshot=transcript.state))
         self._items, opening = standing(path, rich=self._modern)
+        self._growing.clear()
+        self._behind.clear()
         if run is not None and not run.ended:
             return frames([*told, *opening], seq)
         ended = e.RunFinished(thread_id="") if run is None else ending(run)
+        if self._is_settled and isinstance(ended, e.RunError):
+            ended = e.RunFinished(thread_id="", timestamp=ended.timestamp, usage=ended.usage)
         return frames([*told, *self._end(ended)], seq, ends=True)
+
+
+def _activity_delta(event: e.ArtifactDelta, kind: str, patch: list[dict[str, Any]]) -> Event:
+    return e.ActivityDelta(
+        message_id=event.artifact_id,
+        activity_type=kind,
+        patch=patch,
+        timestamp=event.timestamp,
+        subagent_run_id=event.subagent_run_id,
+    )
 
 
 def is_modern(version: str | None) -> bool:

@@ -142,7 +142,8 @@ class AiSdkEncoder(RecordEncoder):
     def _fold(self, event: e.Event) -> list[Chunk]:
         chunks: list[Chunk] = []
         if not isinstance(event, e.ArtifactDelta | e.ActivityDelta):
-            chunks += self._data.caught_up()
+            in_passing = isinstance(event, (*e.DELTAS, e.ToolCallProgress))
+            chunks += self._data.caught_up(in_passing=in_passing)
         match event:
             case e.TextMessageContent():
                 chunks.append({"type": "text-delta", "id": event.message_id, "delta": event.delta})

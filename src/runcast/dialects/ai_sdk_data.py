@@ -1,9 +1,7 @@
 """What stands beside the answer in the AI SDK's stream: data parts, sources and files.
 
 State, artifacts and activities are data parts, `data-<name>`, each under its own id. A log changes them piece by piece, the stream
-can only say a whole value again. A text that grows would be sent again with every piece: it is sent at once while it is short,
-then when a quarter of it is new or a second of log time has passed, and before whatever else follows, so that the last word is
-always whole.
+can only say a whole value again. A text that grows is said when that is worth it (`runcast.dialects.growing`).
 """
 
 from __future__ import annotations
@@ -14,13 +12,9 @@ import msgspec
 from msgspec import UNSET
 
 from runcast import events as e
+from runcast.dialects.growing import Growing
 from runcast.jsonpatch import PatchError
 from runcast.jsonpatch import apply as patched
-
-SHORT: Final = 400
-"""Characters up to which a growing text is sent with every piece."""
-GROWTH: Final = 1.25
-PAUSE_MS: Final = 1000
 
 Chunk = dict[str, Any]
 
@@ -33,15 +27,14 @@ _STATE: Final = ("state", "state")
 
 
 class _Value:
-    __slots__ = ("content", "more", "name", "sent", "sent_at")
+    __slots__ = ("content", "growing", "more", "name")
 
     def __init__(self, name: str, content: Any, more: Chunk | None) -> None:
         self.name = name
         self.content = content
         self.more = more
         """Of an artifact: what stands beside its content."""
-        self.sent = 0
-        self.sent_at = 0
+        self.growing = Growing()
 
 
 class DataParts:
@@ -54,9 +47,13 @@ class DataParts:
         """Whether something was not said yet."""
         return bool(self._behind)
 
-    def caught_up(self) -> list[Chunk]:
-        """What was not said yet."""
-        return [self._say(key) for key in list(self._behind)]
+    def caught_up(self, *, in_passing: bool = False) -> list[Chunk]:
+        """What was not said yet; `in_passing`: as far as it may be, before a piece of something else."""
+        return [
+            self._say(key)
+            for key in list(self._behind)
+            if not in_passing or self._values[key].growing.is_affordable(len(self._values[key].content))
+        ]
 
     def take(self, event: e.Event) -> list[Chunk]:
         """The chunks of one event; none for events that are no data."""
@@ -140,18 +137,16 @@ class DataParts:
         if value is None:
             return []
         value.content = (value.content if isinstance(value.content, str) else "") + piece
-        size = len(value.content)
-        if size > SHORT and size < value.sent * GROWTH and now < value.sent_at + PAUSE_MS:
+        if not value.growing.is_due(len(value.content), now):
             self._behind[key] = None
             return []
-        value.sent_at = now
-        return [self._say(key)]
+        return [self._say(key, now)]
 
-    def _say(self, key: tuple[str, str]) -> Chunk:
+    def _say(self, key: tuple[str, str], now: int | None = None) -> Chunk:
         self._behind.pop(key, None)
         value = self._values[key]
         if isinstance(value.content, str):
-            value.sent = len(value.content)
+            value.growing.say(len(value.content), now)
         data = value.content if value.more is None else {**value.more, "content": value.content}
         return {"type": f"data-{value.name}", "id": key[1], "data": data}
 

@@ -93,9 +93,9 @@ def asked_of_responses(body: Json) -> Asked:
         _item(item, at, said, approvals)
         if cast(Json, item).get("type") == "mcp_approval_request":
             asked_before = len(said)  # what stands before it was answered by it, if by nothing else
-    known = {"input", "model", "stream", "tools", "previous_response_id", "conversation", "stream_options"}
-    given_tools = [one for one in _list(body, "tools", empty=True) if not _is_ours(one)]
-    tools = [_tool(one, f"/tools/{at}") for at, one in enumerate(given_tools)]
+    known = {"input", "model", "stream", "tools", "previous_response_id", "stream_options"}
+    given_tools = _list(body, "tools", empty=True)
+    tools = [_tool(one, f"/tools/{at}") for at, one in enumerate(given_tools) if not _is_ours(one)]
     instructions = body.get("instructions")
     if isinstance(instructions, str) and instructions:
         said.insert(0, {"id": "instructions", "role": "system", "content": instructions})
@@ -243,14 +243,18 @@ def _item(given: Any, index: int, said: list[Json], approvals: list[Approval]) -
 
 
 def _ran_here(item: Json, id: str, at: str, said: list[Json]) -> None:
-    """A call of the agent's own tool and what came of it, which a client gives back with an answer."""
+    """A call of the agent's own tool and what came of it, which a client gives back with an answer. One of which nothing has
+    come yet is left out: it waits for a person, or was cut short."""
     name = item.get("id")
     call = MCP_CALL + (name if isinstance(name, str) else str(id)).removeprefix(MCP_CALL)
-    said.append({"id": id, "role": "assistant", "content": "", "toolCalls": [_call(call, item, at)]})
+    called = {"id": id, "role": "assistant", "content": "", "toolCalls": [_call(call, item, at)]}
     output, error = item.get("output"), item.get("error")
-    content = output if isinstance(output, str) else None if error is None else _text(error, f"{at}/error")
-    if content is not None:
-        said.append({"id": f"{id}o", "role": "tool", "toolCallId": call, "content": content})
+    if not isinstance(output, str) and error is None:
+        return
+    if not isinstance(output, str):
+        content = cast(Json, error).get("content") if isinstance(error, dict) else None
+        output = _text(error if content is None else content, f"{at}/error")
+    said += [called, {"id": f"{id}o", "role": "tool", "toolCallId": call, "content": output}]
 
 
 def _is_ours(tool: Any) -> bool:

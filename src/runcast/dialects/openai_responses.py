@@ -135,6 +135,7 @@ class ResponsesEncoder(RecordEncoder):
             "usage": None,
             "background": self._props.get("background") is True,
             "store": self._props.get("store") is not False,
+            "conversation": self._conversation(),
             **echoed,
             **self._more,
             **more,
@@ -144,6 +145,12 @@ class ResponsesEncoder(RecordEncoder):
         body["metadata"] = body["metadata"] or {}
         body["text"] = body["text"] or {"format": {"type": "text"}}
         return body
+
+    def _conversation(self) -> Json | None:
+        """As the client named it."""
+        given: Any = self._props.get("conversation")
+        name: Any = cast(Json, given).get("id") if isinstance(given, dict) else given
+        return {"id": name} if isinstance(name, str) else None
 
     def _begin(self, event: e.RunStarted | e.RunQueued) -> None:
         run = event.run_id if event.run_id is not UNSET else ""
@@ -215,9 +222,9 @@ class ResponsesEncoder(RecordEncoder):
             case e.Source():
                 return self._output.cite(event)
             case e.MessageRetracted():
-                self._output.retract(event)
+                return self._output.retract(event)
             case e.RunRestarted() if event.anew is True:
-                self._output.clear()
+                return self._output.clear()
             case _:
                 pass
         return ()

@@ -174,7 +174,7 @@ class _Check:
         """Look at every event: the last seq, and whether the log is whole up to there (I1)."""
         expected = first_seq
         is_whole = True
-        for where, first, last, blob in self._pieces(key, numbers):
+        for where, first, last, blob, checksum in self._pieces(key, numbers):
             if first != expected:
                 is_whole = False
                 if first > expected:
@@ -192,6 +192,8 @@ class _Check:
                 is_whole = False
                 self._tell("log", f"The {where} with events {first} to {last} has {len(lines)} events.", id)
                 continue
+            if checksum is not None and checksum != zlib.crc32(b"\n".join(lines)):
+                self._tell("log", f"The {where} with events {first} to {last} is not what was written.", id)
             for seq, data in enumerate(lines, first):
                 self._report.events += 1
                 event = _decoded(data)
@@ -202,19 +204,20 @@ class _Check:
                     _note(event, seq, spans)
         return expected - 1, is_whole
 
-    def _pieces(self, key: int, numbers: list[int]) -> Iterator[tuple[str, int, int, Any]]:
+    def _pieces(self, key: int, numbers: list[int]) -> Iterator[tuple[str, int, int, Any, int | None]]:
+        """Of each piece what it is, its first and last seq, its bytes and, if it needs one, its checksum."""
         rows = self._db.execute(
             "SELECT first_seq, last_seq, events FROM segments WHERE thread = ? ORDER BY first_seq", (key,)
         )
         for first, last, blob in rows:
-            yield "segment", first, last, blob
+            yield "segment", first, last, blob, None
         rows = self._db.execute(
-            """SELECT j.first_seq, j.last_seq, j.events
+            """SELECT j.first_seq, j.last_seq, j.events, j.checksum
             FROM json_each(?) r CROSS JOIN journal j ON j.row = r.value ORDER BY j.row""",
             (json.dumps(numbers),),
         )
-        for first, last, blob in rows:
-            yield "row of the journal", first, last, blob
+        for first, last, blob, checksum in rows:
+            yield "row of the journal", first, last, blob, checksum
 
     # --- runs -----------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 import msgspec
 
@@ -122,7 +123,7 @@ class Ledger:
         self.sealing = Sealing(connection, self.logs)
         self.pages = 0
         """About how many pages the write-ahead log grew by; whoever brings it into the file sets it back."""
-        self._journal: list[tuple[int, int, int, int, bytes]] = []
+        self._journal: list[tuple[int, int, int, int, bytes, int]] = []
         self._placed: list[tuple[Log, int]] = []
         """The log of each row in `_journal`, and its last seq."""
         self._undo: list[Callable[[], Any]] = []
@@ -421,7 +422,7 @@ class Ledger:
             number = self.sealing.take_row()
             first_seq = log.head + 1
             log.head += count
-            self._journal.append((number, log.key, first_seq, log.head, blob))
+            self._journal.append((number, log.key, first_seq, log.head, blob, crc32(blob)))
             self._placed.append((log, log.head))
             if log.journal_from is None:
                 log.journal_from = number
@@ -533,7 +534,8 @@ _DELETES = (
     "delete_thread",
 )
 _INSERT_ROWS = [
-    f"INSERT INTO journal (row, thread, first_seq, last_seq, events) VALUES {', '.join(['(?, ?, ?, ?, ?)'] * size)}"  # noqa: S608
+    "INSERT INTO journal (row, thread, first_seq, last_seq, events, checksum) "  # noqa: S608
+    f"VALUES {', '.join(['(?, ?, ?, ?, ?, ?)'] * size)}"
     for size in range(INSERT_ROWS + 1)
 ]
 

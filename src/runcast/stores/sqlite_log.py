@@ -173,8 +173,11 @@ def seal(connection: sqlite3.Connection, log: Log) -> int:
     size = total = count = 0
     numbers = list(log.rows.numbers[:SEAL_ROWS])
     sealed: list[tuple[int, int, int, bytes]] = []
-    rows: Any = connection.execute(SQL["journal_rows"], (json.dumps(numbers), log.key))
-    for (first_seq, blob), last_seq in zip(rows, log.rows.last_seqs, strict=False):
+    rows: Any = connection.execute(SQL["journal_rows_to_seal"], (json.dumps(numbers), log.key))
+    for (first_seq, blob, checksum), last_seq in zip(rows, log.rows.last_seqs, strict=False):
+        if checksum is not None and checksum != zlib.crc32(blob):
+            # A segment made of it would be whole in the eyes of whoever checks it.
+            raise StoreCorrupt("A row of the journal is not what was written; restore the database from a backup.")
         if last and first_seq != last + 1:
             raise StoreCorrupt("Rows of the journal are missing; restore the database from a backup.")
         if segment and (size + len(blob) > SEGMENT_BYTES or total + len(blob) > SEAL_BYTES):

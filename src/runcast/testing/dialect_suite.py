@@ -7,7 +7,8 @@
 
 The suite folds logs of every kind of run (`runcast.testing.dialect_logs`) and logs that Hypothesis makes up
 (`dialect_strategies`), cut and joined in every way that a reader may meet. A dialect whose frames hold no pieces of text leaves
-`deltas` empty; one of plain text sets `plain`; one whose frames hold the whole text each time names it in `cumulative`.
+`deltas` empty; one of plain text sets `plain`; one whose frames hold the whole text each time names it in `cumulative`; one of lines
+of JSON, with the line breaks, sets `lines`.
 
 It needs pytest and hypothesis. What a dialect guarantees, and here is held to: `runcast.dialects.base`.
 """
@@ -55,6 +56,8 @@ class DialectSuite:
     """Frames are text, not JSON; all that do not end a run are pieces."""
     cumulative: ClassVar[tuple[str, ...]] = ()
     """Dotted paths of texts that are whole each time: of consecutive frames that differ only there the last one counts."""
+    lines: ClassVar[bool] = False
+    """Each frame ends with a line break, for clients that read lines. Not over server-sent events: there it would end the event."""
 
     @abstractmethod
     def make(self) -> Dialect: ...
@@ -161,12 +164,17 @@ class DialectSuite:
         is never passed over for a frame that says more."""
         for frame in frames:
             text = frame.data.decode()
-            assert text
-            assert frame.name is None or NAME.fullmatch(frame.name)
-            assert not (frame.ends and frame.supersedes)
+            assert text, "a frame is empty"
+            assert frame.name is None or NAME.fullmatch(frame.name), f"{frame.name!r} is no name of an event"
+            assert not (frame.ends and frame.supersedes), "an end supersedes nothing"
+            if self.lines:
+                assert text.endswith("\n"), f"a frame is no line: {text!r}"
+                text = text[:-1]
             if not self.plain:
-                assert "\n" not in text
-                assert "\r" not in text
+                assert "\n" not in text, (
+                    f"a line break in a frame (if clients read lines, say `lines = True`): {text!r}"
+                )
+                assert "\r" not in text, f"a carriage return in a frame: {text!r}"
                 if text.startswith(("{", "[")):
                     msgspec.json.decode(text)
 

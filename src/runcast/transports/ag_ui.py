@@ -11,7 +11,7 @@ here also `?onDisconnect=` for one run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -25,9 +25,10 @@ from runcast.errors import InvalidRequest, NotFound
 from runcast.ids import EXTERNAL_ID
 from runcast.runs import OnDisconnect, Principal, Run, Thread
 from runcast.subscription import Subscription
-from runcast.transports.ag_ui_asking import Asking, RunAgentInput, check_first
+from runcast.transports.ag_ui_asking import Asked, Asking, RunAgentInput, check_first
 from runcast.transports.ag_ui_following import Following, nothing_yet
 from runcast.transports.gateway import Gateway, Place
+from runcast.transports.openapi import Operations, operation
 from runcast.transports.posting import refused
 from runcast.transports.presented import QueryToken
 from runcast.transports.problems import HttpError, problem
@@ -58,6 +59,47 @@ class ToCancel(Struct, frozen=True, kw_only=True, rename="camel"):
     reason: str | None = None
 
 
+class Cancelled(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How the run stands, under the client's names."""
+
+    thread_id: str
+    run_id: str | None
+    status: str
+
+
+STRUCTS: Final[tuple[type[Struct], ...]] = (RunAgentInput, ToCancel, Cancelled)
+"""What is taken and answered, for the OpenAPI document."""
+
+_GONE: Final = "What it means that the client hangs up: `continue` or `cancel`."
+
+OPERATIONS: Final[Mapping[What, Operations]] = {
+    "agent": {
+        "post": operation(
+            "ag-ui",
+            "Run the agent",
+            "The run's events (AG-UI 1.0), from the first to RUN_FINISHED or RUN_ERROR.",
+            names=("agent",),
+            query={"onDisconnect": _GONE},
+            body=RunAgentInput,
+        ),
+        "get": operation(
+            "ag-ui",
+            "Attach",
+            "The conversation as it stands, then its run live.",
+            names=("agent",),
+            query={
+                "threadId": "The client's own id of the conversation. It must be there.",
+                "runId": "The client's own id of the run: that one; else the one that goes on, else the last.",
+                "protocolVersion": "As in `RunAgentInput`; none is before 1.0.",
+            },
+        ),
+    },
+    "cancel": {
+        "post": operation("ag-ui", "Stop the run", "How it stands.", names=("agent",), body=ToCancel, answer=Cancelled),
+    },
+}
+
+
 def agent_path(path: str) -> str:
     """Where the agents are that a setting puts at `path`: below it, unless it names the agent itself."""
     return path if AGENT in path else path + AGENT
@@ -81,6 +123,10 @@ class AgUiEndpoint:
         self._what: What = what
         self._methods = methods
         self._query_token: QueryToken = query_token
+
+    @property
+    def operations(self) -> Operations:
+        return OPERATIONS[self._what]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -159,7 +205,7 @@ class _Routes:
                 inner = await service.follow(principal, thread.id, after=run.first_seq - 1)
             else:
                 inner = await service.subscribe(principal, Subscribe(id="", thread=thread.id))
-            return self._stream(principal, thread, run, inner, given.thread_id, options, place, asked.calls)
+            return self._stream(principal, thread, run, inner, given.thread_id, options, place, asked)
 
     async def attach(self, principal: Principal, thread_id: str, run_id: str | None, version: str | None) -> Response:
         service = self._gateway.service
@@ -183,12 +229,15 @@ class _Routes:
         called: str,
         options: Options,
         place: Place,
-        calls: Iterable[str] = (),
+        asked: Asked | None = None,
     ) -> Response:
         start = Start(thread.id, inner.epoch, inner.start, None if run is None else run.id, called, options)
         updates = Following(self._gateway.service, principal, inner, None if run is None else run.id)
         encoder = self._dialect.encoder(start)
-        encoder.knows(calls)
+        if asked is not None:
+            encoder.knows(asked.calls)
+            if asked.is_settled:
+                encoder.settle()
         return EventStream(self._gateway, updates, encoder, place.keep(), with_ids=False)
 
     async def cancel(self, principal: Principal, given: ToCancel) -> Response:
@@ -203,8 +252,9 @@ class _Routes:
                 raise NotFound("There is no such run.")
             command = Cancel(id=command.id, run=run.id, reason=given.reason)
         result = await service.cancel(principal, command)
-        said = {"threadId": given.thread_id, "runId": given.run_id or result.run, "status": result.status}
-        return json_answer(said)
+        return json_answer(
+            Cancelled(thread_id=given.thread_id, run_id=given.run_id or result.run, status=result.status)
+        )
 
 
 def _options(run_id: str | None, version: str | None) -> Options:

@@ -14,11 +14,22 @@ from msgspec import Meta, Struct
 
 from runcast.commands import Edit, Resolve, Retry, Return, Send
 from runcast.dialects.ag_ui_events import text_of
+from runcast.dialects.ag_ui_history import run_shown
 from runcast.dialects.json_texts import too_deep
 from runcast.dialects.native import fault_of_message
-from runcast.errors import InvalidRequest, NotFound
+from runcast.errors import AlreadyDecided, Expired, InvalidRequest, NotFound
 from runcast.histories import MAX_MESSAGES, Placed, place
-from runcast.runs import ClientContext, ClientInput, ClientTool, Message, OnDisconnect, Principal, Thread, ToolMessage
+from runcast.runs import (
+    ClientContext,
+    ClientInput,
+    ClientTool,
+    Message,
+    OnBusy,
+    OnDisconnect,
+    Principal,
+    Thread,
+    ToolMessage,
+)
 from runcast.service import Service
 from runcast.transcript import InterruptPart, ToolPart, Transcript, load
 from runcast.transports.enclosed import filed
@@ -69,6 +80,8 @@ class Asked(NamedTuple):
     """It was started by this; else the client may have seen some of it."""
     calls: frozenset[str] = frozenset()
     """Calls of the run that it goes on with, which wait for their results."""
+    is_settled: bool = False
+    """It answered what is not asked any more: the client has to hear that nothing is."""
 
 
 class Asking:
@@ -119,7 +132,7 @@ class Asking:
             raise interrupts_open(waiting)
         return await self._say(placed)
 
-    async def _say(self, placed: Placed) -> Asked:
+    async def _say(self, placed: Placed, on_busy: OnBusy = "enqueue") -> Asked:
         service, id = self._service, self._command_id("say")
         common: dict[str, Any] = {
             "run_alias": self._given.run_id,
@@ -144,6 +157,7 @@ class Asking:
                     agent=self._agent,
                     message=await self._message(placed.new[-1]),
                     parent_run_id=placed.parent_run,
+                    on_busy=on_busy,
                     **common,
                 )
                 sent = await service.send(self._principal, send)
@@ -162,9 +176,14 @@ class Asking:
 
     async def _resume(self, transcript: Transcript, placed: Placed, answers: Sequence[ResumeEntry]) -> Asked:
         """Answer what the thread's waiting run asks: all of it, or nothing."""
+        waiting = open_interrupts(transcript)
+        if placed.new and all(one.status == "cancelled" for one in answers):
+            if left := set(waiting) - {one.interrupt_id for one in answers}:
+                raise interrupts_open(sorted(left))
+            # Something else is said instead: it takes back what is still asked.
+            return await self._say(placed, on_busy="interrupt" if waiting else "enqueue")
         if placed.new:
             raise InvalidRequest("Answers come without a new message: send it when the run that goes on has ended.")
-        waiting = open_interrupts(transcript)
         given = {one.interrupt_id: one for one in answers}
         if waiting and (left := [id for id in waiting if id not in given]):
             raise interrupts_open(left)
@@ -184,7 +203,16 @@ class Asking:
                 on_disconnect=self._on_disconnect,
                 client=self._client(placed),
             )
-            result = await self._service.resolve(self._principal, command)
+            try:
+                result = await self._service.resolve(self._principal, command)
+            except (AlreadyDecided, Expired):
+                # Answered elsewhere, or before a run that failed. A client keeps its questions until a RUN_FINISHED, and
+                # takes no message before they are answered: it is told how the conversation stands, and that this is all.
+                now = await self._transcript()
+                shown = run_shown(now, None)
+                if open_interrupts(now) or shown is None:
+                    raise
+                return Asked(shown.id, is_new=False, is_settled=True)
             if is_last and result.run is not None:
                 return Asked(result.run, not result.replayed, open_calls(transcript))
         raise interrupts_open(list(open_interrupts(await self._transcript())))

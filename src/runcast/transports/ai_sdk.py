@@ -11,6 +11,7 @@ The version of `ai` in the front end: `?v=`, else the header `x-ai-sdk-version`,
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -25,9 +26,11 @@ from runcast.dialects.json_texts import MAX_DEPTH, too_deep, too_many, without_d
 from runcast.dialects.messages import conversation_fault
 from runcast.errors import InvalidRequest, NotFound, TooLarge
 from runcast.runs import Principal
+from runcast.service import CancelResult
 from runcast.transcript import load
 from runcast.transports.ai_sdk_asking import ENVELOPE_BYTES, Asked, Told, active, ask, body_limit, subscribed
 from runcast.transports.gateway import Gateway, Place
+from runcast.transports.openapi import Operations, operation
 from runcast.transports.posting import refused
 from runcast.transports.presented import QueryToken
 from runcast.transports.problems import HttpError, problem
@@ -61,6 +64,58 @@ SOCKET: Final = "/ws"
 """Where, below it, `WebSocketChatTransport` finds its WebSocket (`transports.ai_sdk_socket`)."""
 
 
+class Messages(msgspec.Struct, frozen=True, kw_only=True):
+    """A chat as its page has it. `active`: the message behind these is being written; its stream tells it."""
+
+    id: str
+    messages: list[dict[str, Any]]
+    active: bool
+
+
+STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (Asked, Messages)
+"""What is taken and answered, for the OpenAPI document."""
+
+_VERSION: Final = {"v": "The version of `ai` in the front end: 5, 6 or 7."}
+_STREAM: Final = "The assistant message in chunks (`UIMessageChunk` of `ai`), then `[DONE]`."
+
+OPERATIONS: Final[Mapping[What, Operations]] = {
+    "chat": {
+        "post": operation(
+            "ai-sdk",
+            "Say something, or go on",
+            _STREAM,
+            names=(),
+            query={
+                **_VERSION,
+                "agent": "Who answers; the default agent if it is left out.",
+                "on_disconnect": "What it means that the client hangs up: `continue` or `cancel`.",
+            },
+            body=Asked,
+        )
+    },
+    "stream": {
+        "get": operation(
+            "ai-sdk",
+            "Take up the message that is being written",
+            _STREAM,
+            names=("chat_id",),
+            query={**_VERSION, "ended": "`true`: the newest message also if it is complete."},
+            empty="None is being written.",
+        )
+    },
+    "messages": {
+        "get": operation(
+            "ai-sdk", "The chat's messages", "UI messages.", names=("chat_id",), query=_VERSION, answer=Messages
+        )
+    },
+    "stop": {
+        "post": operation(
+            "ai-sdk", "Stop what runs and waits", "How it stands.", names=("chat_id",), answer=CancelResult
+        )
+    },
+}
+
+
 def ai_sdk_endpoints(gateway: Gateway, dialect: AiSdk, query_token: QueryToken) -> dict[str, App]:
     """The applications of one chat by what follows its path."""
     return {
@@ -78,6 +133,10 @@ class AiSdkEndpoint:
         self._method = method
         self._query_token: QueryToken = query_token
 
+    @property
+    def operations(self) -> Operations:
+        return OPERATIONS[self._what]
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
@@ -92,6 +151,8 @@ class AiSdkEndpoint:
             return problem(request.scope, 405, "method_not_allowed", message, headers={"allow": self._method})
         principal = (await self._gateway.identify_scope(request.scope, query_token=self._query_token)).principal
         version = version_of(request.scope, self._dialect.version)
+        if (chat := request.path_params.get("chat_id")) is not None and (fault := conversation_fault(str(chat))):
+            raise InvalidRequest(f"The id of the chat {fault}.")
         match self._what:
             case "chat":
                 return await self._chat(request, principal, version)
@@ -151,14 +212,6 @@ class AiSdkEndpoint:
         if thread is None:
             raise NotFound("There is no such conversation.")
         return json_answer(await service.cancel(principal, Cancel(id=self._gateway.new_id(), thread=thread.id)))
-
-
-class Messages(msgspec.Struct, frozen=True, kw_only=True):
-    """A chat as its page has it. `active`: the message behind these is being written; its stream tells it."""
-
-    id: str
-    messages: list[dict[str, Any]]
-    active: bool
 
 
 def version_of(scope: Scope, default: Version) -> Version:

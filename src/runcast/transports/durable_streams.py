@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -31,6 +31,7 @@ from runcast.subscription import RunSubscription, Subscription
 from runcast.transports.answers import resync_of
 from runcast.transports.gateway import Gateway
 from runcast.transports.leaving import unless_gone
+from runcast.transports.openapi import REF, answers
 from runcast.transports.problems import HttpError
 from runcast.transports.requests import MAX_PAGE, Cursor, checked_id
 from runcast.transports.sse import EventStream, Framing
@@ -47,6 +48,8 @@ CURSOR_EPOCH_MS: Final = 1_728_432_000_000
 CURSOR_STEP_MS: Final = 20_000
 CURSOR_LEAP: Final = 180
 """A cursor that would stand still leaps by 1 to this many steps: an hour at most."""
+
+OFFSETS: Final = {"type": "string", "pattern": "^(-1|now|[0-9]{1,16}(_[a-z2-7]{1,32})?)$"}
 
 CACHE: Final = "private, no-store"
 START: Final = "-1"
@@ -89,7 +92,7 @@ class Stream(NamedTuple):
 
 
 def durable_streams_routes(gateway: Gateway) -> APIRouter:
-    router = APIRouter(prefix="/v1/stream", include_in_schema=False)
+    router = APIRouter(prefix="/v1/stream", tags=["durable streams"])
 
     async def answer(request: Request, stream: Stream) -> Response:
         if request.method == "HEAD":
@@ -117,9 +120,43 @@ def durable_streams_routes(gateway: Gateway) -> APIRouter:
         found = await gateway.service.get_run(principal, checked_id(run))
         return await answer(request, Stream(principal, found.thread, found))
 
-    router.add_api_route("/threads/{thread}", of_thread, methods=["GET", "HEAD"])
-    router.add_api_route("/runs/{run}", of_run, methods=["GET", "HEAD"])
+    for path, endpoint in (("/threads/{thread}", of_thread), ("/runs/{run}", of_run)):
+        router.add_api_route(path, endpoint, methods=["GET"], **_described())
+        router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
     return router
+
+
+def _described() -> dict[str, Any]:
+    """How the document of the API tells a stream. Its parameters are described and not declared: the protocol wants 400 for
+    those that cannot be read (section 5.6), and a page has one offset only."""
+    options = answers(None, "A page of the log.", streams="`data` events, each followed by a `control` event.")
+    responses = options["responses"]
+    page = responses[200]
+    page["content"]["application/json"] = {"schema": {"type": "array", "items": {"$ref": REF.format(name="Event")}}}
+    headers = {
+        "Stream-Next-Offset": "The position behind this page.",
+        "Stream-Up-To-Date": "`true` where the page went to the tail.",
+        "Stream-Closed": "`true` where nothing will ever follow.",
+        "Stream-Cursor": "Of a long poll: to be given with the next one.",
+    }
+    page["headers"] = {name: {"description": said, "schema": {"type": "string"}} for name, said in headers.items()}
+    responses[204] = {"description": "A long poll had nothing to give, or the stream is closed."}
+    responses[304] = {"description": "The page is the one that `If-None-Match` names."}
+    responses[410] = responses[404]
+    queries = (
+        (
+            "offset",
+            OFFSETS,
+            "Where to begin: the start (`-1`, as without it), the tail (`now`), or a `Stream-Next-Offset`.",
+        ),
+        ("live", {"type": "string", "enum": ["long-poll", "sse"]}, "How to wait for what follows; needs an `offset`."),
+        ("cursor", {"type": "string"}, "The `Stream-Cursor` of the answer before."),
+    )
+    parameters = [
+        {"name": name, "in": "query", "required": False, "schema": schema, "description": said}
+        for name, schema, said in queries
+    ]
+    return {**options, "openapi_extra": {"parameters": parameters}}
 
 
 async def tail_of(gateway: Gateway, stream: Stream) -> Tail:

@@ -6,7 +6,7 @@ decoded by the structs in `bodies`, which also make the OpenAPI document.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request
@@ -19,7 +19,7 @@ from runcast.dialects.native import NativeEncoder, fault_of_message
 from runcast.errors import InvalidRequest
 from runcast.runs import Message, Principal, Thread
 from runcast.service import CancelResult, EventPage, ResolveResult, Sent, Service
-from runcast.transports import openapi, problems
+from runcast.transports import ag_ui, ai_sdk, openapi, problems
 from runcast.transports.answers import answer_of, event_list, resync_of, thread_view
 from runcast.transports.bodies import (
     Again,
@@ -44,7 +44,7 @@ from runcast.transports.gateway import Gateway, Place
 from runcast.transports.leaving import unless_gone
 from runcast.transports.openai import openai_routes
 from runcast.transports.openai_responses import response_routes
-from runcast.transports.openapi import answers, body_of
+from runcast.transports.openapi import Operations, answers, body_of
 from runcast.transports.own_data import own_routes
 from runcast.transports.requests import (
     After,
@@ -69,9 +69,9 @@ THREAD_STREAM = (
 )
 
 
-def build_api(gateway: Gateway) -> FastAPI:
+def build_api(gateway: Gateway, dialects: Callable[[], Mapping[str, Operations]] = dict) -> FastAPI:
     """The FastAPI application of the native routes, and of the dialects that have routes of their own. It knows nothing of peers,
-    hosts and origins: see `guard`."""
+    hosts and origins: see `guard`. `dialects`: what the document says of those that are mounted beside it."""
     app = FastAPI(
         title="Runcast",
         version="1",
@@ -94,7 +94,7 @@ def build_api(gateway: Gateway) -> FastAPI:
         response_routes,
     ):
         app.include_router(routes(gateway))
-    openapi.install(app)
+    openapi.install(app, dialects, (*ag_ui.STRUCTS, *ai_sdk.STRUCTS))
 
     @app.get("/v1/openapi.json", include_in_schema=False)
     async def openapi_document(request: Request) -> Response:

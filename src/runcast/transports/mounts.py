@@ -20,8 +20,11 @@ from runcast.dialects.progress import Progress
 from runcast.dialects.registry import BUILTIN, NO_DEFAULTS, dialect_named
 from runcast.errors import ConfigError
 from runcast.transports import ag_ui, ai_sdk
+from runcast.transports.ag_ui import AgUiEndpoint
+from runcast.transports.ai_sdk import AiSdkEndpoint
 from runcast.transports.ai_sdk_socket import AiSdkSocket
 from runcast.transports.gateway import Gateway
+from runcast.transports.openapi import Operations
 from runcast.transports.posting import PostEndpoint
 from runcast.transports.presented import QueryToken
 from runcast.transports.problems import problem
@@ -55,6 +58,9 @@ RESERVED: Final = frozenset(
     }
 )
 """Never a session id or a user id in a path."""
+
+NATIVE: Final = "/v1/ws"
+"""The native protocol's: no dialect can be there."""
 
 _PARAMETER = re.compile(r"\{([a-z_]+)\}")
 _PATTERN = re.compile(r"(/([A-Za-z0-9._~-]+|\{[a-z_]+\}))+")
@@ -172,6 +178,8 @@ class Mounts:
             self._put("http", ag_ui.agent_path(path) + below, app)
 
     def _set(self, path: str, name: str) -> None:
+        if path == NATIVE:
+            raise ConfigError(f"{path!r} is the native protocol's; take another path for {name!r}.")
         if name == OFF:
             for kind in ("http", "websocket"):
                 self._put(kind, path, None)
@@ -190,10 +198,13 @@ class Mounts:
             return
         if isinstance(dialect, Progress):
             self._put("websocket", path, self._progress.socket())
+            self._put("http", path, self._progress.post())
             return
         if not isinstance(dialect, TalkDialect):
             raise ConfigError(f"The dialect {name!r} is not spoken over a WebSocket; it cannot be put at {path!r}.")
         self._put("websocket", path, TalkSocket(self._gateway, dialect, query_token=self._query_token))
+        if isinstance(dialect, AnswerDialect):
+            self._put("http", path, PostEndpoint(self._gateway, dialect, "as accepted", self._query_token))
 
     def _switch_off(self, kind: Kind, path: str) -> None:
         """What is below a chat, and below the path of the agents, goes with it."""
@@ -210,6 +221,14 @@ class Mounts:
             if of == kind and (params := pattern.match(path)) is not None:
                 return Match(app, params)
         return None
+
+    def described(self) -> dict[str, Operations]:
+        """What the OpenAPI document says of the paths of the dialects that programs are written for."""
+        return {
+            pattern.text: app.operations
+            for (kind, _), (pattern, app) in self._apps.items()
+            if kind == "http" and isinstance(app, AiSdkEndpoint | AgUiEndpoint)
+        }
 
     def has(self, path: str) -> bool:
         """Whether a dialect answers at `path`, over whatever it is spoken."""

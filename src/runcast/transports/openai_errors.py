@@ -1,7 +1,7 @@
 """Errors in OpenAI's shape, on the paths of its protocols: `{"error": {message, type, code, param}}`.
 
-Clients try again by themselves after 408, 409, 429 and 5xx. `x-should-retry` tells them not to where a run had begun: it would
-do everything twice.
+Clients try again by themselves after 408, 409, 429 and 5xx. `x-should-retry` tells them not to where a run had begun, since it would
+do everything twice, and where the answer would be the same.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ CLIENT_HEADERS = ", ".join(
     ]
 )  # fmt: skip
 """What OpenAI's client sends from a page beside the usual headers; its preflight asks for them."""
+
+PASSING = frozenset({"run_active", "sequence_conflict"})
+"""Conflicts that may be over in a moment."""
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -63,7 +66,7 @@ def openai_error(
         all_headers["retry-after"] = str(math.ceil(retry_after_ms / 1000))
     if status == 401:
         all_headers.setdefault("www-authenticate", "Bearer")
-    if began:
+    if began or (status == 409 and code not in PASSING):
         all_headers["x-should-retry"] = "false"
     return Response(msgspec.json.encode({"error": error}), status, all_headers, media_type="application/json")
 

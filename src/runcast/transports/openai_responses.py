@@ -3,14 +3,17 @@
     POST /openai/v1/responses                   stream, whole, or in the background
     GET  /openai/v1/responses/{id}              as it stands; ?stream=true&starting_after=n: what follows, then live
     POST /openai/v1/responses/{id}/cancel
+    GET  /openai/v1/responses/{id}/input_items  what was asked, by pages; ?order=asc
+    DELETE /openai/v1/responses/{id}            with its conversation, if it is all of that
 
 each also under `/v1`. Conversations of responses are conversations like all others, unless the client says `store: false`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -18,7 +21,8 @@ from starlette.responses import Response
 from runcast.commands import Cancel, Resolve, Return, Send
 from runcast.dialects.openai_asking import Approval, Asked, asked_of_responses
 from runcast.dialects.openai_ids import called, run_of
-from runcast.dialects.openai_responses import After, OpenAiResponses, ResponsesEncoder
+from runcast.dialects.openai_input import input_items
+from runcast.dialects.openai_responses import STEP, After, OpenAiResponses, ResponsesEncoder, sequence_number
 from runcast.errors import InvalidRequest, NotFound
 from runcast.events import Record
 from runcast.parts import InterruptPart
@@ -37,10 +41,11 @@ from runcast.transports.openai import (
     failed,
     gone_on,
 )
+from runcast.transports.openai_references import with_items
 from runcast.transports.posting import whole_run
 from runcast.transports.problems import HttpError
 from runcast.transports.requests import command_id, json_answer, read_json
-from runcast.transports.sse import EventStream, Framing
+from runcast.transports.sse import EventStream, Framing, comment
 from runcast.transports.whole import whole, whole_records
 
 STOPPED_S = 12.0
@@ -60,7 +65,7 @@ def response_routes(gateway: Gateway) -> APIRouter:
     async def create(request: Request) -> Response:
         principal = await gateway.principal(request.scope)
         body = await read_json(request, dict[str, Any], max_bytes=MAX_BODY)
-        asked = asked_of_responses(body)
+        asked = asked_of_responses(await with_items(gateway, principal, body))
         check_model(gateway, principal, asked.model)
         gateway.refuse_while_draining()
         id = command_id(request.headers.get("idempotency-key"), gateway.new_id)
@@ -107,6 +112,12 @@ def response_routes(gateway: Gateway) -> APIRouter:
         run = await run_named(gateway, principal, response)
         if not stream:
             return json_answer(await response_now(gateway, principal, run.id))
+        if (
+            run.last_seq is not None
+            and starting_after >= run.last_seq * STEP
+            and await has_all(gateway, principal, run.id, starting_after)
+        ):
+            return Response(comment(FRAMING.opening), media_type="text/event-stream")
         with gateway.claim(principal) as place:
             subscription = await gateway.service.subscribe_run(principal, run.id, joins=_responses.joins)
             encoder = After(await encoder_of(gateway, principal, run.id), starting_after)
@@ -122,12 +133,59 @@ def response_routes(gateway: Gateway) -> APIRouter:
             await gateway.service.wait_run(principal, run.id, timeout_s=STOPPED_S)
         return json_answer(await response_now(gateway, principal, run.id))
 
+    async def delete(request: Request, response: str) -> Response:
+        principal = await gateway.principal(request.scope)
+        run = await run_named(gateway, principal, response)
+        if len(await gateway.service.runs_from(principal, run.thread, 0)) > 1:
+            message = (
+                "The conversation of this response has more in it, and is deleted only as a whole: "
+                f"DELETE /v1/threads/{run.thread}."
+            )
+            raise HttpError(409, "conflict", message)
+        await gateway.service.delete_thread(principal, run.thread)
+        return json_answer({"id": response, "object": "response.deleted", "deleted": True})
+
+    async def list_input(
+        request: Request,
+        response: str,
+        after: str | None = None,
+        limit: int = Query(20, ge=1, le=100),
+        order: Literal["asc", "desc"] = "desc",
+    ) -> Response:
+        principal = await gateway.principal(request.scope)
+        run = await run_named(gateway, principal, response)
+        page = await gateway.service.read_run(principal, run.id, limit=1)
+        items = [item for record in page.records for item in input_items(record.event)]
+        return json_answer(listed(items if order == "asc" else items[::-1], after, limit))
+
     for prefix in PREFIXES:
         one = f"{prefix}/responses/{{response}}"
         router.add_api_route(f"{prefix}/responses", create, methods=["POST"], include_in_schema=False)
         router.add_api_route(one, retrieve, methods=["GET"], include_in_schema=False)
+        router.add_api_route(one, delete, methods=["DELETE"], include_in_schema=False)
         router.add_api_route(f"{one}/cancel", cancel, methods=["POST"], include_in_schema=False)
+        router.add_api_route(f"{one}/input_items", list_input, methods=["GET"], include_in_schema=False)
     return router
+
+
+def listed(items: Sequence[dict[str, Any]], after: str | None, limit: int) -> dict[str, Any]:
+    """A page of a list, behind the item with the id `after`.
+
+    Raises:
+        InvalidRequest: there is no such item.
+    """
+    ids = [item["id"] for item in items]
+    if after is not None and after not in ids:
+        raise InvalidRequest(f"There is no item {after[:64]!r} in this list.", at="/after")
+    start = 0 if after is None else ids.index(after) + 1
+    data = items[start : start + limit]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": start + limit < len(items),
+    }
 
 
 async def run_named(gateway: Gateway, principal: Principal, response: str) -> Run:
@@ -161,6 +219,13 @@ async def encoder_of(gateway: Gateway, principal: Principal, run: str) -> Respon
     for before in reversed(chain):
         encoder.before(await records_of(gateway, principal, before))
     return encoder
+
+
+async def has_all(gateway: Gateway, principal: Principal, run: str, number: int) -> bool:
+    """Whether nothing follows a sequence number, and nothing ever will: the run's last word is before it."""
+    encoder = await encoder_of(gateway, principal, run)
+    frames = [frame for record in await records_of(gateway, principal, run) for frame in encoder.encode(record)]
+    return bool(frames) and frames[-1].ends and sequence_number(frames[-1]) <= number
 
 
 async def records_of(gateway: Gateway, principal: Principal, run: str) -> list[Record]:

@@ -6,7 +6,8 @@ It is complete and true: every route of the API is in it, with every answer it g
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -44,6 +45,8 @@ _STRUCTS: tuple[type[Struct], ...] = (
     bodies.Health,
 )
 
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
 _READING = (400, 401, 403, 404, 405, 421, 422, 429, 500, 503)
 _CHANGING = (*_READING, 409, 410, 413, 415)
 
@@ -78,27 +81,65 @@ def body_of(kind: type[Struct], *, optional: bool = False) -> dict[str, Any]:
     return {"openapi_extra": {"requestBody": {"required": not optional, "content": _content(kind)}}}
 
 
-def install(app: FastAPI) -> None:
-    """Serve the document made from `app`'s routes and our structs; made once, on first use."""
+Operations = Mapping[str, Mapping[str, Any]]
+"""What one path takes, by method in lower case: OpenAPI 3.1 operation objects."""
+
+
+def operation(
+    tag: str,
+    summary: str,
+    done: str,
+    *,
+    names: tuple[str, ...],
+    query: Mapping[str, str] = NOTHING,
+    body: type[Struct] | None = None,
+    answer: type[Struct] | None = None,
+    empty: str | None = None,
+) -> dict[str, Any]:
+    """One operation of a dialect's path. `names`: the parameters in the path; `query`: those behind it, and what they mean;
+    `answer`: what 200 brings as JSON, else server-sent events; `empty`: when it is 204.
+
+    Errors are plain JSON there; `application/problem+json` says that the path is none of this dialect's."""
+    problem = _content(Problem, "application/json") | _content(Problem, "application/problem+json")
+    codes = _READING if body is None else _CHANGING
+    given: dict[str, Any] = {str(code): {"description": "Problem", "content": problem} for code in codes}
+    stream = {"text/event-stream": {"schema": {"type": "string"}}}
+    given["200"] = {"description": done, "content": stream if answer is None else _content(answer)}
+    if empty is not None:
+        given["204"] = {"description": empty}
+    segment = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": r"^[^/\x00-\x1f]+$"}
+    parameters = [{"name": name, "in": "path", "required": True, "schema": segment} for name in names]
+    parameters += [
+        {"name": name, "in": "query", "required": False, "description": words, "schema": {"type": "string"}}
+        for name, words in query.items()
+    ]
+    found: dict[str, Any] = {"tags": [tag], "summary": summary, "parameters": parameters, "responses": given}
+    return found if body is None else {**found, "requestBody": {"required": True, "content": _content(body)}}
+
+
+def install(app: FastAPI, dialects: Callable[[], Mapping[str, Operations]], structs: Sequence[type[Struct]]) -> None:
+    """Serve the document made from `app`'s routes and our structs; made once, on first use. `dialects`: what is mounted beside
+    the routes, by path, and `structs` what that takes and answers."""
     document: dict[str, Any] | None = None
 
     def openapi() -> dict[str, Any]:
         nonlocal document
         if document is None:
-            document = build(app)
+            document = build(app, dialects(), structs)
         return document
 
     app.openapi = openapi
 
 
-def build(app: FastAPI) -> dict[str, Any]:
+def build(app: FastAPI, dialects: Mapping[str, Operations], structs: Sequence[type[Struct]]) -> dict[str, Any]:
     document = get_openapi(
         title=app.title,
         version=app.version,
         description="Threads are ordered, durable logs of events; runs are spans of them. Errors are RFC 9457 problems.",
         routes=app.routes,
     )
-    _, components = msgspec.json.schema_components(_STRUCTS, ref_template=REF)
+    document["paths"].update(dialects)
+    _, components = msgspec.json.schema_components((*_STRUCTS, *structs), ref_template=REF)
     _, event_components = msgspec.json.schema_components((*e.AGUI, *e.OWN), ref_template=REF)
     logged = [kind for kind in (*e.AGUI, *e.OWN) if kind not in e.NEVER_LOGGED]
     union = {

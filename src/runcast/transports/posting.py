@@ -26,7 +26,7 @@ from runcast.transports.gateway import Gateway
 from runcast.transports.leaving import unless_gone
 from runcast.transports.presented import QueryToken
 from runcast.transports.problems import problem, problem_of
-from runcast.transports.requests import read_text
+from runcast.transports.requests import read_text, wants_stream
 from runcast.transports.sse import EventStream
 from runcast.transports.whole import whole
 from runcast.transports.wire import Receive, Scope, Send, request_id_of
@@ -38,15 +38,17 @@ STATUS_OF_FAILURE: Final = {"timeout": 504, "unavailable": 503, "model_unavailab
 """The HTTP status of a run that failed, by its code; 502 for all others, 409 for one that was stopped."""
 
 
+How = Literal["answer", "stream", "as accepted"]
+"""`as accepted`: a stream for a client that accepts server-sent events (RFC 9110, section 12.5.1), else one answer."""
+
+
 class PostEndpoint:
     """The ASGI application behind one path."""
 
-    def __init__(
-        self, gateway: Gateway, dialect: AnswerDialect, how: Literal["answer", "stream"], query_token: QueryToken
-    ) -> None:
+    def __init__(self, gateway: Gateway, dialect: AnswerDialect, how: How, query_token: QueryToken) -> None:
         self._gateway = gateway
         self._dialect = dialect
-        self._how = how
+        self._how: How = how
         self._query_token: QueryToken = query_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,7 +76,7 @@ class PostEndpoint:
             sent = await ask_agent(gateway, principal, ask, thread)
             subscription = await gateway.service.subscribe_run(principal, sent.run)
             start = start_of(subscription, sent, ask)
-            if self._how == "stream":
+            if self._how == "stream" or (self._how == "as accepted" and wants_stream(request)):
                 complete = partial(whole, gateway.service, principal) if self._dialect.whole_results else None
                 encoder = self._dialect.encoder(start)
                 return EventStream(gateway, subscription, encoder, place.keep(), with_ids=False, complete=complete)

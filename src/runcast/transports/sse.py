@@ -203,21 +203,17 @@ class EventStream(Response):
             frames = [frame for update in self._preface for frame in self._encoder.update(update)]
             self._ended = any(frame.ends for frame in frames)
             await self._put(send, comment(self._framing.opening) + self._framing.text(frames, self._epoch))
+            said_at = anyio.current_time()
             while not self._ended:
-                update = await self._subscription.next(timeout_s=PING_S)
-                if update is None:
-                    if self._subscription.ended:
-                        return
-                    await self._put(send, comment(self._framing.ping))
-                    continue
-                if self._complete is not None:
-                    update = await self._complete(update)
-                if isinstance(update, ThreadSnapshot):
-                    self._epoch = update.epoch
-                frames = self._encoder.update(update)
-                if frames:
+                # Counted from what was said last: much of what is read may be nothing that this protocol says.
+                update = await self._subscription.next(timeout_s=max(0.0, said_at + PING_S - anyio.current_time()))
+                if update is None and self._subscription.ended:
+                    return
+                frames = () if update is None else await self._encoded(update)
+                if frames or anyio.current_time() >= said_at + PING_S:
                     self._ended = any(frame.ends for frame in frames)
-                    await self._put(send, self._framing.text(frames, self._epoch))
+                    await self._put(send, self._framing.text(frames, self._epoch) or comment(self._framing.ping))
+                    said_at = anyio.current_time()
                 frames = update = None  # while this reader is stuck it holds nothing but what is in its socket (I10)
                 if self._line is not None and self._line.is_full:
                     await self._room(self._line)
@@ -233,6 +229,13 @@ class EventStream(Response):
         except Exception:
             self._failed = True
             logger.exception("stream failed", extra={"request_id": self._request_id})
+
+    async def _encoded(self, update: Update) -> Sequence[Frame]:
+        if self._complete is not None:
+            update = await self._complete(update)
+        if isinstance(update, ThreadSnapshot):
+            self._epoch = update.epoch
+        return self._encoder.update(update)
 
     async def _put(self, send: Send, body: bytes) -> None:
         with anyio.fail_after(self._gateway.send_timeout_s):

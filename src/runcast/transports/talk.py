@@ -370,6 +370,10 @@ class TalkConnection(DialectConnection):
             text: str | None = message.get("text")
             data = text if text is not None else message.get("bytes") or b""
             if (close := self._inflow.take(data, self._gateway.clock.monotonic())) is not None:
+                if (
+                    self._run is None and not self._turns
+                ):  # else it would be taken for the end of what is being answered
+                    await self._speech.refuse("payload_too_large", close.reason)
                 self._end(close)
                 return
             await self._heard(data)

@@ -99,6 +99,10 @@ INSERT INTO tombstones (id, deleted_at) VALUES (?, ?);
 -- Rows of the journal by number, in that order; the argument is a JSON list.
 SELECT j.first_seq, j.events FROM json_each(?) r CROSS JOIN journal j ON j.row = r.value WHERE j.thread = ?;
 
+-- name: journal_rows_to_seal
+-- The same with their checksums.
+SELECT j.first_seq, j.events, j.checksum FROM json_each(?) r CROSS JOIN journal j ON j.row = r.value WHERE j.thread = ?;
+
 -- name: journal_scan
 -- The thread's rows of the journal from a row on: for a process that only reads.
 SELECT first_seq, events FROM journal WHERE row >= ? AND thread = ? AND last_seq > ? ORDER BY row;
