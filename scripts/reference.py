@@ -41,7 +41,7 @@ WHEN = {
     "expired": "Nobody answered the question in time.",
     "payload_too_large": "A message or body is larger than allowed.",
     "unsupported_media_type": "A body, or an uploaded file, is of a type that is not taken.",
-    "too_many_connections": "This user has as many WebSockets and event streams open as they may.",
+    "too_many_connections": "This user has as many WebSockets, event streams and long polls open as they may.",
     "too_many_files": "More was uploaded than sent; files that no message names go after a day.",
     "rate_limited": "Too much in too short a time; `retryAfterMs` says when again.",
     "queue_full": "Too many messages wait in this thread already.",

@@ -97,8 +97,8 @@ class Settings(BaseSettings):
     connections_per_user: int = Field(
         20,
         ge=0,
-        description="Most WebSockets and event streams one user may have open at once; 0: any number. Without "
-        "authentication: any.",
+        description="Most WebSockets, event streams and long polls one user may have open at once; 0: any number. "
+        "Without authentication: any.",
     )
     messages_per_minute: int = Field(
         60,

@@ -19,7 +19,7 @@
     │   ├── UnsupportedType        unsupported_media_type 415
     │   └── RateLimited
     │       ├── QueueFull          queue_full             429
-    │       ├── TooManyConnections  too_many_connections  429   of one user, WebSockets and event streams together
+    │       ├── TooManyConnections  too_many_connections  429   of one user, WebSockets, streams and long polls
     │       ├── TooManyFiles       too_many_files         429   uploaded, and no message names them
     │       └── TooManySubscriptions  too_many_subscriptions 429
     ├── AgentError                 agent_error            502   the run failed; becomes its RUN_ERROR
@@ -158,7 +158,7 @@ class QueueFull(RateLimited):
 
 
 class TooManyConnections(RateLimited):
-    """Of one user, WebSockets and event streams together. A WebSocket is told by its close code."""
+    """Of one user, WebSockets, event streams and long polls together. A WebSocket is told by its close code."""
 
     code = "too_many_connections"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import AsyncIterator
 
@@ -78,7 +77,6 @@ async def test_a_loop_that_only_waits_blocks_nobody(told: Log) -> None:
     assert not told.records
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="newer Pythons ask the task itself")
 async def test_of_several_runs_none_is_blamed(told: Log) -> None:
     with Watchdog(lambda: [Driven("r1", "a"), Driven("r2", "b")], limit_s=0.05).watching():
         block(told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
+import zlib
 from contextlib import closing
 from pathlib import Path
 
@@ -181,8 +182,17 @@ def test_flipped_bytes_in_what_is_sealed_are_found(path: Path) -> None:
     data = path.read_bytes()
     start = data.index(blob[:64])
     for seed in range(12):
-        path.write_bytes(flip(data, start + random.Random(seed).randrange(min(len(blob), 2000))))
-        assert not check(str(path)).is_whole, f"seed {seed}"
+        at = random.Random(seed).randrange(min(len(blob), 2000))
+        path.write_bytes(flip(data, start + at))
+        assert check(str(path)).is_whole == says_the_same(flip(blob, at), blob), f"seed {seed}"
+
+
+def says_the_same(flipped: bytes, blob: bytes) -> bool:
+    """One in some hundred flips leaves what is said as it was: of a text that repeats itself another place is copied."""
+    try:
+        return zlib.decompress(flipped) == zlib.decompress(blob)
+    except zlib.error:
+        return False
 
 
 def test_a_flipped_byte_is_not_sealed(path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,10 +17,12 @@ from pydantic_ai.models.openai import OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.usage import UsageLimits
 
+from auth.tokens import SECRET, token
 from clients.agent import agent as played
 from core import DEADLINE_S, Gated
 from runcast.agents.context import RunContext
 from runcast.agents.function import FunctionAgent
+from runcast.errors import AgentError
 from serving import Running, serving
 from transports.test_openai import forecaster
 
@@ -127,7 +129,7 @@ async def test_an_approval_is_answered_in_the_next_input(approve: bool, said: st
             async for _event in stream:
                 pass
             asked: Any = await stream.get_final_response()
-        assert kinds(asked) == ["message", "mcp_call", "mcp_approval_request"]
+        assert kinds(asked) == ["message", "mcp_approval_request"]
         request = asked.output[-1]
         assert (request.name, request.arguments) == ("delete", '{"path":"a.txt"}')
         answer: Any = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": approve}
@@ -235,6 +237,92 @@ async def test_a_question_that_was_all_of_an_answer_can_be_answered_with_the_who
         answer = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": True, "reason": "Rome"}
         given: Any = [{"role": "user", "content": "Go"}, request.model_dump(exclude_none=True), answer]
         assert (await client.responses.create(model="travel", input=given)).output_text == "To Rome."
+
+
+@pytest.mark.parametrize("with_type", [True, False])
+async def test_items_of_earlier_responses_may_be_named(with_type: bool) -> None:
+    """As the AI SDK's provider does it."""
+
+    async def recall(prompt: str, run: RunContext) -> str:
+        if prompt == "search":
+            async with run.tool("search", q="x") as call:
+                call.result = "found"
+        elif prompt == "break":
+            with suppress(AgentError):
+                async with run.tool("search", q="x"):
+                    raise AgentError("Nothing there.")
+        elif prompt == "ask":
+            async with run.tool("delete") as call:
+                await call.approve()
+        return ";".join(f"{one['role']}={one['content']}" for one in run.input.client.history) or "Nothing."
+
+    async with talking(FunctionAgent(recall, name="recall")) as (client, _):
+        first: Any = await client.responses.create(model="recall", input="search")
+        kind = {"type": "item_reference"} if with_type else {}
+        given: Any = [
+            {"role": "user", "content": "search"},
+            *({**kind, "id": one.id} for one in first.output),
+            {"role": "user", "content": "And?"},
+        ]
+        then = await client.responses.create(model="recall", input=given)
+        assert then.output_text == "user=search;assistant=;tool=found;assistant=Nothing."
+        stream = await client.responses.create(model="recall", input="ask", stream=True)
+        streamed: list[Any] = [event async for event in stream]
+        done = [event.item for event in streamed if event.type == "response.output_item.done"]
+        assert [one.type for one in done] == [
+            "mcp_call",
+            "mcp_approval_request",
+        ]  # the call is not in the output any more
+        given = [*({**kind, "id": one.id} for one in done), {"role": "user", "content": "And?"}]
+        assert (await client.responses.create(model="recall", input=given)).output_text == "Nothing."
+        for prompt, told in (("break", "assistant=;tool=Nothing there.;assistant=Nothing."), ("ask", "")):
+            first = await client.responses.create(model="recall", input=prompt)
+            given = [*({**kind, "id": one.id} for one in first.output), {"role": "user", "content": "And?"}]
+            then = await client.responses.create(model="recall", input=given)
+            assert then.output_text == (told or "Nothing.")  # a call that did not run yet is not in the history
+        for name in ("msg_nothing", "x", f"msg_{first.id.removeprefix('resp_')}:x"):
+            named: Any = [{"type": "item_reference", "id": name}, {"role": "user", "content": "And?"}]
+            with pytest.raises(openai.BadRequestError) as error:
+                await client.responses.create(model="recall", input=named)
+            assert error.value.param == "input[0].id"
+
+
+async def test_items_of_another_user_cannot_be_named() -> None:
+    async with serving(played, auth="jwt", jwt_secret=SECRET) as running:
+        clients = [
+            AsyncOpenAI(base_url=f"{running.url}/v1", api_key=token(sub=who), max_retries=0) for who in ("ada", "bob")
+        ]
+        ada, bob = clients
+        first: Any = await ada.responses.create(model="agent", input="plain")
+        named: Any = [{"type": "item_reference", "id": first.output[0].id}, {"role": "user", "content": "plain"}]
+        assert (await ada.responses.create(model="agent", input=named)).output_text == "Hello you."
+        for asking in (
+            bob.responses.create(model="agent", input=named),
+            bob.responses.create(model="agent", input="x", previous_response_id=first.id),
+        ):
+            with pytest.raises(openai.BadRequestError):
+                await asking
+        for asking in (
+            bob.responses.retrieve(first.id),
+            bob.responses.delete(first.id),
+            bob.responses.cancel(first.id),
+            bob.responses.input_items.list(first.id),
+        ):
+            with pytest.raises(openai.NotFoundError):
+                await asking
+        assert (await ada.responses.retrieve(first.id)).output_text == "Hello you."
+        stranger = AsyncOpenAI(base_url=f"{running.url}/v1", api_key="x", max_retries=0)
+        for asking in (
+            stranger.responses.create(model="agent", input="plain"),
+            stranger.responses.retrieve(first.id),
+            stranger.responses.delete(first.id),
+            stranger.chat.completions.create(model="agent", messages=[{"role": "user", "content": "plain"}]),
+        ):
+            with pytest.raises(openai.AuthenticationError) as refused:
+                await asking
+            assert (refused.value.code, refused.value.type) == ("unauthenticated", "authentication_error")
+        for client in (*clients, stranger):
+            await client.close()
 
 
 async def test_a_long_tool_result_is_whole() -> None:

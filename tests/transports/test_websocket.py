@@ -8,6 +8,7 @@ import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -532,6 +533,26 @@ async def test_a_user_has_so_many_connections_and_no_more() -> None:
                 while running.server.gateway.connections > 2:
                     await anyio.sleep(0.01)
             assert (await (await come("ada", stack)).hear())["op"] == "welcome"
+
+
+async def test_requests_that_wait_count_as_connections() -> None:
+    async with serving(authenticator=Named(), connections_per_user=2) as running, AsyncExitStack() as stack:
+        http = await stack.enter_async_context(running.http(headers={"x-name": "ada"}))
+        sent = (await http.post("/v1/messages", params={"wait": 10}, json={"message": "hi"})).json()
+        stream = f"/v1/stream/threads/{sent['thread']}"
+        poll = {"offset": "now", "live": "long-poll"}
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(partial(http.get, stream, params=poll, timeout=60))
+            with anyio.fail_after(DEADLINE_S):
+                while running.server.gateway.connections < 2:
+                    await anyio.sleep(0.01)
+            refused = await http.get(stream, params=poll)
+            assert (refused.status_code, refused.json()["code"]) == (429, "too_many_connections")
+            async with running.http(headers={"x-name": "bob"}) as other:
+                assert (await other.get("/v1/inbox/events", params={"wait": 0.1})).status_code == 200
+            assert (await http.get(stream)).status_code == 200, "what does not wait is answered"
+            tasks.cancel_scope.cancel()
 
 
 async def test_event_streams_count_as_connections() -> None:

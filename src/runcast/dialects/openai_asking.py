@@ -243,14 +243,18 @@ def _item(given: Any, index: int, said: list[Json], approvals: list[Approval]) -
 
 
 def _ran_here(item: Json, id: str, at: str, said: list[Json]) -> None:
-    """A call of the agent's own tool and what came of it, which a client gives back with an answer."""
+    """A call of the agent's own tool and what came of it, which a client gives back with an answer. One of which nothing has
+    come yet is left out: it waits for a person, or was cut short."""
     name = item.get("id")
     call = MCP_CALL + (name if isinstance(name, str) else str(id)).removeprefix(MCP_CALL)
-    said.append({"id": id, "role": "assistant", "content": "", "toolCalls": [_call(call, item, at)]})
+    called = {"id": id, "role": "assistant", "content": "", "toolCalls": [_call(call, item, at)]}
     output, error = item.get("output"), item.get("error")
-    content = output if isinstance(output, str) else None if error is None else _text(error, f"{at}/error")
-    if content is not None:
-        said.append({"id": f"{id}o", "role": "tool", "toolCallId": call, "content": content})
+    if not isinstance(output, str) and error is None:
+        return
+    if not isinstance(output, str):
+        content = cast(Json, error).get("content") if isinstance(error, dict) else None
+        output = _text(error if content is None else content, f"{at}/error")
+    said += [called, {"id": f"{id}o", "role": "tool", "toolCallId": call, "content": output}]
 
 
 def _is_ours(tool: Any) -> bool:

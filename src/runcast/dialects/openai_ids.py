@@ -1,6 +1,6 @@
 """What the two OpenAI dialects call things, and what a run cost, in their words.
 
-A response is a run: `resp_<run>`; so is a completion: `chatcmpl-<run>`. A call that is left to the client is told by a name that
+A response is a run: `resp_<run>`; so is a completion: `chatcmpl-<run>`. An item says which run it is of: `msg_<run>:<message>`. A call that is left to the client is told by a name that
 says which run left it, because Chat Completions has nothing else that comes back: `<run>:<call>`.
 """
 
@@ -33,6 +33,18 @@ RATE_LIMITED = frozenset({"rate_limited", "model_rate_limited"})
 def run_of(response: str) -> str | None:
     """The run that a response's id names; None if it is no such id."""
     return response.removeprefix(RESPONSE) if response.startswith(RESPONSE) and response != RESPONSE else None
+
+
+def run_of_item(item: str) -> str | None:
+    """The run whose output an item is in; None if it is no id of ours."""
+    prefix, _, name = item.partition("_")
+    run = name.rpartition(".")[0] if prefix + "_" == APPROVAL else name.partition(":")[0]
+    return run or None
+
+
+def item_name(run: str, id: str) -> str:
+    """What follows the prefix in the id of an item."""
+    return f"{run}:{id}"
 
 
 def call_name(run: str, call: str) -> str:

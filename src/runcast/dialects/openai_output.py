@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from runcast import events as e
-from runcast.dialects.openai_ids import APPROVAL, CALL, MCP_CALL, MESSAGE, REASONING, SERVER_LABEL, call_name
+from runcast.dialects.openai_ids import APPROVAL, CALL, MCP_CALL, MESSAGE, REASONING, SERVER_LABEL, call_name, item_name
 from runcast.dialects.openai_items import citation_of, filled, given_output, outcome_of
 from runcast.events import encode_value as to_bytes
 
@@ -94,17 +94,19 @@ class Output:
         """Whether a call that goes on is of a tool that runs here."""
         return ("mcp", call) in self._open
 
-    def clear(self) -> None:
+    def clear(self) -> list[Said]:
         """The run began anew."""
+        said = [one for kind, id in list(self._open) if kind == "mcp" for one in self._gone(id)]
         self._items.clear()
         self._open.clear()
         self._cited.clear()
         self._last_text = None
+        return said
 
     # --- texts and thoughts ---------------------------------------------------------------------------------------
 
     def text(self, id: str) -> Sequence[Said]:
-        value: Json = {"id": MESSAGE + id, "type": "message", "role": "assistant", "content": []}
+        value: Json = {"id": MESSAGE + item_name(self._run, id), "type": "message", "role": "assistant", "content": []}
         item, said = self._add(("text", id), value, content_index=0, logprobs=[])
         part: Json = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
         said.append(("response.content_part.added", {**item.place, "content_index": 0, "part": part}))
@@ -113,7 +115,7 @@ class Output:
         return [*said, *[self._annotate(item, one) for one in cited]]
 
     def thought(self, id: str) -> Sequence[Said]:
-        value: Json = {"id": REASONING + id, "type": "reasoning", "summary": [], "content": []}
+        value: Json = {"id": REASONING + item_name(self._run, id), "type": "reasoning", "summary": [], "content": []}
         item, said = self._add(("reasoning", id), value, content_index=0)
         part = {"type": "reasoning_text", "text": ""}
         return [*said, ("response.content_part.added", {**item.place, "content_index": 0, "part": part})]
@@ -227,6 +229,13 @@ class Output:
         self._items[item.at] = value
         return [("response.output_item.done", {"output_index": item.at, "item": value})]
 
+    def _gone(self, id: str) -> list[Said]:
+        """End a call of which nothing will be in the output: clients want every item ended that they were told of."""
+        at = self._open["mcp", id].at
+        said = self._over(id, "incomplete")
+        del self._items[at]
+        return said
+
     def left_open(self) -> list[Said]:
         """What is said of calls without a result, and of sources that no text followed, before a run's last word."""
         said = [one for kind, id in list(self._open) if kind == "mcp" for one in self._over(id, "incomplete")]
@@ -256,7 +265,7 @@ class Output:
         if call is not None and isinstance(interrupt.tool_call_id, str):
             self._known[interrupt.tool_call_id] = call._replace(request=request["id"])
             if ("mcp", interrupt.tool_call_id) in self._open:
-                said += self._over(interrupt.tool_call_id, "incomplete")
+                said += self._gone(interrupt.tool_call_id)  # the question takes its place
         return [*said, *self._put(request)]
 
     # --- sources --------------------------------------------------------------------------------------------------
@@ -282,14 +291,13 @@ class Output:
         item.citations.append(annotation)
         return "response.output_text.annotation.added", {**item.place, **fields}
 
-    def retract(self, event: e.MessageRetracted) -> None:
+    def retract(self, event: e.MessageRetracted) -> list[Said]:
         messages = () if event.message_ids is UNSET else event.message_ids
         calls = () if event.tool_call_ids is UNSET else event.tool_call_ids
-        gone = {prefix + id for id in messages for prefix in (MESSAGE, REASONING)}
+        gone = {prefix + item_name(self._run, id) for id in messages for prefix in (MESSAGE, REASONING)}
         gone |= {prefix + call_name(self._run, id) for id in calls for prefix in (CALL, MCP_CALL)}
+        said = [one for id in calls if self.is_own(id) for one in self._gone(id)]
         for at, value in list(self._items.items()):
             if value["id"] in gone:
                 del self._items[at]
-        for kind, id in list(self._open):
-            if kind in ("call", "mcp") and id in calls:
-                del self._open[kind, id]
+        return said

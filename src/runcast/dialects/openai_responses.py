@@ -222,9 +222,9 @@ class ResponsesEncoder(RecordEncoder):
             case e.Source():
                 return self._output.cite(event)
             case e.MessageRetracted():
-                self._output.retract(event)
+                return self._output.retract(event)
             case e.RunRestarted() if event.anew is True:
-                self._output.clear()
+                return self._output.clear()
             case _:
                 pass
         return ()

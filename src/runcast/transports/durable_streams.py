@@ -204,7 +204,7 @@ async def long_poll(gateway: Gateway, request: Request, stream: Stream, asked: W
     check(asked, tail.epoch, tail.head, tail.first_seq)
     page = await page_of(gateway, stream, begin)
     if not page.records and not is_closed(stream, page):
-        with gateway.wait():
+        with gateway.claim(stream.principal), gateway.wait():
             waited = await unless_gone(request, page_of(gateway, stream, begin, LONG_POLL_S))
         if waited is None:
             return Response(status_code=204)  # nobody gets it

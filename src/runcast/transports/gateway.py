@@ -195,7 +195,7 @@ class Gateway:
             raise Unavailable("The server is restarting; ask again in a moment.", retry_after_ms=RETRY_MS[1])
 
     def claim(self, principal: Principal) -> Place:
-        """A place for one more connection of this user, WebSocket or event stream.
+        """A place for one more connection of this user: a WebSocket, an event stream or a request that waits for something to read.
 
         Raises:
             TooManyConnections: they have as many as they may.

@@ -275,7 +275,7 @@ def event_routes(gateway: Gateway) -> APIRouter:
                 return await service.read_inbox(principal, after=after, limit=limit, wait_s=wait_s)
             return await service.read(principal, subscribe.thread, after=after, limit=limit, wait_s=wait_s)
 
-        return await read_page(gateway, page, cursor, wait)
+        return await read_page(gateway, principal, page, cursor, wait)
 
     documented = answers(EventList, "One page of the log.", streams=THREAD_STREAM)
 
@@ -317,7 +317,7 @@ def run_routes(gateway: Gateway) -> APIRouter:
         service = gateway.service
         found = await service.get_run(principal, checked_id(run))
         if wait > 0:
-            with gateway.wait():
+            with gateway.claim(principal), gateway.wait():
                 found = await service.wait_run(principal, found.id, timeout_s=wait)
         return json_answer(await answer_of(service, principal, found))
 
@@ -349,7 +349,7 @@ def run_routes(gateway: Gateway) -> APIRouter:
             after = cursor.seq if cursor else 0
             return await service.read_run(principal, run, after=after, limit=limit, wait_s=wait_s)
 
-        return await read_page(gateway, page, cursor, wait)
+        return await read_page(gateway, principal, page, cursor, wait)
 
     @router.post(
         "/runs/{run}/cancel",
@@ -403,12 +403,16 @@ def branch_routes(gateway: Gateway) -> APIRouter:
 
 
 async def read_page(
-    gateway: Gateway, page: Callable[[float], Awaitable[EventPage]], cursor: Cursor | None, wait_s: float
+    gateway: Gateway,
+    principal: Principal,
+    page: Callable[[float], Awaitable[EventPage]],
+    cursor: Cursor | None,
+    wait_s: float,
 ) -> Response:
-    """One page, at once if there is something to say; else when there is, or the time is over."""
+    """One page, at once if there is something to say; else when there is, or the time is over. Who waits has a connection."""
     answer = event_list(await page(0), cursor)
     if wait_s > 0 and not answer.page.records and answer.resync is None:
-        with gateway.wait():
+        with gateway.claim(principal), gateway.wait():
             answer = event_list(await page(wait_s), cursor)
     return answer.response()
 

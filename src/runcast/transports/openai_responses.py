@@ -41,6 +41,7 @@ from runcast.transports.openai import (
     failed,
     gone_on,
 )
+from runcast.transports.openai_references import with_items
 from runcast.transports.posting import whole_run
 from runcast.transports.problems import HttpError
 from runcast.transports.requests import command_id, json_answer, read_json
@@ -64,7 +65,7 @@ def response_routes(gateway: Gateway) -> APIRouter:
     async def create(request: Request) -> Response:
         principal = await gateway.principal(request.scope)
         body = await read_json(request, dict[str, Any], max_bytes=MAX_BODY)
-        asked = asked_of_responses(body)
+        asked = asked_of_responses(await with_items(gateway, principal, body))
         check_model(gateway, principal, asked.model)
         gateway.refuse_while_draining()
         id = command_id(request.headers.get("idempotency-key"), gateway.new_id)
