@@ -48,6 +48,16 @@ async def busy(server: ServerProcess, acked: dict[str, bytes], sent: dict[str, s
                 return
 
 
+async def one_is_answered(server: ServerProcess, sent: dict[str, str]) -> None:
+    """However slow the machine is: there is something that may get lost."""
+    before = len(sent)
+    while len(sent) == before:
+        await anyio.sleep(0.01)
+    async with httpx.AsyncClient(base_url=server.http, timeout=DEADLINE_S) as http:
+        answer = await http.get(f"/v1/runs/{list(sent)[before]}", params={"wait": 20})
+        assert answer.json()["status"] == "done", answer.text
+
+
 def named(database: Path) -> dict[str, int]:
     """The contents that rows name, and their sizes."""
     with closing(sqlite3.connect(database)) as file, file:
@@ -90,6 +100,7 @@ async def nothing_dangles(server: ServerProcess) -> None:
                 async with anyio.create_task_group() as tasks:
                     for _ in range(3):
                         tasks.start_soon(busy, server, acked, sent, chance)
+                    await one_is_answered(server, sent)
                     await anyio.sleep(chance.uniform(0.3, 0.8))  # the moment of death is the thing under test
                     server.kill()
             there = named(server.database)

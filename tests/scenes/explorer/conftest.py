@@ -8,9 +8,18 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pydantic_ai.models import override_allow_model_requests
 
 from runcast.scenes.explorer.database import Database
 from runcast.scenes.explorer.exploration import Schema, SchemaCache
+
+
+@pytest.fixture(autouse=True)
+def no_model() -> Iterator[None]:
+    """None of these tests may reach one; other tests ask models of their own, in the same process."""
+    with override_allow_model_requests(False):
+        yield
+
 
 ODD = '''
 CREATE TABLE "Order Details" (

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_ai import DeferredToolRequests, DeferredToolResults, ToolDenied, models
+from pydantic_ai import DeferredToolRequests, DeferredToolResults, ToolDenied
 from pydantic_ai.messages import (
     ModelMessage,
     ModelMessagesTypeAdapter,
@@ -23,8 +23,6 @@ from pydantic_ai.messages import (
 
 from runcast.errors import ConfigError
 from runcast.scenes.explorer import build, scripted
-
-models.ALLOW_MODEL_REQUESTS = False
 
 
 @dataclass

@@ -9,7 +9,6 @@ from typing import Any
 import anyio
 import pytest
 from anyio import from_thread
-from pydantic_ai import models
 
 from runcast import events as e
 from runcast.agents.base import Agent
@@ -19,7 +18,6 @@ from runcast.scenes.explorer import STARTERS, exploration, runcast_agent
 from runcast.testing.agent_suite import AgentSuite, check
 from runcast.testing.scripted import Collected, collect
 
-models.ALLOW_MODEL_REQUESTS = False
 FOREVER = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT COUNT(*) FROM c"
 
 
