@@ -36,6 +36,29 @@ class TestOpenAiResponses(DialectSuite):
         return OpenAiResponses()
 
 
+class AsFunctions(OpenAiResponses):
+    """As a client gets it that asks with `calls=function`."""
+
+    def encoder(self, start: Start) -> ResponsesEncoder:
+        return super().encoder(start._replace(options={"calls": "function"}))
+
+
+class TestAsFunctions(DialectSuite):
+    def make(self) -> AsFunctions:
+        return AsFunctions()
+
+
+def test_calls_can_be_told_as_functions_with_what_came_of_them() -> None:
+    encoder = AsFunctions().encoder(Start(THREAD, "epoch"))
+    for record in of_run("parallel tools"):
+        encoder.encode(record)
+    items = [one for one in encoder.response()["output"] if one["type"] not in ("message", "reasoning")]
+    assert {one["type"] for one in items} == {"function_call", "function_call_output"}
+    called = {one["call_id"]: one["name"] for one in items if one["type"] == "function_call"}
+    came = {one["call_id"] for one in items if one["type"] == "function_call_output"}
+    assert came == set(called)
+
+
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_cases(path: Path) -> None:
     case = json.loads(path.read_text())

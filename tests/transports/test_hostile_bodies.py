@@ -6,6 +6,7 @@ the rest is.
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -80,6 +81,20 @@ async def test_a_history_larger_than_its_files() -> None:
     await refused("/api/chat", {"id": "c", "messages": [told, asked]}, status=413, code="payload_too_large")
 
 
+async def test_an_input_larger_than_its_files() -> None:
+    """Of AG-UI too: `body` may be large only because of the bytes in its content parts."""
+    told = {"id": "a", "role": "assistant", "content": "x y" * 2_000_000}
+    asked = {"id": "u", "role": "user", "content": "plain"}
+    await refused("/ag-ui/agent", {**ag_ui(), "messages": [told, asked]}, status=413, code="payload_too_large")
+    text = base64.b64encode(b"A text. " * 700_000).decode()
+    part = {"type": "document", "source": {"type": "data", "mimeType": "text/plain", "value": text}}
+    given = {**ag_ui(), "messages": [{**asked, "content": [{"type": "text", "text": "plain"}, part]}]}
+    async with serving(played) as running, running.http() as http:
+        for separators in ((",", ":"), (", ", ": ")):
+            body = json.dumps({**given, "runId": separators[0]}, separators=separators).encode()
+            assert (await http.post("/ag-ui/agent", content=body, headers=JSON)).status_code == 200
+
+
 async def test_deep_bodies() -> None:
     deep = b"[" * 500 + b"]" * 500
     message = b'{"id":"m","role":"user","content":"plain","parts":[{"type":"text","text":"plain"}]}'
@@ -114,3 +129,24 @@ async def test_more_files_in_one_message_than_are_kept() -> None:
 @pytest.mark.parametrize("value", ["QQ==QQ==", "QQ", "****", "Q Q=", "é"])
 async def test_what_says_that_it_is_base64(value: str) -> None:
     await refused("/api/chat", chat(file(f"data:text/plain;base64,{value}")), status=422, code="invalid_request")
+
+
+async def test_what_is_refused_leaves_no_conversation() -> None:
+    long = {"id": "m", "role": "user", "content": "x" * 40_000}
+    refused: list[tuple[str, dict[str, Any]]] = [
+        ("/ag-ui/agent", {"threadId": "t1", "runId": "r", "messages": []}),
+        (
+            "/ag-ui/agent",
+            {"threadId": "t2", "runId": "r", "messages": [{"id": "a", "role": "assistant", "content": "x"}]},
+        ),
+        ("/ag-ui/agent", {"threadId": "t3", "runId": "r", "messages": [long]}),
+        ("/ag-ui/agent", {**ag_ui(resume=[{"interruptId": "x.1", "status": "resolved"}]), "threadId": "t4"}),
+        ("/api/chat", {"id": "c1", "messages": []}),
+        ("/api/chat", {"id": "c2", "messages": [{"id": "u", "role": "user", "parts": []}]}),
+    ]
+    async with serving(played) as running, running.http() as http:
+        for path, body in refused:
+            answer = await http.post(path, json=body)
+            assert answer.status_code in (404, 422), (path, body)
+        assert (await http.get("/v1/threads")).json()["threads"] == []
+        assert (await http.post("/ag-ui/agent", json={**ag_ui(), "threadId": "t1"})).status_code == 200

@@ -97,6 +97,26 @@ async def test_reasoning_and_tools_are_items() -> None:
             assert "function_call" not in kinds(whole)  # clients would carry it out
 
 
+async def test_calls_are_told_as_functions_to_who_asks_for_it() -> None:
+    as_functions: Any = {"extra_query": {"calls": "function"}}
+    async with talking() as (client, _):
+        stream = await client.responses.create(model="agent", input="parallel", stream=True, **as_functions)
+        told = [event async for event in stream]
+        final: Any = told[-1]
+        items = [(one.type, getattr(one, "arguments", None) or one.output) for one in final.response.output[:4]]
+        assert sorted(items) == [
+            ("function_call", '{"a":1,"b":2}'), ("function_call", '{"a":3,"b":4}'),
+            ("function_call_output", "3"), ("function_call_output", "7"),
+        ]  # fmt: skip
+        again: Any = await client.responses.retrieve(final.response.id, **as_functions)
+        assert again.output == final.response.output
+        middle = told[len(told) // 2].sequence_number
+        rest = await client.responses.retrieve(final.response.id, stream=True, starting_after=middle, **as_functions)
+        assert [event async for event in rest] == told[len(told) // 2 + 1 :]
+        with pytest.raises(openai.BadRequestError, match="calls: Input should be 'mcp' or 'function'"):
+            await client.responses.create(model="agent", input="hi", extra_query={"calls": "no"})
+
+
 async def test_a_conversation_by_the_previous_response() -> None:
     async with talking() as (client, running):
         first = await client.responses.create(model="agent", input="one")

@@ -6,6 +6,7 @@ memory nor the time that it costs.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from runcast.events import nests_deeper
@@ -19,6 +20,8 @@ MAX_DATA_URLS: Final = 1000
 """Of a request that may be larger because of the files in it."""
 
 _DATA: Final = '"data:'
+_BASE64: Final = re.compile(r'"(?:value|data)"\s*:\s*"[A-Za-z0-9+/=]*"')
+"""Where the bytes of an AG-UI content part stand: `source.value`, and `data` of the older `binary`."""
 
 
 def too_deep(text: str) -> bool:
@@ -29,6 +32,16 @@ def too_deep(text: str) -> bool:
 def too_many(text: str) -> bool:
     """Whether a JSON text may hold more than `MAX_CONTAINERS` arrays and objects."""
     return text.count("{") + text.count("[") > MAX_CONTAINERS
+
+
+def beside_files(text: str) -> int:
+    """How long a JSON text is without the files that AG-UI's content parts carry in base64."""
+    size = len(text)
+    for number, found in enumerate(_BASE64.finditer(text)):
+        if number == MAX_DATA_URLS:
+            return len(text)
+        size -= found.end() - found.start()
+    return size
 
 
 def without_data(text: str) -> str:

@@ -60,9 +60,13 @@ class Call(NamedTuple):
 
 class Output:
     """`run`: whose it is. `own`: names of the tools that are the client's. `given`: calls whose results came with the request.
-    `known`: calls that may go on here, of this run and of those before it, by their ids in the log."""
+    `known`: calls that may go on here, of this run and of those before it, by their ids in the log. `as_functions`: calls of
+    the agent's tools are told like those of the client's, with what came of them."""
 
-    def __init__(self, run: str, own: Collection[str], given: Collection[str], known: dict[str, Call]) -> None:
+    def __init__(
+        self, run: str, own: Collection[str], given: Collection[str], known: dict[str, Call], *, as_functions: bool
+    ) -> None:
+        self._as_functions = as_functions
         self._run = run
         self._own = own
         self._given = given
@@ -160,7 +164,7 @@ class Output:
     def call(self, event: e.ToolCallStart) -> Sequence[Said]:
         id = event.tool_call_id
         name = call_name(self._run, id)
-        if event.tool_call_name in self._own:
+        if self._as_functions or event.tool_call_name in self._own:
             value: Json = {
                 "id": CALL + name,
                 "type": "function_call",

@@ -5,8 +5,9 @@
 
 `sequence_number` is `seq × 64 + k` of the log: it grows, has holes, and says where to go on (`starting_after`); deltas are never
 joined, so that it is the same each time. Items (`openai_output`): `message`, `reasoning`; `function_call` for tools of the
-client; `mcp_call` for those that run here, because clients run whatever is a `function_call`; `mcp_approval_request` for a
-question to a person. A run that waits is `completed`: its answer makes a new response.
+client; `mcp_call` for those that run here, because clients run whatever is a `function_call`, or, with `calls=function`,
+`function_call` and `function_call_output`; `mcp_approval_request` for a question to a person. A run that waits is `completed`:
+its answer makes a new response.
 """
 
 from __future__ import annotations
@@ -38,14 +39,15 @@ def sequence_number(frame: Frame) -> int:
 
 
 class OpenAiResponses:
+    """Option of a stream: `calls`, `mcp` (as if it were not there) or `function`: how calls of the agent's own tools are told."""
+
     name: str = "openai-responses"
     attach: Attach = "replay"
     joins: bool = False
     loses: tuple[str, ...] = ("state", "artifacts", "steps", "subagents", "progress of tools")
 
     def encoder(self, start: Start) -> ResponsesEncoder:
-        del start
-        return ResponsesEncoder()
+        return ResponsesEncoder(as_functions=start.options.get("calls") == "function")
 
     def error(self, code: str, message: str, *, request_id: str) -> Sequence[Frame]:
         del request_id
@@ -99,7 +101,8 @@ class ResponsesEncoder(RecordEncoder):
     Of a run that goes on with another one, `before` takes that one's records first: they say what the calls were that waited.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, as_functions: bool = False) -> None:
+        self._as_functions = as_functions
         self._known: dict[str, Call] = {}
         self._reset()
 
@@ -114,7 +117,7 @@ class ResponsesEncoder(RecordEncoder):
         self._props: Json = {}
         self._tools: list[Json] = []
         self._told = False
-        self._output = Output("", (), (), self._known)
+        self._output = Output("", (), (), self._known, as_functions=self._as_functions)
         self._status = "in_progress"
         self._more: Json = {}
         self.left: Sequence[str] = ()
@@ -171,7 +174,7 @@ class ResponsesEncoder(RecordEncoder):
         own = {str(tool["name"]) for tool in self._tools}
         messages = cast(list[Json], given.get("messages") or [])
         given_results = {str(one.get("toolCallId")) for one in messages if one.get("role") == "tool"}
-        self._output = Output(run, own, given_results, self._known)
+        self._output = Output(run, own, given_results, self._known, as_functions=self._as_functions)
 
     # --- events ---------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from runcast.errors import InvalidRequest, NotFound
 from runcast.ids import EXTERNAL_ID
 from runcast.runs import OnDisconnect, Principal, Run, Thread
 from runcast.subscription import Subscription
-from runcast.transports.ag_ui_asking import Asked, Asking, RunAgentInput
+from runcast.transports.ag_ui_asking import Asked, Asking, RunAgentInput, check_first
 from runcast.transports.ag_ui_following import Following, nothing_yet
 from runcast.transports.gateway import Gateway, Place
 from runcast.transports.openapi import Operations, operation
@@ -152,7 +152,8 @@ class AgUiEndpoint:
                 raise InvalidRequest("Say which conversation: `?threadId=`.")
             return await routes.attach(principal, thread, query.get("runId"), query.get("protocolVersion"))
         on_disconnect = _on_disconnect(query)
-        given = await read_json(request, RunAgentInput, max_bytes=body_limit(self._gateway))
+        limit = body_limit(self._gateway)
+        given = await read_json(request, RunAgentInput, max_bytes=limit, max_envelope=ENVELOPE_BYTES)
         self._gateway.refuse_while_draining()
         return await routes.run(principal, agent, given, on_disconnect)
 
@@ -193,7 +194,10 @@ class _Routes:
         if EXTERNAL_ID.match(given.run_id) is None:
             raise InvalidRequest("`runId` must be 1-128 characters, without `/` and control characters.")
         with self._gateway.claim(principal) as place:  # before anything is started: refused means that nothing was
-            thread = await service.open_thread(principal, given.thread_id, agent=agent)
+            thread = await service.find_thread(principal, given.thread_id)
+            if thread is None:
+                check_first(given)
+                thread = await service.open_thread(principal, given.thread_id, agent=agent)
             asked = await Asking(service, principal, thread, agent, given, on_disconnect).ask()
             run = await service.get_run(principal, asked.run)
             options = _options(given.run_id, given.protocol_version)

@@ -58,6 +58,21 @@ class RunAgentInput(Struct, frozen=True, kw_only=True, rename="camel"):
     resume: tuple[ResumeEntry, ...] | None = None
 
 
+def check_first(given: RunAgentInput) -> None:
+    """Whether a conversation may begin with this: what is refused here leaves none behind.
+
+    Raises:
+        ClientError: what would be raised in an empty conversation.
+    """
+    if given.resume:
+        raise NotFound("There is no such question in this conversation.")
+    placed = place(Transcript(), given.messages or [])
+    if not placed.new:
+        raise InvalidRequest("There is no message to answer.")
+    if isinstance(placed.new[-1].get("content"), str) and (fault := fault_of_message(_convert(placed.new[-1]))):
+        raise InvalidRequest(fault)
+
+
 class Asked(NamedTuple):
     run: str
     """The run that is meant: our id."""
@@ -150,10 +165,7 @@ class Asking:
 
     async def _message(self, given: dict[str, Any]) -> Message:
         """A user's message as it is sent; what it carries inline is uploaded first."""
-        try:
-            message = msgspec.convert({"id": given.get("id"), "content": given.get("content")}, Message)
-        except msgspec.ValidationError as error:
-            raise InvalidRequest(f"The newest message cannot be read: {error}.") from None
+        message = _convert(given)
         if not isinstance(message.content, str):
             key = f"{self._thread.id}:{message.id}"
             content = await filed(self._service.uploads, self._principal, message.content, key=key)
@@ -268,6 +280,13 @@ def interrupts_open(ids: Sequence[str]) -> HttpError:
 def _run_of(placed: Placed) -> str:
     assert placed.run is not None  # whatever is returned or asked again belongs to a run
     return placed.run
+
+
+def _convert(given: dict[str, Any]) -> Message:
+    try:
+        return msgspec.convert({"id": given.get("id"), "content": given.get("content")}, Message)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"The newest message cannot be read: {error}.") from None
 
 
 def _tool_message(given: dict[str, Any]) -> ToolMessage:

@@ -123,7 +123,13 @@ async def ask(gateway: Gateway, principal: Principal, asked: Asked) -> Told:
     gateway.refuse_while_draining()
     if asked.message is not None and not asked.messages:
         asked.messages = [asked.message]
-    thread = await gateway.service.open_thread(principal, asked.id, agent=asked.agent or "")
+    thread = await gateway.service.find_thread(principal, asked.id)
+    if thread is None:
+        # What is refused here leaves no empty conversation behind.
+        placed = place(Transcript(), as_ag_ui(asked.messages))
+        if not placed.new or not placed.new[-1].get("content"):
+            raise InvalidRequest("There is no message in it.")
+        thread = await gateway.service.open_thread(principal, asked.id, agent=asked.agent or "")
     return await _Asking(gateway, principal, thread, asked.id).ask(asked)
 
 

@@ -56,13 +56,16 @@ FRAMING = Framing(ids=False)
 MAX_CHAIN = 16
 """Of how many runs before it one that goes on knows the calls."""
 
+Calls = Literal["mcp", "function"]
+"""How calls of the agent's own tools are told: `?calls=`."""
+
 _responses = OpenAiResponses()
 
 
 def response_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["openai"])
 
-    async def create(request: Request) -> Response:
+    async def create(request: Request, calls: Calls = "mcp") -> Response:
         principal = await gateway.principal(request.scope)
         body = await read_json(request, dict[str, Any], max_bytes=MAX_BODY)
         asked = asked_of_responses(await with_items(gateway, principal, body))
@@ -75,9 +78,11 @@ def response_routes(gateway: Gateway) -> APIRouter:
         with gateway.claim(principal) as place:  # before anything is sent: refused means that nothing was
             sent = await begun(gateway, principal, asked, body, id, "continue" if background else "cancel")
 
-            encoder = await encoder_of(gateway, principal, sent.run) if asked.approvals else ResponsesEncoder()
+            encoder = ResponsesEncoder(as_functions=calls == "function")
+            if asked.approvals:
+                await taught(encoder, gateway, principal, sent.run)
             if background and not asked.stream:
-                return json_answer(await response_now(gateway, principal, sent.run))
+                return json_answer(await response_now(gateway, principal, sent.run, calls))
             subscription = await gateway.service.subscribe_run(principal, sent.run, joins=_responses.joins)
             passing = subscription.thread.kind == "hidden"
 
@@ -106,32 +111,36 @@ def response_routes(gateway: Gateway) -> APIRouter:
         return failed(request, records) or json_answer(encoder.response())
 
     async def retrieve(
-        request: Request, response: str, stream: bool = False, starting_after: int = Query(-1, ge=-1)
+        request: Request,
+        response: str,
+        stream: bool = False,
+        starting_after: int = Query(-1, ge=-1),
+        calls: Calls = "mcp",
     ) -> Response:
         principal = await gateway.principal(request.scope)
         run = await run_named(gateway, principal, response)
         if not stream:
-            return json_answer(await response_now(gateway, principal, run.id))
+            return json_answer(await response_now(gateway, principal, run.id, calls))
         if (
             run.last_seq is not None
             and starting_after >= run.last_seq * STEP
-            and await has_all(gateway, principal, run.id, starting_after)
+            and await has_all(gateway, principal, run.id, starting_after, calls)
         ):
             return Response(comment(FRAMING.opening), media_type="text/event-stream")
         with gateway.claim(principal) as place:
             subscription = await gateway.service.subscribe_run(principal, run.id, joins=_responses.joins)
-            encoder = After(await encoder_of(gateway, principal, run.id), starting_after)
+            encoder = After(await encoder_of(gateway, principal, run.id, calls), starting_after)
             complete = partial(whole, gateway.service, principal)
             return EventStream(gateway, subscription, encoder, place.keep(), framing=FRAMING, complete=complete)
 
-    async def cancel(request: Request, response: str) -> Response:
+    async def cancel(request: Request, response: str, calls: Calls = "mcp") -> Response:
         principal = await gateway.principal(request.scope)
         run = await run_named(gateway, principal, response)
         id = command_id(request.headers.get("idempotency-key"), gateway.new_id)
         await gateway.service.cancel(principal, Cancel(id=id, run=run.id))
         with gateway.wait():
             await gateway.service.wait_run(principal, run.id, timeout_s=STOPPED_S)
-        return json_answer(await response_now(gateway, principal, run.id))
+        return json_answer(await response_now(gateway, principal, run.id, calls))
 
     async def delete(request: Request, response: str) -> Response:
         principal = await gateway.principal(request.scope)
@@ -200,17 +209,23 @@ async def run_named(gateway: Gateway, principal: Principal, response: str) -> Ru
     return await gateway.service.get_run(principal, run)
 
 
-async def response_now(gateway: Gateway, principal: Principal, run: str) -> dict[str, Any]:
+async def response_now(gateway: Gateway, principal: Principal, run: str, calls: Calls) -> dict[str, Any]:
     """A run as a response, as it stands in the log."""
-    encoder = await encoder_of(gateway, principal, run)
+    encoder = await encoder_of(gateway, principal, run, calls)
     for record in await records_of(gateway, principal, run):
         encoder.encode(record)
     return encoder.response()
 
 
-async def encoder_of(gateway: Gateway, principal: Principal, run: str) -> ResponsesEncoder:
+async def encoder_of(gateway: Gateway, principal: Principal, run: str, calls: Calls) -> ResponsesEncoder:
     """An encoder for a run, that knows the calls of those which it goes on with."""
-    encoder = ResponsesEncoder()
+    encoder = ResponsesEncoder(as_functions=calls == "function")
+    await taught(encoder, gateway, principal, run)
+    return encoder
+
+
+async def taught(encoder: ResponsesEncoder, gateway: Gateway, principal: Principal, run: str) -> None:
+    """Let the encoder know the calls of the runs that this one goes on with."""
     chain: list[str] = []
     resumed = (await gateway.service.get_run(principal, run)).resumes
     while resumed is not None and len(chain) < MAX_CHAIN:
@@ -218,12 +233,11 @@ async def encoder_of(gateway: Gateway, principal: Principal, run: str) -> Respon
         resumed = (await gateway.service.get_run(principal, resumed)).resumes
     for before in reversed(chain):
         encoder.before(await records_of(gateway, principal, before))
-    return encoder
 
 
-async def has_all(gateway: Gateway, principal: Principal, run: str, number: int) -> bool:
+async def has_all(gateway: Gateway, principal: Principal, run: str, number: int, calls: Calls) -> bool:
     """Whether nothing follows a sequence number, and nothing ever will: the run's last word is before it."""
-    encoder = await encoder_of(gateway, principal, run)
+    encoder = await encoder_of(gateway, principal, run, calls)
     frames = [frame for record in await records_of(gateway, principal, run) for frame in encoder.encode(record)]
     return bool(frames) and frames[-1].ends and sequence_number(frames[-1]) <= number
 

@@ -12,7 +12,7 @@ from fastapi import Header, Query, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from runcast.dialects.json_texts import MAX_CONTAINERS, MAX_DEPTH, too_deep, too_many
+from runcast.dialects.json_texts import MAX_CONTAINERS, MAX_DEPTH, beside_files, too_deep, too_many
 from runcast.dialects.native import MAX_SEQ, to_bytes
 from runcast.errors import InvalidRequest, NotFound, TooLarge
 from runcast.ids import CLIENT_ID, IdSource
@@ -114,12 +114,19 @@ def wants_stream(request: Request) -> bool:
     )
 
 
-async def read_json(request: Request, kind: type[T], *, optional: bool = False, max_bytes: int = MAX_BODY) -> T:
-    """The request's body as a `kind`; with `optional` an empty body is an empty object.
+async def read_json(
+    request: Request,
+    kind: type[T],
+    *,
+    optional: bool = False,
+    max_bytes: int = MAX_BODY,
+    max_envelope: int | None = None,
+) -> T:
+    """The request's body as a `kind`; with `optional` an empty body is an empty object. `max_envelope`: bytes beside the files in it.
 
     Raises:
         HttpError: 400 not JSON · 408 it did not come · 415 another content type.
-        TooLarge: more than `max_bytes` bytes.
+        TooLarge: more than `max_bytes` bytes, or more than `max_envelope` beside files.
         InvalidRequest: JSON, but not a `kind`.
     """
     data = await read_body(request, max_bytes)
@@ -128,6 +135,8 @@ async def read_json(request: Request, kind: type[T], *, optional: bool = False, 
     _check_json(request)
     try:
         text = data.decode()
+        if max_envelope is not None and len(text) > max_envelope and beside_files(text) > max_envelope:
+            raise TooLarge(f"Beside the files in it a request has at most {max_envelope} bytes.")
         if too_many(text):
             raise TooLarge(f"The body holds more than {MAX_CONTAINERS} arrays and objects.")
         if too_deep(text):
