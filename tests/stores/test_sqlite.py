@@ -13,6 +13,7 @@ import pytest
 
 from runcast import events as e
 from runcast.errors import ConfigError, NotFound, StoreCorrupt, StoreError, StoreLocked
+from runcast.stores import sqlite_ledger
 from runcast.stores.base import Store
 from runcast.stores.sql import STATEMENTS, Migration, load_migrations
 from runcast.stores.sqlite import SqliteStore
@@ -121,6 +122,39 @@ async def test_an_ended_runs_log_is_sealed_and_the_journal_emptied(path: Path) -
     with closing(sqlite3.connect(path)) as file, file:
         assert file.execute("SELECT count(*) FROM journal").fetchone()[0] < 10_000
         assert file.execute("SELECT count(*) FROM threads WHERE journal_from IS NOT NULL").fetchone() == (0,)
+
+
+@pytest.mark.anyio
+async def test_threads_that_nobody_works_on_are_forgotten_and_found_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory does not grow with how many conversations there ever were."""
+    monkeypatch.setattr(sqlite_ledger, "CACHED_LOGS", 8)
+    store = await SqliteStore.open(path)
+    try:
+        assert store._ledger is not None
+        held = [await line(store) for _ in range(3)]
+        told: list[tuple[Line, list[bytes]]] = []
+        most = 0
+        for _ in range(100):
+            one = await line(store)
+            run = one.run(f"r{one.id}")
+            await one.append(started(one.id, run.id, "hi"), runs=[run])
+            ended = one.run(run.id, "done", first_seq=1)
+            await one.append(e.RunFinished(run_id=run.id, thread_id=one.id), runs=[ended])
+            await store.release(one.id, fence=one.fence)
+            told.append((one, [record.data for record in await one.all()]))
+            with anyio.fail_after(10):
+                while store._ledger.sealing.backlog:
+                    await anyio.sleep(0.001)
+            most = max(most, len(store._ledger.logs))
+        assert most <= 2 * 8
+        for one, known in told:
+            assert [record.data for record in await one.all()] == known
+        for one in held:
+            await one.append(delta("still mine"))
+    finally:
+        await store.close()
 
 
 @pytest.mark.anyio

@@ -29,7 +29,8 @@ from runcast.stores.sqlite_rows import run_of, thread_of
 from runcast.stores.sqlite_sealing import Sealing
 from runcast.stores.sqlite_search import said
 
-CACHED_LOGS = 20_000
+CACHED_LOGS = 4_000
+"""Threads that nobody works on and owners are forgotten when there are more: 2 KiB each."""
 INSERT_ROWS = 64
 """Journal rows in one statement. One statement is one hand-over of the interpreter's lock; two would be two."""
 ROW_BYTES = 64 * 1024
@@ -117,6 +118,7 @@ class Ledger:
         self._inboxes: dict[int, str] = {}
         self.logs: dict[str, Log] = {}
         """Threads in use, and every thread with rows in the journal. Readers look here too."""
+        self._forget_at = CACHED_LOGS
         self.known = Known()
         self.retention = Retention(connection)
         self.leases = Leases(self._db.execute(SQL["next_boot"]).fetchone()[0])
@@ -393,11 +395,12 @@ class Ledger:
         return log
 
     def _keep(self, row: Any) -> Log:
-        if len(self.logs) >= CACHED_LOGS:
+        if len(self.logs) >= self._forget_at:
             for log in [one for one in self.logs.values() if not one.rows and one.head == one.visible]:
                 if log.id not in self.leases and log.journal_from is None:
                     del self.logs[log.id]
                     self.known.forget(log.id)
+            self._forget_at = max(CACHED_LOGS, 2 * len(self.logs))  # those in use are not looked at for each new one
         log = Log(*row)
         log.active = frozenset(run for (run,) in self._db.execute(SQL["active_runs"], (log.key,)))
         self.logs[log.id] = log
