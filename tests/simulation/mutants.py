@@ -199,8 +199,8 @@ def a_snapshot_that_is_behind_its_seq() -> Generator[None]:
     """The stored fold says that it reaches one event further than it does."""
     original = Hub._stored
 
-    async def stored(self: Hub, thread: str) -> Transcript:
-        found = await original(self, thread)
+    async def stored(self: Hub, thread: str, place: Any) -> Transcript:
+        found = await original(self, thread, place)
         if found.seq:
             found.seq += 1
         return found
