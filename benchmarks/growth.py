@@ -109,7 +109,8 @@ def filled(count: int) -> Path:
             path = Path(directory) / "filling.db"
             anyio.run(fill, path, count)
             with contextlib.closing(sqlite3.connect(path)) as database:
-                database.execute("VACUUM")  # else the server gives back the free pages of the filling while it is measured
+                # Else the server gives back the free pages of the filling while it is measured.
+                database.execute("VACUUM")
             path.rename(place)
     return place
 
