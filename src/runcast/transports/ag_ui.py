@@ -27,14 +27,14 @@ from runcast.runs import OnDisconnect, Principal, Run, Thread
 from runcast.subscription import Subscription
 from runcast.transports.ag_ui_asking import Asked, Asking, RunAgentInput, check_first
 from runcast.transports.ag_ui_following import Following, nothing_yet
+from runcast.transports.endpoint import Endpoint
 from runcast.transports.gateway import Gateway, Place
 from runcast.transports.openapi import Operations, operation
-from runcast.transports.posting import refused
 from runcast.transports.presented import QueryToken
-from runcast.transports.problems import HttpError, problem
+from runcast.transports.problems import HttpError
 from runcast.transports.requests import json_answer, read_json
 from runcast.transports.sse import EventStream, Framing
-from runcast.transports.wire import App, Receive, Scope, Send, query_of
+from runcast.transports.wire import App, query_of
 
 PATH: Final = "/ag-ui"
 AGENT: Final = "/{agent}"
@@ -112,7 +112,7 @@ def ag_ui_endpoints(gateway: Gateway, dialect: AgUi, query_token: QueryToken) ->
     }
 
 
-class AgUiEndpoint:
+class AgUiEndpoint(Endpoint):
     """The ASGI application behind one of the paths."""
 
     def __init__(
@@ -121,27 +121,15 @@ class AgUiEndpoint:
         self._gateway = gateway
         self._routes = _Routes(gateway, dialect)
         self._what: What = what
-        self._methods = methods
+        self.methods = methods
         self._query_token: QueryToken = query_token
 
     @property
     def operations(self) -> Operations:
         return OPERATIONS[self._what]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        try:
-            response = await self._respond(request)
-        except Exception as error:
-            response = refused(scope, error)
-        await response(scope, receive, send)
-
     async def _respond(self, request: Request) -> Response:
         routes, agent, query = self._routes, str(request.path_params["agent"]), query_of(request.scope)
-        if request.method not in self._methods:
-            message = f"{request.method} is not allowed here."
-            allowed = {"allow": ", ".join(self._methods)}
-            return problem(request.scope, 405, "method_not_allowed", message, headers=allowed)
         # Who it is comes before anything that is asked is looked at.
         principal = (await self._gateway.identify_scope(request.scope, query_token=self._query_token)).principal
         routes.check(principal, agent)

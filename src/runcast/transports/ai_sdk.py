@@ -29,15 +29,15 @@ from runcast.runs import Principal
 from runcast.service import CancelResult
 from runcast.transcript import load
 from runcast.transports.ai_sdk_asking import ENVELOPE_BYTES, Asked, Told, active, ask, body_limit, subscribed
+from runcast.transports.endpoint import Endpoint
 from runcast.transports.gateway import Gateway, Place
 from runcast.transports.openapi import Operations, operation
-from runcast.transports.posting import refused
 from runcast.transports.presented import QueryToken
-from runcast.transports.problems import HttpError, problem
+from runcast.transports.problems import HttpError
 from runcast.transports.requests import json_answer, read_text
 from runcast.transports.sse import EventStream, Framing
 from runcast.transports.whole import whole, whole_transcript
-from runcast.transports.wire import App, Receive, Scope, Send, header_values, query_of
+from runcast.transports.wire import App, Scope, header_values, query_of
 
 PATH: Final = "/api/chat"
 HEADER: Final = "x-ai-sdk-version"
@@ -123,32 +123,21 @@ def ai_sdk_endpoints(gateway: Gateway, dialect: AiSdk, query_token: QueryToken) 
     }
 
 
-class AiSdkEndpoint:
+class AiSdkEndpoint(Endpoint):
     """The ASGI application behind one of the paths."""
 
     def __init__(self, gateway: Gateway, dialect: AiSdk, what: What, method: str, query_token: QueryToken) -> None:
         self._gateway = gateway
         self._dialect = dialect
         self._what: What = what
-        self._method = method
+        self.methods = (method,)
         self._query_token: QueryToken = query_token
 
     @property
     def operations(self) -> Operations:
         return OPERATIONS[self._what]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        try:
-            response = await self._respond(request)
-        except Exception as error:
-            response = refused(scope, error)
-        await response(scope, receive, send)
-
     async def _respond(self, request: Request) -> Response:
-        if request.method != self._method:
-            message = f"{request.method} is not allowed here."
-            return problem(request.scope, 405, "method_not_allowed", message, headers={"allow": self._method})
         principal = (await self._gateway.identify_scope(request.scope, query_token=self._query_token)).principal
         version = version_of(request.scope, self._dialect.version)
         if (chat := request.path_params.get("chat_id")) is not None and (fault := conversation_fault(str(chat))):

@@ -27,7 +27,7 @@ from runcast.transports.gateway import Gateway
 from runcast.transports.openapi import Operations
 from runcast.transports.posting import PostEndpoint
 from runcast.transports.presented import QueryToken
-from runcast.transports.problems import problem
+from runcast.transports.problems import not_allowed
 from runcast.transports.progress_posting import ProgressEndpoints
 from runcast.transports.talk import TalkSocket
 from runcast.transports.wire import App, Receive, Scope, Send
@@ -245,8 +245,6 @@ class Mounts:
 async def answer_health(scope: Scope, receive: Receive, send: Send) -> None:
     """That the server answers, to everybody who may ask it anything; whether it should get work is `/readyz`."""
     if scope["method"] not in ("GET", "HEAD"):
-        message = f"{scope['method']} is not allowed here."
-        response = problem(scope, 405, "method_not_allowed", message, headers={"allow": "GET, HEAD"})
-        await response(scope, receive, send)
+        await not_allowed(scope, ("GET", "HEAD"))(scope, receive, send)
         return
     await JSONResponse({"status": "ok", "message": "Backend is running"})(scope, receive, send)

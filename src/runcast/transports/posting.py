@@ -6,7 +6,6 @@ is one that has gone (`on_disconnect`).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Final, Literal
@@ -16,23 +15,22 @@ from starlette.responses import Response
 
 from runcast.dialects.base import AnswerDialect, Ask, BadFrame, Start
 from runcast.dialects.run_fold import failure_of
-from runcast.errors import ClientError, InvalidRequest, NotFound, RuncastError
+from runcast.errors import InvalidRequest, NotFound
 from runcast.events import TERMINAL, Record
 from runcast.runs import Principal
 from runcast.service import Sent
 from runcast.subscription import RunSubscription
 from runcast.transports.asking import ask_agent, thread_of
+from runcast.transports.endpoint import Endpoint
 from runcast.transports.gateway import Gateway
 from runcast.transports.leaving import unless_gone
 from runcast.transports.presented import QueryToken
-from runcast.transports.problems import problem, problem_of
+from runcast.transports.problems import problem
 from runcast.transports.requests import read_text, wants_stream
 from runcast.transports.sse import EventStream
 from runcast.transports.whole import whole
-from runcast.transports.wire import Receive, Scope, Send, request_id_of
+from runcast.transports.wire import Scope
 from runcast.updates import Events
-
-logger = logging.getLogger("runcast.posting")
 
 STATUS_OF_FAILURE: Final = {"timeout": 504, "unavailable": 503, "model_unavailable": 503, "storage_unavailable": 503}
 """The HTTP status of a run that failed, by its code; 502 for all others, 409 for one that was stopped."""
@@ -42,7 +40,7 @@ How = Literal["answer", "stream", "as accepted"]
 """`as accepted`: a stream for a client that accepts server-sent events (RFC 9110, section 12.5.1), else one answer."""
 
 
-class PostEndpoint:
+class PostEndpoint(Endpoint):
     """The ASGI application behind one path."""
 
     def __init__(self, gateway: Gateway, dialect: AnswerDialect, how: How, query_token: QueryToken) -> None:
@@ -51,18 +49,7 @@ class PostEndpoint:
         self._how: How = how
         self._query_token: QueryToken = query_token
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        try:
-            response = await self._respond(request)
-        except Exception as error:
-            response = refused(scope, error)
-        await response(scope, receive, send)
-
     async def _respond(self, request: Request) -> Response:
-        if request.method != "POST":
-            message = f"{request.method} is not allowed here."
-            return problem(request.scope, 405, "method_not_allowed", message, headers={"allow": "POST"})
         gateway = self._gateway
         principal = (await gateway.identify_scope(request.scope, query_token=self._query_token)).principal
         try:
@@ -124,11 +111,3 @@ async def whole_run(
     finally:
         subscription.close()
     return records if records and isinstance(records[-1].event, TERMINAL) else []
-
-
-def refused(scope: Scope, error: Exception) -> Response:
-    """The answer to an error; logged, if it is not the client's doing."""
-    if not isinstance(error, ClientError):
-        level = logging.WARNING if isinstance(error, RuncastError) else logging.ERROR
-        logger.log(level, "request failed", exc_info=error, extra={"request_id": request_id_of(scope)})
-    return problem_of(scope, error)

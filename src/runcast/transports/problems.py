@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -101,6 +101,12 @@ def problem_of(scope: Scope, error: BaseException) -> Response:
     return problem(scope, status, code, message, retry_after_ms=retry, at=at)
 
 
+def not_allowed(scope: Scope, methods: Iterable[str]) -> Response:
+    """405, with the methods that are allowed (RFC 9110, section 15.5.6)."""
+    message = f"{scope['method']} is not allowed here."
+    return problem(scope, 405, "method_not_allowed", message, headers={"allow": ", ".join(methods)})
+
+
 async def runcast_error(request: Request, error: Exception) -> Response:
     """The answer to one of our own errors, logged if it is not the client's doing."""
     if isinstance(error, Unavailable):
@@ -121,10 +127,7 @@ def install(app: FastAPI) -> None:
         phrase = HTTPStatus(known.status_code).phrase
         if known.status_code == 405:
             # Starlette names the methods of the first route of this path only (RFC 9110, section 15.5.6, wants all).
-            allowed = ", ".join(sorted(_methods(app, request.scope)))
-            return problem(
-                request.scope, 405, code, f"{request.method} is not allowed here.", headers={"allow": allowed}
-            )
+            return not_allowed(request.scope, sorted(_methods(app, request.scope)))
         return problem(request.scope, known.status_code, code, f"{phrase}.", headers=known.headers)
 
     async def invalid(request: Request, error: Exception) -> Response:

@@ -23,15 +23,16 @@ from runcast.errors import InvalidRequest, NotFound, RateLimited
 from runcast.events import Record, RunError
 from runcast.runs import Message, OnBusy, Principal
 from runcast.service import Sent
+from runcast.transports.endpoint import Endpoint
 from runcast.transports.gateway import FULL_MS, Gateway
 from runcast.transports.leaving import unless_gone
-from runcast.transports.posting import STATUS_OF_FAILURE, refused, whole_run
+from runcast.transports.posting import STATUS_OF_FAILURE, whole_run
 from runcast.transports.presented import QueryToken
 from runcast.transports.problems import problem
 from runcast.transports.progress import ProgressConnection, ProgressSocket, Tabs, user_of
 from runcast.transports.progress_watches import DELETED
 from runcast.transports.requests import json_answer, read_text
-from runcast.transports.wire import App, Receive, Scope, Send
+from runcast.transports.wire import App, Scope
 
 TOLD_S: Final = 1.0
 """What the sockets get at most to say `agent_done` before the POST is answered."""
@@ -60,7 +61,7 @@ class ProgressEndpoints:
         return ProgressSession(self._gateway, self._query_token)
 
 
-class ProgressPost:
+class ProgressPost(Endpoint):
     """`POST /api/{user_id}/chat`, as an ASGI application."""
 
     def __init__(self, gateway: Gateway, tabs: Tabs, query_token: QueryToken) -> None:
@@ -68,20 +69,7 @@ class ProgressPost:
         self._tabs = tabs
         self._query_token: QueryToken = query_token
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        try:
-            response = await self._respond(request)
-        except RateLimited as error:
-            response = self._limited(scope, error.code, error.message, error.retry_after_ms)
-        except Exception as error:
-            response = refused(scope, error)
-        await response(scope, receive, send)
-
     async def _respond(self, request: Request) -> Response:
-        if request.method != "POST":
-            message = f"{request.method} is not allowed here."
-            return problem(request.scope, 405, "method_not_allowed", message, headers={"allow": "POST"})
         gateway = self._gateway
         principal = (await user_of(gateway, request.scope, self._query_token)).principal
         try:
@@ -142,6 +130,11 @@ class ProgressPost:
             return self._limited(scope, code, message, retry_after_ms)
         return problem(scope, status, code, message, retry_after_ms=retry_after_ms)
 
+    def _refused(self, scope: Scope, error: Exception) -> Response:
+        if isinstance(error, RateLimited):
+            return self._limited(scope, error.code, error.message, error.retry_after_ms)
+        return super()._refused(scope, error)
+
     def _limited(self, scope: Scope, code: str, message: str, retry_after_ms: int | None) -> Response:
         """429, with the time from which on it may be tried again."""
         wait_ms = FULL_MS if retry_after_ms is None else retry_after_ms
@@ -151,25 +144,17 @@ class ProgressPost:
         return json_answer(body, 429, {"retry-after": response.headers["retry-after"]})
 
 
-class ProgressSession:
+class ProgressSession(Endpoint):
     """`GET /api/auth/session`, as an ASGI application: who is signed in, for pages that ask. Signing in is the application's."""
+
+    methods = ("GET", "HEAD")
 
     def __init__(self, gateway: Gateway, query_token: QueryToken) -> None:
         self._gateway = gateway
         self._query_token: QueryToken = query_token
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            response = await self._respond(scope)
-        except Exception as error:
-            response = refused(scope, error)
-        await response(scope, receive, send)
-
-    async def _respond(self, scope: Scope) -> Response:
-        if scope["method"] not in ("GET", "HEAD"):
-            message = f"{scope['method']} is not allowed here."
-            return problem(scope, 405, "method_not_allowed", message, headers={"allow": "GET, HEAD"})
-        identity = await self._gateway.identify_scope(scope, query_token=self._query_token)
+    async def _respond(self, request: Request) -> Response:
+        identity = await self._gateway.identify_scope(request.scope, query_token=self._query_token)
         user = identity.principal.user
         inbox = await self._gateway.service.follow_inbox(identity.principal)
         inbox.close()
