@@ -20,7 +20,7 @@ from runcast import events as e
 from runcast.dialects.base import Attach, Frame, RecordEncoder, Start
 from runcast.dialects.openai_ids import COMPLETION, RATE_LIMITED, Cost, call_name, cost_of, created_of, failing_request
 from runcast.dialects.openai_items import citation_of
-from runcast.dialects.run_fold import BETWEEN, RunFold, failure_of, questions_of
+from runcast.dialects.run_fold import BETWEEN, RunFold, failure_of, grow, joined, questions_of
 from runcast.events import Record
 from runcast.events import encode_value as to_bytes
 
@@ -110,7 +110,7 @@ class ChatEncoder(RecordEncoder):
             text = self._run.apply(event)
             return _shared(record, self._text_head, text) if text else ()
         if isinstance(event, e.ReasoningMessageContent):
-            text = self._think(event)
+            text = grow(self._thoughts, event.message_id, event.delta)
             return _shared(record, self._thought_head, text) if text else ()
         if isinstance(event, e.RunStarted):
             run = event.run_id if event.run_id is not UNSET else ""
@@ -141,16 +141,6 @@ class ChatEncoder(RecordEncoder):
             case _:
                 pass
         return ()
-
-    def _think(self, event: e.ReasoningMessageContent) -> str:
-        pieces = self._thoughts.get(event.message_id)
-        if pieces is None or not event.delta:
-            return ""
-        first = not pieces
-        pieces.append(event.delta)
-        if first and any(other for id, other in self._thoughts.items() if id != event.message_id):
-            return BETWEEN + event.delta
-        return event.delta
 
     def _end(self, record: Record) -> Sequence[Frame]:
         event = record.event
@@ -220,7 +210,7 @@ class ChatEncoder(RecordEncoder):
     def completion(self) -> dict[str, Any]:
         """The run as one object, when it has ended."""
         text = self._run.text + self._asked
-        thoughts = BETWEEN.join(["".join(pieces) for pieces in self._thoughts.values() if pieces])
+        thoughts = joined(self._thoughts)
         message: dict[str, Any] = {"role": "assistant", "content": text if text or not self.left else None}
         message["refusal"] = None
         if thoughts:

@@ -90,6 +90,24 @@ _WHY: Mapping[CallStatus, str] = {
 }
 
 
+def grow(texts: dict[str, list[str]], id: str, delta: str) -> str:
+    """Add a piece to one of several texts, by their ids; what the whole of them (`joined`) grows by, if they come one after the
+    other."""
+    pieces = texts.get(id)
+    if pieces is None or not delta:
+        return ""
+    first = not pieces
+    pieces.append(delta)
+    if first and any(other for one, other in texts.items() if one != id):
+        return BETWEEN + delta
+    return delta
+
+
+def joined(texts: Mapping[str, list[str]]) -> str:
+    """All texts of which something was said."""
+    return BETWEEN.join(["".join(pieces) for pieces in texts.values() if pieces])
+
+
 class RunFold:
     def __init__(self) -> None:
         self.run: str | None = None
@@ -107,7 +125,7 @@ class RunFold:
     @property
     def text(self) -> str:
         """The answer so far."""
-        return BETWEEN.join(["".join(pieces) for pieces in self._said.values() if pieces])
+        return joined(self._said)
 
     @property
     def open_calls(self) -> list[Call]:
@@ -124,7 +142,7 @@ class RunFold:
         """Take one event in; the text that it adds to the answer."""
         match event:
             case e.TextMessageContent():
-                return self._say(event)
+                return grow(self._said, event.message_id, event.delta)
             case e.ToolCallArgs():
                 self.call(event.tool_call_id).add(event.delta)
             case e.TextMessageStart():
@@ -157,16 +175,6 @@ class RunFold:
             case _:
                 pass
         return ""
-
-    def _say(self, event: e.TextMessageContent) -> str:
-        pieces = self._said.get(event.message_id)
-        if pieces is None or not event.delta:
-            return ""
-        first = not pieces
-        pieces.append(event.delta)
-        if first and any(other for id, other in self._said.items() if id != event.message_id):
-            return BETWEEN + event.delta
-        return event.delta
 
     def _retract(self, event: e.MessageRetracted) -> None:
         for id in event.message_ids if event.message_ids is not UNSET else ():

@@ -40,10 +40,6 @@ MAX_PIPELINED = 64
 """Requests that may wait for the one before them on a connection; uvicorn makes all that it has read."""
 
 
-HEAD_TIMEOUT_S = 30.0
-"""How long a connection may take until the line and the headers of a request are there."""
-
-
 class Line:
     def __init__(
         self, transport: asyncio.Transport, is_full: Callable[[], bool], wait: Callable[[], Awaitable[object]]
